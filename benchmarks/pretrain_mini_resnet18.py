@@ -1,0 +1,155 @@
+"""Pretrain the bundled ``mini_resnet18`` backbone on 200 ImageNet classes at 32 pixels.
+
+    python benchmarks/pretrain_mini_resnet18.py --data FOLDER --minutes 30
+
+FOLDER holds ``train/<class>/*`` and ``val/<class>/*`` images (Tiny ImageNet-200
+reduced to 32 pixels). The recipe: SGD with Nesterov momentum, batches of 128, one
+linear warm-up and a linear descent to zero over a fixed time budget, random flips
+and reflect-padded shifts, and images that grow from 16 to 32 pixels, so that the
+early epochs cost a quarter. Writes the backbone (without its 200-class head) in half
+precision as safetensors, and a log with top-1 on the validation images as JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from torch import nn
+from torch.nn import functional as F
+
+from sktransfer import _resnet
+from sktransfer._stages import Head, Stages
+
+MEAN = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1) * 255
+STD = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1) * 255
+# Share of the time budget from which on images have this many pixels.
+SIZES = {0.0: 16, 0.3: 24, 0.65: 32}
+
+
+def read_split(folder: Path) -> tuple[torch.Tensor, torch.Tensor]:
+    """Decode a folder of class folders: uint8 (n, 3, 32, 32) and labels (n,)."""
+    classes = sorted(p for p in folder.iterdir() if p.is_dir())
+    files = [(f, i) for i, c in enumerate(classes) for f in sorted(c.rglob("*.*"))]
+
+    def decode(item: tuple[Path, int]) -> np.ndarray:
+        return np.asarray(Image.open(item[0]).convert("RGB"))
+
+    with ThreadPoolExecutor() as pool:
+        images = np.stack(list(pool.map(decode, files)))
+    labels = torch.tensor([label for _, label in files])
+    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), labels
+
+
+def size_at(progress: float) -> int:
+    """Image size in pixels at a share of the time budget."""
+    return [size for start, size in SIZES.items() if progress >= start][-1]
+
+
+def lr_at(progress: float, peak: float) -> float:
+    """Linear warm-up over the first 5 %, then linearly down to zero."""
+    return peak * min(progress / 0.05, (1 - progress) / 0.95)
+
+
+def augment(images: torch.Tensor, size: int) -> torch.Tensor:
+    """Shrink to `size`, then flip and shift each image of a uint8 batch at random."""
+    x = images.float().sub_(MEAN).div_(STD)
+    if size != x.shape[-1]:
+        x = F.interpolate(x, size=size, mode="bilinear", antialias=True)
+    pad = size // 8
+    x = F.pad(x, (pad, pad, pad, pad), mode="reflect")
+    n = len(x)
+    rows = torch.randint(0, 2 * pad + 1, (n, 1)) + torch.arange(size)
+    cols = torch.randint(0, 2 * pad + 1, (n, 1)) + torch.arange(size)
+    cols = torch.where(torch.rand(n, 1) < 0.5, cols.flip(1), cols)
+    index = torch.arange(n)[:, None, None]
+    x = x.permute(0, 2, 3, 1)[index, rows[:, :, None], cols[:, None, :]]
+    return x.permute(0, 3, 1, 2)  # channels_last strides
+
+
+@torch.inference_mode()
+def top1(net: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> float:
+    """Share of images whose most probable class is the right one."""
+    net.eval()
+    right = 0
+    for x, y in zip(images.split(500), labels.split(500), strict=True):
+        logits = net(x.float().sub(MEAN).div(STD))
+        right += int((logits.argmax(1) == y).sum())
+    net.train()
+    return right / len(labels)
+
+
+def main() -> None:
+    """Pretrain, evaluate, write weights and log."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=30)
+    parser.add_argument("--lr", type=float, default=0.1)
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("sktransfer/weights"))
+    parser.add_argument("--log", type=Path, default=Path("benchmarks/results"))
+    args = parser.parse_args()
+
+    torch.manual_seed(args.seed)
+    X, y = read_split(args.data / "train")
+    X_val, y_val = read_split(args.data / "val")
+    stages = _resnet._mini_backbone()
+    stages["head"] = Head(8 * _resnet.MINI_WIDTH, int(y.max()) + 1, dropout=0.0)
+    net = Stages(stages).to(memory_format=torch.channels_last).train()
+    optimizer = torch.optim.SGD(
+        net.parameters(), args.lr, momentum=0.9, nesterov=True, weight_decay=5e-4
+    )
+    budget, start = 60 * args.minutes, time.perf_counter()
+    epoch, progress, history = 0, 0.0, []
+    while progress < 1:
+        losses = []
+        for batch in torch.randperm(len(X)).split(args.batch_size):
+            progress = (time.perf_counter() - start) / budget
+            if progress >= 1:
+                break
+            optimizer.param_groups[0]["lr"] = lr_at(progress, args.lr)
+            logits = net(augment(X[batch], size_at(progress)))
+            loss = F.cross_entropy(logits, y[batch])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        epoch += len(losses) * args.batch_size / len(X)
+        history.append(
+            {"epoch": epoch, "progress": progress, "train_loss": float(np.mean(losses))}
+        )
+        print(history[-1], flush=True)
+    accuracy = top1(net, X_val, y_val)
+    print(f"top-1 on {len(y_val)} validation images: {accuracy:.4f}")
+
+    args.out.mkdir(parents=True, exist_ok=True)
+    weights = {
+        name.removeprefix("stem."): tensor.half().contiguous()
+        for name, tensor in net.state_dict().items()
+        if not name.startswith("head.") and not name.endswith("num_batches_tracked")
+    }
+    save_file(weights, args.out / "mini_resnet18.safetensors")
+    log = {
+        "val_top1": accuracy,
+        "epochs": epoch,
+        "seconds": time.perf_counter() - start,
+        "arguments": {k: str(v) for k, v in vars(args).items() if k != "data"},
+        "torch": torch.__version__,
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
+        "history": history,
+    }
+    args.log.mkdir(parents=True, exist_ok=True)
+    (args.log / "pretrain_mini_resnet18.json").write_text(json.dumps(log, indent=1))
+
+
+if __name__ == "__main__":
+    main()

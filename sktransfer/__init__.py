@@ -1,0 +1,38 @@
+"""Transfer learning for images as ordinary scikit-learn estimators.
+
+``ResNetTransferClassifier`` fine-tunes a pretrained ResNet, ``ScratchCNNClassifier``
+trains a small network from zero, ``ResNetFeatureExtractor`` gives pooled features to
+any other classifier, ``UnfreezeSchedule`` is the skorch callback that opens stages,
+and ``datasets`` loads images. Importing the package loads neither torch nor
+torchvision: they arrive on first use.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+datasets = None
+from sktransfer._features import ResNetFeatureExtractor
+from sktransfer._scratch import ScratchCNNClassifier
+from sktransfer._transfer import ResNetTransferClassifier
+
+if TYPE_CHECKING:
+    from sktransfer._training import UnfreezeSchedule
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ResNetFeatureExtractor",
+    "ResNetTransferClassifier",
+    "ScratchCNNClassifier",
+    "UnfreezeSchedule",
+    "datasets",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "UnfreezeSchedule":
+        from sktransfer._training import UnfreezeSchedule
+
+        return UnfreezeSchedule
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,66 @@
+"""Random flips and shifts of a batch of images, seeded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+AUGMENTATIONS = ("flip", "flip_crop")
+Augment = str | Callable[[torch.Tensor], torch.Tensor] | None
+
+# The customary shift for 32-pixel images is 4 pixels (He et al. 2016, section 4.2).
+SHIFT = 1 / 8
+
+
+def _reflect(index: torch.Tensor, n: int) -> torch.Tensor:
+    """Fold positions outside ``[0, n)`` back at the borders."""
+    index = index.abs()
+    return (n - 1 - (n - 1 - index).abs()).clamp(0, n - 1)
+
+
+def _shifted(n_images: int, n: int, generator: torch.Generator) -> torch.Tensor:
+    """Pixel positions of each image after a random shift: (n_images, n)."""
+    most = max(1, round(SHIFT * n))
+    shift = torch.randint(-most, most + 1, (n_images, 1), generator=generator)
+    return _reflect(torch.arange(n) + shift, n)
+
+
+def augment_batch(
+    images: torch.Tensor, augment: Augment, generator: torch.Generator
+) -> torch.Tensor:
+    """Change each image of a batch at random.
+
+    Parameters
+    ----------
+    images : tensor of shape (n_images, height, width, n_channels)
+        uint8 or float.
+
+    augment : {"flip", "flip_crop"}, callable or None
+        ``"flip"`` mirrors half of the images left to right; ``"flip_crop"`` also
+        shifts them by up to an eighth of their size, the border reflected; a callable
+        maps the batch to a batch.
+
+    generator : torch.Generator
+        Source of chance, on the CPU.
+
+    Returns
+    -------
+    tensor of the same shape and dtype
+    """
+    if augment is None:
+        return images
+    if callable(augment):
+        return augment(images)
+    n, height, width, _ = images.shape
+    rows = torch.arange(height).expand(n, height)
+    cols = torch.arange(width).expand(n, width)
+    if augment == "flip_crop":
+        rows = _shifted(n, height, generator)
+        cols = _shifted(n, width, generator)
+    flip = torch.rand(n, 1, generator=generator) < 0.5
+    cols = torch.where(flip, cols.flip(1), cols)
+    index = torch.arange(n)[:, None, None].to(images.device)
+    return images[
+        index, rows[:, :, None].to(images.device), cols[:, None, :].to(images.device)
+    ]

@@ -1,0 +1,209 @@
+"""Pooled features of a pretrained ResNet, for any scikit-learn classifier."""
+
+from __future__ import annotations
+
+import os
+from numbers import Integral
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import Tags, check_random_state
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
+
+from sktransfer._base import ImageInput
+
+
+class ResNetFeatureExtractor(
+    ClassNamePrefixFeaturesOutMixin,  # type: ignore[misc]
+    TransformerMixin,  # type: ignore[misc]
+    ImageInput,
+):
+    """Turn images into the pooled features of a pretrained ResNet.
+
+    Nothing is learned: :meth:`fit` loads the network and notes the image shape.
+
+    Parameters
+    ----------
+    backbone : str, default="resnet50"
+        As in :class:`ResNetTransferClassifier`.
+
+    weights : str, path-like, fitted estimator or None, default="auto"
+        As in :class:`ResNetTransferClassifier`.
+
+    image_size : "auto", int or None, default="auto"
+        Height and width in pixels to which images are resized, as in
+        :class:`ResNetTransferClassifier`.
+
+    image_shape : tuple of (int, int, int), default=None
+        Height, width and channels of an image where X holds rows of pixels; one may
+        be -1.
+
+    batch_size : int, default=64
+        Most images in a batch; bounds the memory used.
+
+    device : str, default="auto"
+        ``"auto"`` takes CUDA where there is one; or a torch device.
+
+    random_state : int, RandomState instance or None, default=None
+        Seeds the weights where ``weights=None``.
+
+    Attributes
+    ----------
+    n_features_in_ : int
+        Numbers in an image: height times width times channels.
+
+    image_shape_ : tuple of (int, int, int)
+        Height, width and channels of an image.
+
+    stages_ : torch.nn.Module
+        The network, in stages.
+
+    device_ : str
+        Where the network is.
+
+    See Also
+    --------
+    ResNetTransferClassifier : Also fine-tunes the last stages.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sktransfer import ResNetFeatureExtractor
+    >>> X, y = load_digits(n_class=2, return_X_y=True)
+    >>> clf = make_pipeline(ResNetFeatureExtractor("mini_resnet18"), LogisticRegression())
+    >>> clf.fit(X[:100] / 16, y[:100]).predict(X[100:104] / 16).shape
+    (4,)
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "backbone": [str],
+        "weights": [str, os.PathLike, HasMethods("fit"), None],
+        "image_size": [
+            StrOptions({"auto"}),
+            None,
+            Interval(Integral, 1, None, closed="left"),
+        ],
+        "image_shape": [tuple, list, None],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "device": [str],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        backbone: str = "resnet50",
+        *,
+        weights: Any = "auto",
+        image_size: int | str | None = "auto",
+        image_shape: tuple[int, int, int] | None = None,
+        batch_size: int = 64,
+        device: str = "auto",
+        random_state: Any = None,
+    ) -> None:
+        self.backbone = backbone
+        self.weights = weights
+        self.image_size = image_size
+        self.image_shape = image_shape
+        self.batch_size = batch_size
+        self.device = device
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any = None) -> ResNetFeatureExtractor:
+        """Load the network for images of this shape.
+
+        Parameters
+        ----------
+        X : array-like
+            Images, as for :meth:`ResNetTransferClassifier.fit`.
+
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        object
+            The fitted transformer.
+
+        Raises
+        ------
+        ValueError
+            If a parameter or `X` is not as described.
+        OSError
+            If the weights are not here and cannot be downloaded.
+        """
+        from sktransfer._device import resolve_device
+        from sktransfer._resnet import pretrained_resnet
+        from sktransfer._seed import forked_rng
+
+        self._validate_params()
+        device = resolve_device(self.device)
+        if hasattr(self.weights, "fit"):
+            check_is_fitted(self.weights)
+        images, _ = self._check_images(X, reset=True)
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        with forked_rng(seed, device):
+            stages = pretrained_resnet(
+                self.backbone,
+                self.weights,
+                n_classes=1,
+                dropout=0.0,
+                image_size=self.image_size,
+                image_shape=images.shape[1:],
+            )
+        self.stages_ = stages.to(device).eval()
+        self.device_ = str(device)
+        return self
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Pooled features of images.
+
+        Parameters
+        ----------
+        X : array-like
+            Images, as for :meth:`fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_images, n_features), float32
+            512 features for resnet18 and 34, 2048 for the larger ones, 128 for
+            mini_resnet18.
+        """
+        check_is_fitted(self)
+        from sktransfer._device import resolve_device
+        from sktransfer._inference import pooled_features, run_in_batches
+
+        images, _ = self._check_images(X, reset=False)
+        return run_in_batches(
+            pooled_features(self.stages_),
+            images,
+            self.batch_size,
+            resolve_device(self.device_),
+        )
+
+    @property
+    def _n_features_out(self) -> int:
+        return int(self.stages_.head.linear.in_features)
+
+    def _size_for_pictures(self) -> int:
+        from sktransfer._resnet import resolve_image_size
+
+        return resolve_image_size(self.backbone, self.image_size, None)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "stages_")
+
+    def __sklearn_clone__(self) -> ResNetFeatureExtractor:
+        # clone() would replace a fitted estimator in `weights` by an unfitted one.
+        cloned: ResNetFeatureExtractor = super().__sklearn_clone__()
+        cloned.weights = self.weights
+        return cloned
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.requires_fit = True
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags

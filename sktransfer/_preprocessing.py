@@ -1,0 +1,77 @@
+"""From a batch of images as the user has them to what the first stage expects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from sktransfer._images import scale_of
+
+
+def to_batch(images: np.ndarray, device: torch.device) -> torch.Tensor:
+    """Move a batch of images to the device, unscaled if uint8.
+
+    Parameters
+    ----------
+    images : ndarray of shape (n_images, height, width, n_channels)
+        Any real dtype; what is not uint8 is scaled by its dtype to float32 here.
+
+    device : torch.device
+        Where the batch goes.
+
+    Returns
+    -------
+    tensor of shape (n_images, height, width, n_channels), uint8 or float32
+    """
+    if images.dtype != np.uint8:
+        images = np.asarray(images, dtype=np.float32) / np.float32(
+            scale_of(images.dtype)
+        )
+    return torch.from_numpy(np.ascontiguousarray(images)).to(device)
+
+
+class Preprocess(nn.Module):
+    """Resize, scale to floats, and normalise each channel.
+
+    Parameters
+    ----------
+    image_size : tuple of (int, int) or None
+        Height and width in pixels after resizing; ``None`` leaves them alone.
+
+    mean, std : sequence of float of length n_channels
+        Subtracted from and divided into each channel, in the unit of scaled images.
+        A grey image is repeated to as many channels.
+    """
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(
+        self,
+        image_size: tuple[int, int] | None,
+        mean: Sequence[float],
+        std: Sequence[float],
+    ) -> None:
+        super().__init__()
+        self.image_size = image_size
+        for name, values in {"mean": mean, "std": std}.items():
+            tensor = torch.tensor(values, dtype=torch.float32).view(1, -1, 1, 1)
+            self.register_buffer(name, tensor)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Map (n, height, width, channels) images to (n, channels, *image_size)."""
+        x = images.permute(0, 3, 1, 2)
+        is_uint8 = x.dtype == torch.uint8
+        # On a CPU, resizing integers and casting afterwards is several times faster.
+        if x.device.type != "cpu":
+            x = x.float()
+        if self.image_size is not None and tuple(x.shape[2:]) != self.image_size:
+            x = F.interpolate(x, self.image_size, mode="bilinear", antialias=True)
+        x = x.float()
+        if is_uint8:
+            x = x / 255
+        return (x - self.mean) / self.std

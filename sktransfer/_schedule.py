@@ -1,0 +1,110 @@
+"""Pure functions of the step or the epoch: rates, open stages, batch sizes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from numbers import Integral
+
+Schedule = str | Mapping[int, int]
+
+SCHEDULES = ("gradual", "immediate")
+
+# Shares of an epoch over which a newly opened stage reaches its rate.
+WARMUP_EPOCHS = 0.25
+
+# "auto" batches: at least this many steps an epoch, within these sizes.
+MIN_STEPS_PER_EPOCH = 32
+SMALLEST_BATCH, LARGEST_BATCH = 8, 128
+
+
+def unfreeze_plan(
+    schedule: Schedule, unfreeze_depth: int, max_epochs: int
+) -> list[int]:
+    """How many stages besides the head learn in each epoch.
+
+    Parameters
+    ----------
+    schedule : {"gradual", "immediate"} or mapping of int to int
+        ``"gradual"`` trains the head alone in the first epoch, then opens one stage
+        an epoch, or several where otherwise half of the epochs would pass before all
+        are open. ``"immediate"`` opens all at once. A mapping ``{epoch: depth}``
+        (epochs from 0) sets the depth from that epoch on.
+
+    unfreeze_depth : int
+        Greatest depth; a mapping is clipped to it.
+
+    max_epochs : int
+        Number of epochs.
+
+    Returns
+    -------
+    list of int of length max_epochs
+
+    Raises
+    ------
+    ValueError
+        If `schedule` is unknown, or a mapping closes a stage again.
+    """
+    if isinstance(schedule, Mapping):
+        return _mapped_plan(schedule, unfreeze_depth, max_epochs)
+    if schedule == "immediate":
+        return [unfreeze_depth] * max_epochs
+    if schedule == "gradual":
+        an_epoch = max(1.0, unfreeze_depth / max(1, max_epochs // 2))
+        return [
+            min(unfreeze_depth, math.ceil(epoch * an_epoch))
+            for epoch in range(max_epochs)
+        ]
+    raise ValueError(
+        f"unfreeze_schedule={schedule!r} is unknown; pass 'gradual', 'immediate' or "
+        "a mapping {epoch: depth}."
+    )
+
+
+def _mapped_plan(
+    schedule: Mapping[int, int], unfreeze_depth: int, max_epochs: int
+) -> list[int]:
+    """The plan that a mapping of first epochs to depths describes."""
+    pairs = sorted(schedule.items())
+    numbers = [number for pair in pairs for number in pair]
+    depths = [depth for _, depth in pairs]
+    if not all(isinstance(n, Integral) and n >= 0 for n in numbers) or depths != sorted(
+        depths
+    ):
+        raise ValueError(
+            f"unfreeze_schedule={dict(schedule)!r} must map epochs (from 0) to depths "
+            "(0 or more) that never decrease: an open stage stays open."
+        )
+    return [
+        min(unfreeze_depth, max((d for first, d in pairs if first <= epoch), default=0))
+        for epoch in range(max_epochs)
+    ]
+
+
+def rate(step: int, n_steps: int, opened_at: int, warmup_steps: int) -> float:
+    """Share of its peak rate at which a stage learns, in ``[0, 1]``.
+
+    A cosine from 1 to 0 over all `n_steps` steps, times a linear warm-up over the
+    first `warmup_steps` steps since the stage was opened at step `opened_at`.
+    """
+    warmup = min(1.0, (step - opened_at + 1) / max(1, warmup_steps))
+    progress = min(1.0, step / max(1, n_steps))
+    return warmup * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def resolve_batch_size(batch_size: int | str, n_images: int) -> int:
+    """Images per step; ``"auto"`` takes smaller batches of smaller sets."""
+    if not isinstance(batch_size, str):
+        return int(batch_size)
+    return min(LARGEST_BATCH, max(SMALLEST_BATCH, n_images // MIN_STEPS_PER_EPOCH))
+
+
+def n_batches(n_images: int, batch_size: int) -> int:
+    """Batches an epoch, chosen so that none of them holds a single image.
+
+    Batch norm cannot learn from one image; batches are cut evenly, and one batch
+    fewer is made where that is not enough.
+    """
+    count = math.ceil(n_images / batch_size)
+    return max(1, min(count, n_images // 2))

@@ -1,0 +1,124 @@
+"""Stages: a network cut into named, freezable stages, from the pixels to the logits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import nn
+
+
+class Head(nn.Module):
+    """Average pooling, dropout and a linear map: activations to logits."""
+
+    def __init__(self, n_features: int, n_classes: int, dropout: float) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.linear = nn.Linear(n_features, n_classes)
+
+    @staticmethod
+    def pool(activation: torch.Tensor) -> torch.Tensor:
+        """Average (n, channels, height, width) over the pixels: (n, channels)."""
+        return activation.mean(dim=(2, 3))
+
+    def forward(self, activation: torch.Tensor) -> torch.Tensor:
+        """Logits of shape (n, n_classes)."""
+        logits: torch.Tensor = self.linear(self.dropout(self.pool(activation)))
+        return logits
+
+
+class Stages(nn.Module):
+    """A network as an ordered row of named stages.
+
+    Freezing is counted from the output: at ``depth`` 0 only the last stage
+    (the head) learns, at ``n_stages - 1`` every stage learns. A frozen stage
+    gets no gradients and stays in eval mode whoever calls :meth:`train`, so that
+    neither its parameters nor its batch-norm statistics move.
+
+    Parameters
+    ----------
+    stages : mapping of str to torch.nn.Module
+        The stages from input to output; the last one maps activations to logits.
+
+    preprocess : torch.nn.Module, default=None
+        Applied to the images before the first stage; learns nothing and is never
+        counted as a stage. ``None`` hands the images to the first stage as they are.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Names of the stages, input first.
+
+    unfreeze_depth : int
+        How many stages besides the last one learn, in ``[0, n_stages - 1]``.
+    """
+
+    def __init__(
+        self, stages: Mapping[str, nn.Module], preprocess: nn.Module | None = None
+    ) -> None:
+        super().__init__()
+        self.preprocess = nn.Identity() if preprocess is None else preprocess
+        self.names = tuple(stages)
+        for name, stage in stages.items():
+            self.add_module(name, stage)
+        self.unfreeze_depth = len(self.names) - 1
+
+    def items(self) -> Iterator[tuple[str, nn.Module]]:
+        """Yield ``(name, stage)`` pairs, input first."""
+        for name in self.names:
+            yield name, self.get_submodule(name)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Map a batch of images to logits of shape (n_images, n_classes)."""
+        activation = self.preprocess(images)
+        for _, stage in self.items():
+            activation = stage(activation)
+        return activation
+
+    def learning(self) -> tuple[str, ...]:
+        """Names of the stages that learn, input first."""
+        return self.names[len(self.names) - 1 - self.unfreeze_depth :]
+
+    def frozen(self) -> tuple[str, ...]:
+        """Names of the stages that are frozen, input first."""
+        return self.names[: len(self.names) - 1 - self.unfreeze_depth]
+
+    def unfreeze(self, depth: int) -> Stages:
+        """Let the last ``depth + 1`` stages learn, and only those.
+
+        Parameters
+        ----------
+        depth : int
+            Stages counted from the output, the head being 0.
+
+        Returns
+        -------
+        Stages
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            If ``depth`` is not in ``[0, n_stages - 1]``.
+        """
+        deepest = len(self.names) - 1
+        if not 0 <= depth <= deepest:
+            raise ValueError(
+                f"unfreeze_depth={depth!r} is out of range: this network has "
+                f"{len(self.names)} stages ({', '.join(self.names)}); choose an "
+                f"integer from 0 (head only) to {deepest} (every stage)."
+            )
+        self.unfreeze_depth = depth
+        learning = self.learning()
+        for name, stage in self.items():
+            stage.requires_grad_(name in learning)
+        return self.train(self.training)
+
+    def train(self, mode: bool = True) -> Stages:
+        """Set training mode on the learning stages; frozen ones stay in eval mode."""
+        super().train(mode)
+        # Training loops call train() before every step. Without this line the
+        # batch-norm statistics of frozen stages would follow the new images.
+        for name in self.frozen():
+            self.get_submodule(name).eval()
+        return self

@@ -1,0 +1,285 @@
+"""Fine-tune a pretrained ResNet."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
+
+from sktransfer._base import BaseImageClassifier
+
+if TYPE_CHECKING:
+    from sktransfer._stages import Stages
+
+
+class ResNetTransferClassifier(BaseImageClassifier):
+    """Classify images with a pretrained ResNet, fine-tuned on them.
+
+    A new head is trained first; then the last stages of the backbone join it, one by
+    one, down to `unfreeze_depth`. Frozen stages keep their weights and their
+    batch-norm statistics bit for bit.
+
+    Parameters
+    ----------
+    backbone : str, default="resnet50"
+        ``"resnet18"``, ``"resnet34"``, ``"resnet50"``, ``"resnet101"``,
+        ``"resnet152"`` of torchvision, or ``"mini_resnet18"``, a small network for
+        32-pixel images whose weights are part of this package.
+
+    weights : str, path-like, fitted estimator or None, default="auto"
+        ``"auto"`` takes torchvision's ``"IMAGENET1K_V1"``, or the bundled weights of
+        ``"mini_resnet18"``. Also another torchvision name (downloaded once), a
+        ``.pth`` or ``.safetensors`` file, a fitted :class:`ResNetTransferClassifier`
+        with the same backbone, or ``None`` for random weights.
+
+    unfreeze_depth : int, default=2
+        How many stages besides the head learn in the end, counted from the output:
+        0 the head only, 1 also ``layer4``, 2 ``layer3``, 3 ``layer2``, 4 ``layer1``,
+        5 everything.
+
+    unfreeze_schedule : {"gradual", "immediate"} or mapping, default="gradual"
+        See :class:`UnfreezeSchedule`.
+
+    dropout : float, default=0.2
+        Share of the pooled features dropped while training, in [0, 1).
+
+    image_size : "auto", int or None, default="auto"
+        Height and width in pixels to which images are resized on the device.
+        ``"auto"``: 32 for ``"mini_resnet18"``, else 128 for images smaller than 96
+        pixels and 224 for others. ``None`` leaves images as they are.
+
+    image_shape : tuple of (int, int, int), default=None
+        Height, width and channels of an image where X holds rows of pixels; one may
+        be -1. Square grey and RGB images are recognised without it.
+
+    augment : {"flip", "flip_crop"}, callable or None, default="flip"
+        Random changes of the training images: mirrored; also shifted by up to an
+        eighth of their size; or a function of a batch tensor of shape
+        (n, height, width, n_channels).
+
+    max_epochs : int, default=5
+        Passes over the training images.
+
+    batch_size : "auto" or int, default="auto"
+        Images per step. ``"auto"``: 128, or less where an epoch would have fewer
+        than 32 steps, but at least 8.
+
+    lr : float, default=0.02
+        Peak rate of the head, per step.
+
+    backbone_lr_factor : float, default=0.1
+        Peak rate of the backbone's open stages as a share of `lr`.
+
+    momentum : float, default=0.9
+        Nesterov momentum of SGD, in [0, 1).
+
+    weight_decay : float, default=5e-4
+        L2 penalty of the learning parameters.
+
+    label_smoothing : float, default=0.0
+        Share of each label spread over all classes, in [0, 1).
+
+    class_weight : dict, "balanced" or None, default=None
+        Weight of each class in the loss.
+
+    early_stopping : "auto" or bool, default="auto"
+        Whether to set aside `validation_fraction` of the images, to stop when their
+        loss has not improved for `n_iter_no_change` epochs. ``"auto"``: from 10,000
+        images on. With validation images, set aside or passed to :meth:`fit`, the
+        weights of the best epoch are restored.
+
+    validation_fraction : float, default=0.1
+        Share of the images set aside, stratified, in (0, 1).
+
+    n_iter_no_change : int, default=2
+        Epochs without improvement after which training stops.
+
+    device : str, default="auto"
+        ``"auto"`` takes CUDA where there is one; or a torch device.
+
+    precision : {"auto", "float32", "bfloat16"}, default="auto"
+        Number format of matrix products while training. ``"auto"``: bfloat16 on CUDA
+        devices that have it, float32 elsewhere.
+
+    callbacks : list of skorch callbacks, default=None
+        Copied before use.
+
+    net_params : dict, default=None
+        More arguments of the skorch net.
+
+    warm_start : bool, default=False
+        Whether :meth:`fit` goes on from the weights of the last fit.
+
+    random_state : int, RandomState instance or None, default=None
+        Seeds the head, dropout, shuffling, augmentation and the validation split.
+        torch's and NumPy's global states are left alone.
+
+    verbose : int, default=0
+        1 prints a line per epoch.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Labels seen in :meth:`fit`, sorted.
+
+    n_features_in_ : int
+        Numbers in an image: height times width times channels.
+
+    image_shape_ : tuple of (int, int, int)
+        Height, width and channels of an image.
+
+    net_ : skorch.NeuralNet
+        The trained net; ``net_.module_`` is the network, in stages.
+
+    history_ : list of dict
+        Losses, accuracies, depth and seconds of each epoch.
+
+    n_iter_ : int
+        Epochs trained.
+
+    best_epoch_ : int
+        Epoch, from 1, whose weights the estimator has.
+
+    device_ : str
+        Where the network is.
+
+    precision_ : str
+        Number format in which it was trained.
+
+    fit_time_ : float
+        Seconds that :meth:`fit` took.
+
+    See Also
+    --------
+    ScratchCNNClassifier : The same without pretraining.
+    ResNetFeatureExtractor : Pooled features for other classifiers.
+
+    Notes
+    -----
+    Sources of the defaults: `unfreeze_depth`, `max_epochs` and early stopping with
+    the best weights restored follow the study this library grew from (the last 90
+    Keras layers of ResNet50 are ``layer3`` and ``layer4``); the rates are the rule of
+    one tenth for the backbone; `weight_decay` and `momentum` are those of Salman et
+    al. [1]_; the image sizes are the rule of BiT [2]_. Open stages train their batch
+    norm, frozen ones do not.
+
+    References
+    ----------
+    .. [1] Salman et al., "Do Adversarially Robust ImageNet Models Transfer Better?",
+       NeurIPS 2020.
+    .. [2] Kolesnikov et al., "Big Transfer (BiT): General Visual Representation
+       Learning", ECCV 2020.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sktransfer import ResNetTransferClassifier
+    >>> X, y = load_digits(n_class=2, return_X_y=True)
+    >>> clf = ResNetTransferClassifier("mini_resnet18", max_epochs=2, random_state=0)
+    >>> clf.fit(X[:100] / 16, y[:100]).predict(X[100:104] / 16).shape
+    (4,)
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **BaseImageClassifier._parameter_constraints,
+        "backbone": [str],
+        "weights": [str, os.PathLike, HasMethods("fit"), None],
+        "unfreeze_depth": [Interval(Integral, 0, None, closed="left")],
+        "unfreeze_schedule": [StrOptions({"gradual", "immediate"}), Mapping],
+        "backbone_lr_factor": [Interval(Real, 0, None, closed="neither")],
+    }
+
+    def __init__(
+        self,
+        backbone: str = "resnet50",
+        *,
+        weights: Any = "auto",
+        unfreeze_depth: int = 2,
+        unfreeze_schedule: Any = "gradual",
+        dropout: float = 0.2,
+        image_size: int | str | None = "auto",
+        image_shape: tuple[int, int, int] | None = None,
+        augment: Any = "flip",
+        max_epochs: int = 5,
+        batch_size: int | str = "auto",
+        lr: float = 0.02,
+        backbone_lr_factor: float = 0.1,
+        momentum: float = 0.9,
+        weight_decay: float = 5e-4,
+        label_smoothing: float = 0.0,
+        class_weight: Any = None,
+        early_stopping: bool | str = "auto",
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 2,
+        device: str = "auto",
+        precision: str = "auto",
+        callbacks: Any = None,
+        net_params: Any = None,
+        warm_start: bool = False,
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        self.backbone = backbone
+        self.weights = weights
+        self.unfreeze_depth = unfreeze_depth
+        self.unfreeze_schedule = unfreeze_schedule
+        self.dropout = dropout
+        self.image_size = image_size
+        self.image_shape = image_shape
+        self.augment = augment
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.lr = lr
+        self.backbone_lr_factor = backbone_lr_factor
+        self.momentum = momentum
+        self.weight_decay = weight_decay
+        self.label_smoothing = label_smoothing
+        self.class_weight = class_weight
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.device = device
+        self.precision = precision
+        self.callbacks = callbacks
+        self.net_params = net_params
+        self.warm_start = warm_start
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def _make_stages(self, images: np.ndarray, n_classes: int) -> Stages:
+        from sktransfer._resnet import pretrained_resnet
+
+        if hasattr(self.weights, "fit"):
+            check_is_fitted(self.weights)
+        stages = pretrained_resnet(
+            self.backbone,
+            self.weights,
+            n_classes,
+            self.dropout,
+            self.image_size,
+            images.shape[1:],
+        )
+        return stages.unfreeze(self.unfreeze_depth)
+
+    def _unfreezing(self) -> dict[str, Any]:
+        return {
+            "unfreeze_depth": self.unfreeze_depth,
+            "unfreeze_schedule": self.unfreeze_schedule,
+            "backbone_lr_factor": self.backbone_lr_factor,
+        }
+
+    def _size_for_pictures(self) -> int:
+        from sktransfer._resnet import resolve_image_size
+
+        return resolve_image_size(self.backbone, self.image_size, None)
+
+    def __sklearn_clone__(self) -> ResNetTransferClassifier:
+        # clone() would replace a fitted estimator in `weights` by an unfitted one.
+        cloned: ResNetTransferClassifier = super().__sklearn_clone__()
+        cloned.weights = self.weights
+        return cloned

@@ -1,0 +1,485 @@
+"""Pictures are read upright, opaque and in 8 bits, or refused by name."""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sktransfer._images import (
+    array_shape,
+    common_shape,
+    is_pictures,
+    picture_list,
+    read_pictures,
+    row_shape,
+    scale_of,
+)
+
+RED, WHITE, BLACK = (255, 0, 0), (255, 255, 255), (0, 0, 0)
+
+
+def saved(folder: Path, name: str, image: Image.Image, **options) -> str:
+    path = folder / name
+    image.save(path, **options)
+    return str(path)
+
+
+def grey16(values) -> Image.Image:
+    return Image.fromarray(np.asarray(values, dtype=np.uint16))
+
+
+def png_header(width: int, height: int) -> bytes:
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        check = struct.pack(">I", zlib.crc32(kind + body))
+        return struct.pack(">I", len(body)) + kind + body + check
+
+    size = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    pixels = chunk(b"IDAT", zlib.compress(b"\0"))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size) + pixels + chunk(b"IEND", b"")
+
+
+class NotAnArray:
+    def __array__(self, dtype=None, copy=None):
+        raise AssertionError("was converted")
+
+    def __array_function__(self, func, types, args, kwargs):
+        raise TypeError("was handed to NumPy")
+
+
+@pytest.mark.parametrize(
+    "X",
+    [
+        ["a.png"],
+        (Path("a.png"),),
+        [Image.new("L", (2, 2))],
+        np.array(["a.png", "b.png"]),
+        np.array([["a.png"], ["b.png"]], dtype=object),
+    ],
+    ids=["str", "Path", "PIL", "str array", "object column"],
+)
+def test_paths_and_pil_images_are_pictures(X):
+    assert is_pictures(X)
+    assert len(picture_list(X)) == len(X)
+
+
+@pytest.mark.parametrize("kind", ["Series", "DataFrame"])
+def test_pandas_paths_are_pictures_whatever_their_index(kind):
+    pandas = pytest.importorskip("pandas")
+    X = getattr(pandas, kind)({7: "a.png", 3: "b.png"}.values(), index=[7, 3])
+    assert is_pictures(X)
+    assert picture_list(X) == ["a.png", "b.png"]
+
+
+@pytest.mark.parametrize(
+    "X",
+    [
+        [],
+        [[0.0, 1.0]],
+        np.zeros((3, 4)),
+        np.array([1, 2], dtype=object),
+        np.array([["a", "b"]]),
+        np.array([], dtype=object),
+        NotAnArray(),
+        None,
+    ],
+    ids=["empty", "rows", "floats", "objects", "wide", "none", "foreign", "None"],
+)
+def test_everything_else_is_not_pictures(X):
+    assert not is_pictures(X)
+
+
+def test_numeric_wide_and_empty_frames_are_not_pictures():
+    pandas = pytest.importorskip("pandas")
+    assert not is_pictures(pandas.DataFrame({"a": [1.0]}))
+    assert not is_pictures(pandas.DataFrame({"a": ["x"], "b": ["y"]}))
+    assert not is_pictures(pandas.Series([], dtype=object))
+
+
+def test_a_stray_element_is_named_by_its_index():
+    with pytest.raises(TypeError, match=r"X\[2\].*float"):
+        picture_list(["a.png", Path("b.png"), 3.0])
+
+
+@pytest.mark.parametrize("url", ["http://a/b.png", "HTTPS://a/b.png", "file:///b.png"])
+def test_urls_are_refused(url):
+    with pytest.raises(ValueError, match=r"X\[1\].*URLs are not fetched"):
+        picture_list(["a.png", url])
+
+
+def test_common_shape_is_height_width_channels(tmp_path):
+    path = saved(tmp_path, "a.png", Image.new("RGB", (5, 3)))
+    assert common_shape([path, Image.new("RGB", (5, 3))]) == (3, 5, 3)
+
+
+def test_common_shape_of_different_sizes_is_none():
+    assert common_shape([Image.new("L", (5, 3)), Image.new("L", (3, 5))]) is None
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "I", "I;16"])
+def test_only_grey_pictures_share_one_channel(mode):
+    grey, colour = Image.new(mode, (2, 2)), Image.new("RGB", (2, 2))
+    assert common_shape([grey, grey]) == (2, 2, 1)
+    assert common_shape([grey, colour]) == (2, 2, 3)
+
+
+def test_common_shape_decodes_no_pixels(tmp_path):
+    (tmp_path / "a.png").write_bytes(png_header(40, 30))
+    assert common_shape([tmp_path / "a.png"]) == (30, 40, 3)
+
+
+@pytest.mark.parametrize(
+    "function", [common_shape, lambda p: read_pictures(p, (2, 2, 3))]
+)
+def test_missing_files_are_counted_and_the_first_five_listed(tmp_path, function):
+    there = saved(tmp_path, "a.png", Image.new("L", (2, 2)))
+    missing = [str(tmp_path / f"missing{i}.png") for i in range(7)]
+    with pytest.raises(FileNotFoundError, match="7 of 8 image files") as caught:
+        function([there, *missing])
+    assert "missing4.png" in str(caught.value)
+    assert "missing5.png" not in str(caught.value)
+
+
+def test_a_folder_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"image 0 .* not a regular file"):
+        common_shape([tmp_path])
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_named_pipe_is_refused_rather_than_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(ValueError, match=r"image 0 .*pipe\.png.* not a regular file"):
+        read_pictures([tmp_path / "pipe.png"], (2, 2, 3))
+
+
+def test_a_path_with_a_null_character_is_a_value_error_with_its_index():
+    with pytest.raises(ValueError, match=r"image 1 .* could not be read"):
+        common_shape([Image.new("L", (2, 2)), "a\0.png"])
+
+
+@pytest.mark.parametrize(
+    "function", [common_shape, lambda p: read_pictures(p, (2, 2, 3))]
+)
+def test_a_decompression_bomb_is_refused_from_its_header(tmp_path, function):
+    (tmp_path / "bomb.png").write_bytes(png_header(9_000, 9_000))
+    with pytest.raises(
+        ValueError, match=r"9000 x 9000 = 81,000,000 pixels.*50,000,000"
+    ):
+        function([tmp_path / "bomb.png"])
+
+
+def test_an_even_larger_bomb_is_a_value_error_too(tmp_path):
+    (tmp_path / "bomb.png").write_bytes(png_header(90_000, 90_000))
+    with pytest.raises(ValueError, match=r"image 0 .* could not be read"):
+        common_shape([tmp_path / "bomb.png"])
+
+
+def test_pixels_come_back_unchanged_and_in_order(tmp_path):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (40, 4, 6, 3), dtype=np.uint8)
+    pictures = [
+        saved(tmp_path, f"{i}.png", Image.fromarray(image))
+        if i % 2
+        else Image.fromarray(image)
+        for i, image in enumerate(images)
+    ]
+    read = read_pictures(pictures, (4, 6, 3))
+    assert read.dtype == np.uint8
+    np.testing.assert_array_equal(read, images)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tiff"])
+def test_exif_orientation_is_applied(tmp_path, orientation, suffix):
+    # Quarters of four greys tell all eight orientations apart.
+    upright = np.kron([[0, 80], [160, 240]], np.ones((16, 32))).astype(np.uint8)
+    stored = {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.T,
+        6: np.rot90(upright),
+        7: upright[::-1, ::-1].T,
+        8: np.rot90(upright, -1),
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image = Image.fromarray(np.ascontiguousarray(stored)).convert("RGB")
+    path = saved(tmp_path, f"a.{suffix}", image, exif=exif)
+    assert common_shape([path]) == (32, 64, 3)
+    read = read_pictures([path], (32, 64, 1))[0, ..., 0].astype(int)
+    np.testing.assert_allclose(read[8::16, 16::32], upright[8::16, 16::32], atol=6)
+
+
+def test_one_lazy_image_listed_many_times_is_turned_every_time(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = saved(tmp_path, "a.jpg", Image.new("RGB", (64, 32), RED), exif=exif)
+    with Image.open(path) as image:
+        assert common_shape([image] * 50) == (64, 32, 3)
+        assert (
+            read_pictures([image] * 50, (64, 32, 3)).min(axis=(1, 2))[:, 0].min() > 250
+        )
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "RGBa", "PA"])
+def test_transparent_pixels_become_white(mode):
+    image = Image.new("RGBA", (2, 1), (0, 0, 0, 255))
+    image.putpixel((0, 0), (0, 0, 0, 0))
+    if mode == "PA":
+        palette = Image.new("P", (2, 1))
+        palette.putpalette([0, 0, 0])
+        palette = palette.convert("PA")
+        palette.putalpha(image.getchannel("A"))
+        image = palette
+    image = image.convert(mode)
+    assert read_pictures([image], (1, 2, 3))[0, 0].tolist() == [
+        list(WHITE),
+        list(BLACK),
+    ]
+
+
+def test_half_transparent_black_becomes_middle_grey():
+    image = Image.new("RGBA", (1, 1), (0, 0, 0, 128))
+    assert read_pictures([image], (1, 1, 1)).item() == 127
+
+
+@pytest.mark.parametrize("suffix", ["png", "gif"])
+def test_the_transparent_colour_of_a_palette_becomes_white(tmp_path, suffix):
+    image = Image.new("P", (2, 1))
+    image.putpalette([*BLACK, *RED])
+    image.putpixel((1, 0), 1)
+    path = saved(tmp_path, f"a.{suffix}", image, transparency=0)
+    assert read_pictures([path], (1, 2, 3))[0, 0].tolist() == [list(WHITE), list(RED)]
+
+
+@pytest.mark.parametrize(
+    ("image", "transparency"),
+    [
+        (Image.new("L", (1, 1), 9), 9),
+        (Image.new("RGB", (1, 1), (1, 2, 3)), (1, 2, 3)),
+        (grey16([[1000]]), 1000),
+    ],
+    ids=["L", "RGB", "I;16"],
+)
+def test_the_transparent_colour_of_a_png_becomes_white(tmp_path, image, transparency):
+    path = saved(tmp_path, "a.png", image, transparency=transparency)
+    assert read_pictures([path], (1, 1, 3)).ravel().tolist() == list(WHITE)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tiff", "pgm"])
+def test_sixteen_bit_grey_is_scaled_not_clipped(tmp_path, suffix):
+    path = saved(tmp_path, f"a.{suffix}", grey16([[0, 257, 257 * 128, 65535]]))
+    assert read_pictures([path], (1, 4, 1)).ravel().tolist() == [0, 1, 128, 255]
+
+
+@pytest.mark.parametrize("value", [-1, 65536])
+def test_integers_beyond_sixteen_bits_are_refused(value):
+    image = Image.fromarray(np.array([[value]], dtype=np.int32))
+    with pytest.raises(ValueError, match=r"image 0 .*\[0, 65535\]"):
+        read_pictures([image], (1, 1, 1))
+
+
+@pytest.mark.parametrize(
+    "function", [common_shape, lambda p: read_pictures(p, (2, 2, 1))]
+)
+def test_float_pictures_are_refused(tmp_path, function):
+    path = saved(tmp_path, "a.tiff", Image.new("F", (2, 2), 0.5))
+    with pytest.raises(ValueError, match=r"image 0 .*a\.tiff.*mode 'F'"):
+        function([path])
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "YCbCr", "HSV", "P", "1"])
+def test_other_colour_modes_are_converted(mode):
+    image = Image.new("RGB", (2, 2), WHITE).convert(mode)
+    assert (read_pictures([image], (2, 2, 3)) == 255).all()
+
+
+def test_a_cmyk_jpeg_keeps_its_colour(tmp_path):
+    image = Image.new("CMYK", (8, 8), (0, 255, 255, 0))
+    read = read_pictures([saved(tmp_path, "a.jpg", image)], (8, 8, 3))
+    np.testing.assert_allclose(read[0, 4, 4].astype(int), RED, atol=4)
+
+
+def test_another_size_is_scaled_to_cover_and_cropped_at_the_centre():
+    wide = np.zeros((4, 12, 3), dtype=np.uint8)
+    wide[:, 4:8] = RED
+    read = read_pictures([Image.fromarray(wide)], (8, 8, 3))
+    assert (read[:, :, 1:7] == RED).all()
+
+
+def test_scaling_down_averages_rather_than_picks():
+    board = np.indices((64, 64)).sum(0) % 2 * 255
+    read = read_pictures([Image.fromarray(board.astype(np.uint8))], (8, 8, 1))
+    assert np.ptp(read) <= 16
+    assert abs(read.mean() - 127.5) < 4
+
+
+def test_an_extremely_long_picture_is_cropped_without_growing():
+    assert read_pictures([Image.new("L", (60_000, 1), 7)], (64, 64, 1)).max() == 7
+
+
+def test_a_truncated_file_is_named_and_its_cause_kept(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    path = Path(saved(tmp_path, "cut.jpg", Image.fromarray(noise)))
+    path.write_bytes(path.read_bytes()[:-200])
+    good = Image.new("RGB", (32, 32))
+    with pytest.raises(
+        ValueError, match=r"image 1 \('.*cut\.jpg'\) could not"
+    ) as caught:
+        read_pictures([good, path], (32, 32, 3))
+    assert isinstance(caught.value.__cause__, OSError)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"<svg></svg>", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"],
+    ids=["empty", "svg", "eps"],
+)
+def test_other_formats_are_refused_whatever_their_name(tmp_path, content):
+    (tmp_path / "a.jpg").write_bytes(content)
+    with pytest.raises(ValueError, match=r"image 0 .*a\.jpg.* none of JPEG, PNG"):
+        common_shape([tmp_path / "a.jpg"])
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "bmp", "gif", "tiff", "ppm"])
+def test_every_common_format_is_read_from_its_content(tmp_path, suffix):
+    path = Path(saved(tmp_path, f"a.{suffix}", Image.new("RGB", (8, 8), WHITE)))
+    unnamed = path.rename(tmp_path / "picture")
+    assert (read_pictures([unnamed], (8, 8, 3)) >= 250).all()
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::RuntimeWarning")
+def test_damaged_files_raise_nothing_but_value_errors(tmp_path):
+    rng = np.random.default_rng(0)
+    noise = Image.fromarray(rng.integers(0, 256, (24, 24, 3), dtype=np.uint8))
+    path = tmp_path / "mutant"
+    refused = 0
+    for suffix in ("jpeg", "png", "webp", "bmp", "gif", "tiff", "ppm"):
+        noise.save(path, format=suffix)
+        content = np.frombuffer(path.read_bytes(), dtype=np.uint8)
+        for _ in range(30):
+            mutant = content[: rng.integers(1, content.size + 1)].copy()
+            mutant[rng.integers(0, min(mutant.size, 200), 4)] = rng.integers(0, 256, 4)
+            path.write_bytes(mutant.tobytes())
+            try:
+                read_pictures([path], (24, 24, 3))
+            except ValueError as error:
+                refused += "image 0" in str(error)
+    assert refused > 50
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+def test_pictures_are_read_as_grey_or_rgb_only(channels):
+    with pytest.raises(ValueError, match=r"image_shape=.* 1 \(grey\) or 3 \(RGB\)"):
+        read_pictures([Image.new("L", (2, 2))], (2, 2, channels))
+
+
+@pytest.mark.parametrize(
+    ("n_features", "image_shape", "expected"),
+    [
+        (64, None, (8, 8, 1)),
+        (3072, None, (32, 32, 3)),
+        (1, None, (1, 1, 1)),
+        (3, None, (1, 1, 3)),
+        (24, (2, 4, 3), (2, 4, 3)),
+        (24, (-1, 4, 3), (2, 4, 3)),
+        (24, (2, 4, -1), (2, 4, 3)),
+        (24, [2, np.int64(4), 3], (2, 4, 3)),
+    ],
+)
+def test_rows_get_their_image_shape(n_features, image_shape, expected):
+    assert row_shape(n_features, image_shape) == expected
+
+
+@pytest.mark.parametrize("n_features", [0, 2, 10, 3071])
+def test_rows_that_are_no_square_image_ask_for_a_shape(n_features):
+    with pytest.raises(ValueError, match=f"image_shape=None .*n_features={n_features}"):
+        row_shape(n_features, None)
+
+
+def test_the_suggested_shape_fits():
+    with pytest.raises(ValueError, match=r"image_shape=\(3, 7, 1\)"):
+        row_shape(3 * 7, None)
+
+
+@pytest.mark.parametrize(
+    "image_shape",
+    [
+        (2, 4, 4),
+        (-1, 5, 3),
+        (-1, -1, 3),
+        (0, 4, 3),
+        (-2, 4, 3),
+        (2.0, 4, 3),
+        (True, 8, 3),
+        (6, 4),
+        24,
+        "abc",
+        (100, 100, -1),
+    ],
+)
+def test_a_wrong_image_shape_is_named_with_its_value(image_shape):
+    with pytest.raises(ValueError, match=re.escape(f"image_shape={image_shape!r}")):
+        row_shape(24, image_shape)
+
+
+@pytest.mark.parametrize(
+    ("shape", "image_shape", "expected"),
+    [
+        ((5, 48), None, (4, 4, 3)),
+        ((5, 24), (2, 4, 3), (2, 4, 3)),
+        ((5, 8, 6), None, (8, 6, 1)),
+        ((5, 8, 6), (8, -1, 1), (8, 6, 1)),
+        ((5, 8, 6, 3), None, (8, 6, 3)),
+        ((5, 8, 6, 4), (8, 6, -1), (8, 6, 4)),
+        ((5, 8, 6, 12), None, (8, 6, 12)),
+    ],
+)
+def test_arrays_give_their_image_shape(shape, image_shape, expected):
+    assert array_shape(shape, image_shape) == expected
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_channels_first_arrays_are_recognised(channels):
+    with pytest.raises(ValueError, match=r"channels-first.*transpose\(0, 2, 3, 1\)"):
+        array_shape((5, channels, 32, 32), None)
+
+
+@pytest.mark.parametrize(
+    "shape", [(), (5,), (5, 0, 4), (5, 4, 0, 3), (5, 4, 4, 0), (5, 2, 2, 2, 3)]
+)
+def test_arrays_that_hold_no_images_are_refused(shape):
+    with pytest.raises(ValueError, match="X must have shape") as caught:
+        array_shape(shape, None)
+    assert str(shape) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("shape", "image_shape"), [((5, 8, 6), (8, 6, 3)), ((5, 8, 6, 3), (6, 8, -1))]
+)
+def test_an_image_shape_that_contradicts_the_array_is_refused(shape, image_shape):
+    with pytest.raises(ValueError, match=r"image_shape=.* contradicts X"):
+        array_shape(shape, image_shape)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "scale"),
+    [
+        (np.uint8, 255.0),
+        ("uint16", 65535.0),
+        (">u2", 65535.0),
+        (np.float32, 1.0),
+        (np.int64, 1.0),
+        (bool, 1.0),
+    ],
+)
+def test_scale_is_decided_by_dtype(dtype, scale):
+    assert scale_of(dtype) == scale
