@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-datasets = None
+from sktransfer import datasets
 from sktransfer._features import ResNetFeatureExtractor
 from sktransfer._scratch import ScratchCNNClassifier
 from sktransfer._transfer import ResNetTransferClassifier

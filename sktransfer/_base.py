@@ -40,17 +40,18 @@ Shape = tuple[int, int, int]
 # HistGradientBoostingClassifier does.
 EARLY_STOPPING_FROM = 10_000
 
-# Images in a batch of predict: activations of a large ResNet stay below 1 GB.
-PREDICT_BATCH_SIZE = 64
+# scikit-learn's word for a check of X alone, where y=None would be an error.
+NO_LABELS = "no_validation"
 
 
-class ImageInput(BaseEstimator):  # type: ignore[misc]
+class ImageInput(BaseEstimator):
     """What every estimator here does with ``X``: checked once, then (n, h, w, c)."""
 
     image_shape: Shape | None
+    image_shape_: Shape
 
     def _check_images(
-        self, X: Any, y: Any = None, *, reset: bool, min_samples: int = 1
+        self, X: Any, y: Any = NO_LABELS, *, reset: bool, min_samples: int = 1
     ) -> tuple[np.ndarray, Any]:
         """Validate X, and y where given; set or compare the image shape.
 
@@ -58,7 +59,7 @@ class ImageInput(BaseEstimator):  # type: ignore[misc]
         -------
         images : ndarray of shape (n_images, height, width, n_channels)
 
-        y : ndarray of shape (n_images,) or None
+        y : ndarray of shape (n_images,), or as it was where not given
         """
         if is_pictures(X):
             return self._check_pictures(X, y, reset, min_samples)
@@ -74,7 +75,7 @@ class ImageInput(BaseEstimator):  # type: ignore[misc]
                 )
             X = X.reshape(len(X), -1)
         options = {"reset": reset, "ensure_min_samples": min_samples}
-        if y is None and not reset:
+        if isinstance(y, str) and y == NO_LABELS:
             X = validate_data(self, X, **options)
         else:
             X, y = validate_data(self, X, y, **options)
@@ -92,7 +93,7 @@ class ImageInput(BaseEstimator):  # type: ignore[misc]
                 f"Found array with {len(pictures)} sample(s) while a minimum of "
                 f"{min_samples} is required by {type(self).__name__}."
             )
-        if reset:
+        if not (isinstance(y, str) and y == NO_LABELS):
             if y is None:
                 raise ValueError(
                     f"{type(self).__name__} requires y to be passed, but the target y "
@@ -126,7 +127,7 @@ class ImageInput(BaseEstimator):  # type: ignore[misc]
         raise NotImplementedError
 
 
-class BaseImageClassifier(ClassifierMixin, ImageInput):  # type: ignore[misc]
+class BaseImageClassifier(ClassifierMixin, ImageInput):
     """Fit and predict; a subclass says which network and what it trains with."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -235,7 +236,7 @@ class BaseImageClassifier(ClassifierMixin, ImageInput):  # type: ignore[misc]
             settings = self._settings(len(datasets[0]), device, precision, seed)
             net = train(stages, *datasets, settings)
 
-        if not net.history:
+        if net.interrupt_ is not None and len(net.history) < 2:
             raise net.interrupt_
         self._set_fitted(net, classes, images.shape[1:], str(device), precision)
         self.fit_time_ = time.perf_counter() - started
@@ -258,7 +259,8 @@ class BaseImageClassifier(ClassifierMixin, ImageInput):  # type: ignore[misc]
         """
         logits = self._logits(X)
         exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return exponentials / exponentials.sum(axis=1, keepdims=True)
+        proba: np.ndarray = exponentials / exponentials.sum(axis=1, keepdims=True)
+        return proba
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Logits of each class.
@@ -290,7 +292,8 @@ class BaseImageClassifier(ClassifierMixin, ImageInput):  # type: ignore[misc]
             Labels as in ``classes_``.
         """
         logits = self._logits(X)
-        return self.classes_[logits.argmax(axis=1)]
+        labels: np.ndarray = self.classes_[logits.argmax(axis=1)]
+        return labels
 
     def _logits(self, X: Any) -> np.ndarray:
         """Logits of shape (n_images, n_classes), float32."""
@@ -300,7 +303,7 @@ class BaseImageClassifier(ClassifierMixin, ImageInput):  # type: ignore[misc]
 
         images, _ = self._check_images(X, reset=False)
         device = resolve_device(self.device_)
-        return run_in_batches(self.net_.module_, images, PREDICT_BATCH_SIZE, device)
+        return run_in_batches(self.net_.module_, images, device)
 
     def _make_stages(self, images: np.ndarray, n_classes: int) -> Stages:
         """The network for these training images."""

@@ -16,8 +16,8 @@ from sktransfer._base import ImageInput
 
 
 class ResNetFeatureExtractor(
-    ClassNamePrefixFeaturesOutMixin,  # type: ignore[misc]
-    TransformerMixin,  # type: ignore[misc]
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
     ImageInput,
 ):
     """Turn images into the pooled features of a pretrained ResNet.
@@ -39,9 +39,6 @@ class ResNetFeatureExtractor(
     image_shape : tuple of (int, int, int), default=None
         Height, width and channels of an image where X holds rows of pixels; one may
         be -1.
-
-    batch_size : int, default=64
-        Most images in a batch; bounds the memory used.
 
     device : str, default="auto"
         ``"auto"`` takes CUDA where there is one; or a torch device.
@@ -74,7 +71,8 @@ class ResNetFeatureExtractor(
     >>> from sklearn.pipeline import make_pipeline
     >>> from sktransfer import ResNetFeatureExtractor
     >>> X, y = load_digits(n_class=2, return_X_y=True)
-    >>> clf = make_pipeline(ResNetFeatureExtractor("mini_resnet18"), LogisticRegression())
+    >>> features = ResNetFeatureExtractor("mini_resnet18")
+    >>> clf = make_pipeline(features, LogisticRegression())
     >>> clf.fit(X[:100] / 16, y[:100]).predict(X[100:104] / 16).shape
     (4,)
     """
@@ -88,7 +86,6 @@ class ResNetFeatureExtractor(
             Interval(Integral, 1, None, closed="left"),
         ],
         "image_shape": [tuple, list, None],
-        "batch_size": [Interval(Integral, 1, None, closed="left")],
         "device": [str],
         "random_state": ["random_state"],
     }
@@ -100,7 +97,6 @@ class ResNetFeatureExtractor(
         weights: Any = "auto",
         image_size: int | str | None = "auto",
         image_shape: tuple[int, int, int] | None = None,
-        batch_size: int = 64,
         device: str = "auto",
         random_state: Any = None,
     ) -> None:
@@ -108,7 +104,6 @@ class ResNetFeatureExtractor(
         self.weights = weights
         self.image_size = image_size
         self.image_shape = image_shape
-        self.batch_size = batch_size
         self.device = device
         self.random_state = random_state
 
@@ -180,13 +175,13 @@ class ResNetFeatureExtractor(
         return run_in_batches(
             pooled_features(self.stages_),
             images,
-            self.batch_size,
             resolve_device(self.device_),
         )
 
     @property
     def _n_features_out(self) -> int:
-        return int(self.stages_.head.linear.in_features)
+        linear = self.stages_.get_submodule("head.linear")
+        return int(linear.in_features)  # type: ignore[arg-type]
 
     def _size_for_pictures(self) -> int:
         from sktransfer._resnet import resolve_image_size

@@ -217,9 +217,11 @@ class ScratchCNNClassifier(BaseImageClassifier):
     def _make_stages(self, images: np.ndarray, n_classes: int) -> Stages:
         from sktransfer._cnn import make_cnn, native_size
 
-        size = (self.image_size,) * 2 if self.image_size is not None else None
+        size = None
         if self.image_size == "auto":
             size = native_size(images.shape[1:])
+        elif self.image_size is not None:
+            size = (int(self.image_size),) * 2
         mean, std = channel_statistics(images)
         return make_cnn(n_classes, self.width, self.dropout, size, mean, std)
 

@@ -19,7 +19,8 @@ class Head(nn.Module):
     @staticmethod
     def pool(activation: torch.Tensor) -> torch.Tensor:
         """Average (n, channels, height, width) over the pixels: (n, channels)."""
-        return activation.mean(dim=(2, 3))
+        pooled: torch.Tensor = activation.mean(dim=(2, 3))
+        return pooled
 
     def forward(self, activation: torch.Tensor) -> torch.Tensor:
         """Logits of shape (n, n_classes)."""
@@ -70,7 +71,7 @@ class Stages(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Map a batch of images to logits of shape (n_images, n_classes)."""
-        activation = self.preprocess(images)
+        activation: torch.Tensor = self.preprocess(images)
         for _, stage in self.items():
             activation = stage(activation)
         return activation

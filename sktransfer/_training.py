@@ -26,7 +26,7 @@ from sktransfer._stages import Stages
 Batch = tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]
 
 
-class UnfreezeSchedule(Callback):  # type: ignore[misc]
+class UnfreezeSchedule(Callback):
     """Open the stages of a network one after another while skorch trains it.
 
     Works in any skorch net whose module is a :class:`Stages`. The optimizer is left
@@ -196,7 +196,7 @@ class Batches:
             )
 
 
-class StagesNet(NeuralNet):  # type: ignore[misc]
+class StagesNet(NeuralNet):
     """skorch's net over :class:`Stages`, with whole-batch iteration.
 
     Parameters

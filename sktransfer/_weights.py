@@ -75,7 +75,7 @@ def _read_file(path: Path) -> State:
         raise FileNotFoundError(f"weights={str(path)!r}: no such file.")
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
+            return dict(load_file(path))
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ValueError(
@@ -94,7 +94,7 @@ def _download(backbone: str, name: str) -> State:
     entry: Any = get_model_weights(backbone)[name]
     target = Path(torch.hub.get_dir()) / "checkpoints" / Path(entry.url).name
     try:
-        return entry.get_state_dict(progress=False, check_hash=True)
+        downloaded: State = entry.get_state_dict(progress=False, check_hash=True)
     except (OSError, RuntimeError) as error:
         raise OSError(
             f"weights={name!r} of {backbone} are not on this machine and could not be "
@@ -103,6 +103,7 @@ def _download(backbone: str, name: str) -> State:
             "backbone='mini_resnet18', whose weights are bundled; or weights=None for "
             "random weights."
         ) from error
+    return downloaded
 
 
 def load_backbone(stages: Stages, state: State, source: str) -> None:

@@ -1,0 +1,198 @@
+"""Images to learn from: CIFAR-10, and folders with one sub-folder a class."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.datasets import get_data_home
+from sklearn.utils import Bunch
+
+from sktransfer._images import common_shape, read_pictures
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm")
+
+CIFAR10_CLASSES = (
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+)
+CIFAR10_DESCRIPTION = (
+    "CIFAR-10: 60,000 colour photographs of 32x32 pixels in 10 classes, 50,000 to "
+    "train and 10,000 to test (Krizhevsky, 'Learning Multiple Layers of Features from "
+    "Tiny Images', 2009)."
+)
+SUBSETS = {"train": ("train",), "test": ("test",), "all": ("train", "test")}
+
+
+def load_image_folder(
+    path: str | os.PathLike[str],
+    *,
+    as_arrays: bool = False,
+    image_size: int | None = None,
+    return_X_y: bool = False,
+) -> Any:
+    """Load a folder whose sub-folders hold the images of one class each.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The folder; the names of its sub-folders are the labels.
+
+    as_arrays : bool, default=False
+        Whether to read the images now; otherwise their paths are returned, which
+        every estimator of this package takes as ``X``.
+
+    image_size : int, default=None
+        With `as_arrays`, height and width in pixels to which images are cut; needed
+        where they differ in size.
+
+    return_X_y : bool, default=False
+        Whether to return ``(data, target)`` instead of a Bunch.
+
+    Returns
+    -------
+    Bunch
+        ``data``: list of str, or uint8 array of shape (n, height, width, n_channels);
+        ``target``: array of str of shape (n,); ``target_names``: sorted list of str;
+        ``filenames``: list of str; ``DESCR``: str.
+
+    Raises
+    ------
+    FileNotFoundError
+        If `path` is not a folder.
+    ValueError
+        If it holds no class folders or no images, or images of different sizes are
+        to become one array without `image_size`.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"path={str(path)!r} is not a folder.")
+    names = sorted(p.name for p in folder.iterdir() if p.is_dir())
+    files = [(str(f), name) for name in names for f in _images_in(folder / name)]
+    if not files:
+        raise ValueError(
+            f"path={str(path)!r} holds no images in class folders: expected "
+            f"<class>/<image> with one of the endings {', '.join(SUFFIXES)}."
+        )
+    filenames = [file for file, _ in files]
+    target = np.array([name for _, name in files])
+    data: Any = _read_all(filenames, image_size) if as_arrays else filenames
+    if return_X_y:
+        return data, target
+    return Bunch(
+        data=data,
+        target=target,
+        target_names=names,
+        filenames=filenames,
+        DESCR=f"{len(files)} images of {len(names)} classes in {folder}.",
+    )
+
+
+def fetch_cifar10(
+    data_home: str | os.PathLike[str] | None = None,
+    *,
+    subset: str = "train",
+    download_if_missing: bool = True,
+    return_X_y: bool = False,
+) -> Any:
+    """Load CIFAR-10, from this machine or else from its site.
+
+    Looked for first as folders of images, ``cifar10/train/<class>/*`` and
+    ``cifar10/test/<class>/*``; then as the official files, which torchvision
+    downloads and checks.
+
+    Parameters
+    ----------
+    data_home : str or path-like, default=None
+        Folder to look in and download to; by default the environment variable
+        ``SKTRANSFER_DATA``, else :func:`sklearn.datasets.get_data_home`.
+
+    subset : {"train", "test", "all"}, default="train"
+        The official training images, the test images, or both in this order.
+
+    download_if_missing : bool, default=True
+        Whether to download what is not there.
+
+    return_X_y : bool, default=False
+        Whether to return ``(data, target)`` instead of a Bunch.
+
+    Returns
+    -------
+    Bunch
+        ``data``: uint8 array of shape (n, 32, 32, 3); ``target``: int64 array of
+        shape (n,), indices into ``target_names``; ``DESCR``: str.
+
+    Raises
+    ------
+    ValueError
+        If `subset` is unknown.
+    OSError
+        If the data is not there and not downloaded.
+    """
+    if subset not in SUBSETS:
+        raise ValueError(f"subset={subset!r} is unknown; pass one of {list(SUBSETS)}.")
+    home = Path(data_home or os.environ.get("SKTRANSFER_DATA") or get_data_home())
+    splits = [_cifar10_split(home, s, download_if_missing) for s in SUBSETS[subset]]
+    data = np.concatenate([images for images, _ in splits])
+    target = np.concatenate([labels for _, labels in splits])
+    if return_X_y:
+        return data, target
+    return Bunch(
+        data=data,
+        target=target,
+        target_names=list(CIFAR10_CLASSES),
+        DESCR=CIFAR10_DESCRIPTION,
+    )
+
+
+def _cifar10_split(
+    home: Path, split: str, download: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Images (n, 32, 32, 3) and class indices (n,) of one official split."""
+    folder = home / "cifar10" / split
+    if folder.is_dir():
+        found = load_image_folder(folder)
+        labels = [CIFAR10_CLASSES.index(name) for name in found.target]
+        return read_pictures(found.data, (32, 32, 3)), np.array(labels)
+    from torchvision.datasets import CIFAR10
+
+    try:
+        official = CIFAR10(str(home), train=split == "train", download=download)
+    except (OSError, RuntimeError) as error:
+        raise OSError(
+            f"CIFAR-10 is neither in {folder} nor, as official files, in {home}, and "
+            f"was not downloaded (download_if_missing={download}: {error}). Ways out: "
+            f"download {CIFAR10.url} and put it in {home}; or set data_home or "
+            "SKTRANSFER_DATA to a folder that holds cifar10/train/<class>/ and "
+            "cifar10/test/<class>/ images."
+        ) from error
+    return np.asarray(official.data), np.asarray(official.targets, dtype=np.int64)
+
+
+def _images_in(folder: Path) -> Iterable[Path]:
+    """Image files below a folder, sorted."""
+    return sorted(f for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES)
+
+
+def _read_all(filenames: list[str], image_size: int | None) -> np.ndarray:
+    """All images as one uint8 array of shape (n, height, width, n_channels)."""
+    if image_size is not None:
+        return read_pictures(filenames, (image_size, image_size, 3))
+    shape = common_shape(filenames)
+    if shape is None:
+        raise ValueError(
+            "image_size=None, but the images differ in size: pass image_size=224, "
+            "say, or as_arrays=False for their paths."
+        )
+    return read_pictures(filenames, shape)

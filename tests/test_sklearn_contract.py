@@ -1,0 +1,85 @@
+"""scikit-learn's own checks, all of them, with their number written down."""
+
+import pytest
+from sklearn.utils.estimator_checks import check_estimator
+
+from sktransfer import (
+    ResNetFeatureExtractor,
+    ResNetTransferClassifier,
+    ScratchCNNClassifier,
+)
+
+TINY = {
+    "image_shape": (1, -1, 1),
+    "image_size": 8,
+    "device": "cpu",
+    "random_state": 0,
+}
+NO_CHANCE = {"augment": None, "dropout": 0.0}
+MINIBATCHES = {
+    "check_sample_weight_equivalence_on_dense_data": (
+        "SGD draws other minibatches from repeated rows than from weighted ones"
+    )
+}
+
+
+@pytest.mark.parametrize(
+    ("estimator", "expected_failures", "n_checks"),
+    [
+        pytest.param(
+            ScratchCNNClassifier(width=8, max_epochs=10, lr=0.1, **TINY, **NO_CHANCE),
+            MINIBATCHES,
+            63,
+            id="scratch",
+        ),
+        pytest.param(
+            ResNetTransferClassifier(
+                "mini_resnet18",
+                weights=None,
+                unfreeze_depth=0,
+                max_epochs=10,
+                lr=0.1,
+                **TINY,
+                **NO_CHANCE,
+            ),
+            MINIBATCHES,
+            63,
+            id="transfer, head only",
+        ),
+        pytest.param(
+            ResNetTransferClassifier(
+                "mini_resnet18",
+                weights=None,
+                unfreeze_depth=5,
+                unfreeze_schedule="immediate",
+                backbone_lr_factor=1.0,
+                max_epochs=5,
+                lr=0.05,
+                **TINY,
+                **NO_CHANCE,
+            ),
+            MINIBATCHES,
+            63,
+            id="transfer, every stage",
+        ),
+        pytest.param(
+            ResNetFeatureExtractor("mini_resnet18", weights=None, **TINY),
+            {},
+            47,
+            id="feature extractor",
+        ),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_every_check_of_scikit_learn_passes(estimator, expected_failures, n_checks):
+    results = check_estimator(
+        estimator,
+        expected_failed_checks=expected_failures,
+        on_fail=None,
+        on_skip=None,
+    )
+    others = {r["check_name"]: r for r in results if r["status"] != "passed"}
+    assert {name: r["status"] for name, r in others.items()} == dict.fromkeys(
+        expected_failures, "xfail"
+    ), [r["exception"] for r in others.values()]
+    assert len(results) == n_checks
