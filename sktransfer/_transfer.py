@@ -69,7 +69,7 @@ class ResNetTransferClassifier(BaseImageClassifier):
         Images per step. ``"auto"``: 128, or less where an epoch would have fewer
         than 32 steps, but at least 8.
 
-    lr : float, default=0.02
+    lr : float, default=0.05
         Peak rate of the head, per step.
 
     backbone_lr_factor : float, default=0.1
@@ -207,7 +207,7 @@ class ResNetTransferClassifier(BaseImageClassifier):
         augment: Any = "flip",
         max_epochs: int = 5,
         batch_size: int | str = "auto",
-        lr: float = 0.02,
+        lr: float = 0.05,
         backbone_lr_factor: float = 0.1,
         momentum: float = 0.9,
         weight_decay: float = 5e-4,

@@ -1,0 +1,60 @@
+import numpy as np
+import torch
+
+from sktransfer._inference import BATCH_SIZES, pooled_features, run_in_batches
+from sktransfer._preprocessing import Preprocess, to_batch
+from sktransfer._resnet import make_resnet
+
+CPU = torch.device("cpu")
+
+
+def test_a_result_does_not_depend_on_the_images_beside_it():
+    torch.manual_seed(0)
+    stages = make_resnet("mini_resnet18", 3, 0.0, (8, 8)).eval()
+    X = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3), dtype=np.uint8)
+    together = run_in_batches(stages, X, CPU)
+    alone = np.concatenate(
+        [run_in_batches(stages, X[i : i + 1], CPU) for i in range(40)]
+    )
+    np.testing.assert_array_equal(together, alone)
+
+
+def test_every_batch_has_the_same_size():
+    sizes = []
+
+    def record(batch):
+        sizes.append(len(batch))
+        return batch.float().mean(dim=(1, 2))
+
+    X = np.zeros((2 * BATCH_SIZES[0] + 1, 2, 2, 3), np.uint8)
+    assert run_in_batches(record, X, CPU).shape == (len(X), 3)
+    assert sizes == [BATCH_SIZES[0]] * 3
+
+
+def test_pooled_features_are_what_the_head_maps_to_logits():
+    stages = make_resnet("mini_resnet18", 3, 0.0, (8, 8)).eval()
+    images = torch.randint(0, 256, (2, 8, 8, 3), dtype=torch.uint8)
+    with torch.no_grad():
+        logits = stages.head.linear(pooled_features(stages)(images))
+        torch.testing.assert_close(logits, stages(images))
+
+
+def test_uint8_and_scaled_floats_are_the_same_image():
+    X = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), dtype=np.uint8)
+    preprocess = Preprocess(None, (0.5,) * 3, (0.25,) * 3)
+    torch.testing.assert_close(
+        preprocess(to_batch(X, CPU)), preprocess(to_batch(X / 255, CPU))
+    )
+
+
+def test_a_grey_image_is_repeated_to_the_channels_of_the_network():
+    grey = torch.rand(2, 8, 8, 1)
+    out = Preprocess((16, 16), (0.0,) * 3, (1.0,) * 3)(grey)
+    assert out.shape == (2, 3, 16, 16)
+    assert torch.equal(out[:, 0], out[:, 2])
+
+
+def test_reading_only_memory_with_negative_strides_is_accepted():
+    X = np.zeros((2, 4, 4, 3), np.uint8)[:, ::-1]
+    X.flags.writeable = False
+    assert to_batch(X, CPU).shape == (2, 4, 4, 3)

@@ -1,0 +1,51 @@
+import pytest
+
+from sktransfer._schedule import n_batches, rate, resolve_batch_size, unfreeze_plan
+
+
+def test_gradual_opens_one_stage_an_epoch_after_the_head():
+    assert unfreeze_plan("gradual", 2, 5) == [0, 1, 2, 2, 2]
+
+
+def test_gradual_opens_several_where_epochs_are_few():
+    plan = unfreeze_plan("gradual", 5, 5)
+    assert plan[0] == 0
+    assert plan[2:] == [5, 5, 5]
+
+
+def test_immediate_opens_all_at_once():
+    assert unfreeze_plan("immediate", 3, 2) == [3, 3]
+
+
+def test_a_mapping_sets_the_depth_from_an_epoch_on_and_is_clipped():
+    assert unfreeze_plan({2: 1, 3: 4}, 2, 5) == [0, 0, 1, 2, 2]
+
+
+@pytest.mark.parametrize("schedule", [{0: 2, 1: 1}, {-1: 0}, {0: 0.5}, {0: -1}])
+def test_a_mapping_that_closes_a_stage_or_holds_no_depths_is_refused(schedule):
+    with pytest.raises(ValueError, match="unfreeze_schedule="):
+        unfreeze_plan(schedule, 2, 5)
+
+
+def test_an_unknown_schedule_is_refused():
+    with pytest.raises(ValueError, match="unfreeze_schedule='slowly'"):
+        unfreeze_plan("slowly", 2, 5)
+
+
+def test_the_rate_warms_up_from_where_a_stage_opened_and_ends_near_zero():
+    rates = [rate(s, n_steps=100, opened_at=40, warmup_steps=10) for s in range(40, 50)]
+    assert rates == sorted(rates)
+    assert rates[0] < 0.1
+    assert rate(99, 100, 40, 10) < 0.001
+    assert rate(0, 100, 0, 1) == 1.0
+
+
+def test_no_batch_holds_a_single_image():
+    for n in range(2, 200):
+        for batch_size in (2, 3, 8, 128):
+            assert n // n_batches(n, batch_size) >= 2, (n, batch_size)
+
+
+def test_small_sets_get_small_batches():
+    assert [resolve_batch_size("auto", n) for n in (50, 1000, 50_000)] == [8, 31, 128]
+    assert resolve_batch_size(7, 50) == 7
