@@ -1,0 +1,163 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.exceptions import NotFittedError
+from skorch import NeuralNetClassifier
+from skorch.callbacks import Callback
+
+from sktransfer import (
+    ResNetFeatureExtractor,
+    ResNetTransferClassifier,
+    ScratchCNNClassifier,
+    UnfreezeSchedule,
+)
+from sktransfer._resnet import make_resnet
+
+
+def pictures(n=45, seed=0):
+    """Noisy red, green and blue pictures, uint8 (n, 8, 8, 3), and their colours."""
+    rng = np.random.default_rng(seed)
+    y = np.arange(n) % 3
+    X = rng.integers(0, 150, (n, 8, 8, 3))
+    X[np.arange(n), :, :, y] += 100
+    return X.astype(np.uint8), np.array(["red", "green", "blue"])[y]
+
+
+def transfer(**changes):
+    settings = {"image_size": 8, "max_epochs": 2, "random_state": 0, "device": "cpu"}
+    return ResNetTransferClassifier("mini_resnet18", **{**settings, **changes})
+
+
+def numpy_chance():
+    """Where NumPy's global generator stands."""
+    return np.random.get_state()[1].tolist()  # noqa: NPY002, the global one is meant
+
+
+def test_pictures_that_differ_in_colour_are_learnt():
+    X, y = pictures(90)
+    scratch = ScratchCNNClassifier(
+        width=4, max_epochs=8, augment=None, random_state=0, device="cpu"
+    )
+    assert scratch.fit(X, y).score(*pictures(30, seed=1)) > 0.8
+    assert transfer(max_epochs=4).fit(X, y).score(*pictures(30, seed=1)) > 0.8
+
+
+def test_frozen_stages_keep_the_pretrained_weights_bit_for_bit():
+    X, y = pictures()
+    pretrained = ResNetFeatureExtractor("mini_resnet18", image_size=8).fit(X)
+    before = pretrained.stages_.state_dict()
+    after = transfer(unfreeze_depth=1).fit(X, y).net_.module_.state_dict()
+    for name, tensor in before.items():
+        stage = name.split(".")[0]
+        if stage in ("stem", "layer1", "layer2", "layer3"):
+            assert torch.equal(tensor, after[name]), name
+    assert not torch.equal(
+        before["layer4.0.bn1.running_mean"], after["layer4.0.bn1.running_mean"]
+    )
+    assert not torch.equal(
+        before["layer4.0.conv1.weight"], after["layer4.0.conv1.weight"]
+    )
+
+
+def test_the_optimizer_holds_one_group_for_each_learning_stage_and_nothing_else():
+    net = transfer(unfreeze_depth=1).fit(*pictures()).net_
+    groups = net.optimizer_.param_groups
+    assert [group["stage"] for group in groups] == ["head", "layer4"]
+    assert groups[1]["peak_lr"] == pytest.approx(0.1 * groups[0]["peak_lr"])
+    assert all(p.requires_grad for group in groups for p in group["params"])
+
+
+def test_history_tells_which_depth_learnt_when():
+    history = transfer(max_epochs=4).fit(*pictures()).history_
+    assert [row["unfreeze_depth"] for row in history] == [0, 1, 2, 2]
+    assert [row["epoch"] for row in history] == [1, 2, 3, 4]
+
+
+def test_the_schedule_works_in_a_plain_skorch_net():
+    X, y = pictures()
+    labels = np.unique(y, return_inverse=True)[1]
+    net = NeuralNetClassifier(
+        make_resnet("mini_resnet18", 3, 0.0, (8, 8)),
+        criterion=torch.nn.CrossEntropyLoss,
+        train_split=None,
+        max_epochs=2,
+        callbacks=[UnfreezeSchedule("gradual", unfreeze_depth=1)],
+        verbose=0,
+    )
+    before = {k: v.clone() for k, v in net.module.stem.state_dict().items()}
+    net.fit(torch.from_numpy(X), torch.from_numpy(labels))
+    assert net.history[:, "unfreeze_depth"] == [0, 1]
+    for name, tensor in net.module_.stem.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+
+
+def test_the_same_seed_gives_the_same_probabilities_and_leaves_global_chance_alone():
+    X, y = pictures()
+    torch_state, numpy_state = torch.get_rng_state(), numpy_chance()
+    first = transfer().fit(X, y).predict_proba(X)
+    assert torch.equal(torch.get_rng_state(), torch_state)
+    assert numpy_chance() == numpy_state
+    torch.manual_seed(1)
+    np.testing.assert_array_equal(transfer().fit(X, y).predict_proba(X), first)
+    other = transfer(random_state=1).fit(X, y).predict_proba(X)
+    assert not np.array_equal(other, first)
+
+
+def test_a_loss_that_is_not_finite_names_epoch_batch_and_rate():
+    clf = transfer(lr=1e30)
+    with pytest.raises(FloatingPointError, match=r"epoch \d, batch \d.*lr=1e\+30"):
+        clf.fit(*pictures())
+    with pytest.raises(NotFittedError):
+        clf.predict(pictures()[0])
+
+
+class CtrlC(Callback):
+    """Interrupts the third epoch."""
+
+    def on_batch_begin(self, net, **kwargs):
+        if len(net.history) == 3:
+            raise KeyboardInterrupt
+
+
+def test_ctrl_c_is_raised_again_and_the_best_weights_so_far_are_kept():
+    X, y = pictures()
+    valid = {"X_val": X[:15], "y_val": y[:15]}
+    clf = transfer(max_epochs=6, callbacks=[CtrlC()])
+    with pytest.raises(KeyboardInterrupt):
+        clf.fit(X, y, **valid)
+    losses = [row["valid_loss"] for row in clf.history_ if "valid_loss" in row]
+    assert clf.best_epoch_ == np.argmin(losses) + 1
+    labels = np.searchsorted(clf.classes_, y[:15])
+    proba = clf.predict_proba(X[:15])[np.arange(15), labels]
+    assert -np.log(proba).mean() == pytest.approx(min(losses), rel=1e-4)
+
+
+def test_ctrl_c_in_the_first_epoch_leaves_nothing_fitted():
+    class AtOnce(Callback):
+        def on_batch_begin(self, net, **kwargs):
+            raise KeyboardInterrupt
+
+    clf = transfer(callbacks=[AtOnce()])
+    with pytest.raises(KeyboardInterrupt):
+        clf.fit(*pictures())
+    with pytest.raises(NotFittedError):
+        clf.predict(pictures()[0])
+
+
+def test_early_stopping_restores_the_best_epoch():
+    X, y = pictures(120)
+    clf = transfer(max_epochs=30, lr=0.3, early_stopping=True, n_iter_no_change=1).fit(
+        X, y
+    )
+    losses = [row["valid_loss"] for row in clf.history_]
+    assert clf.n_iter_ < 30
+    assert clf.best_epoch_ == np.argmin(losses) + 1
+
+
+def test_warm_start_goes_on_from_the_last_fit():
+    X, y = pictures()
+    clf = transfer(warm_start=True).fit(X, y)
+    first = clf.history_[0]["train_loss"]
+    assert clf.fit(X, y).history_[0]["train_loss"] < first
+    with pytest.raises(ValueError, match="warm_start=True"):
+        clf.fit(X[y != "red"], y[y != "red"])
