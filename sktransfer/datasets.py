@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from http.client import HTTPException
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,9 @@ def load_image_folder(
 ) -> Any:
     """Load a folder whose sub-folders hold the images of one class each.
 
+    Files are found at any depth below a class folder. Names that start with a dot,
+    such as ``.ipynb_checkpoints``, are passed over.
+
     Parameters
     ----------
     path : str or path-like
@@ -63,9 +67,10 @@ def load_image_folder(
     Returns
     -------
     Bunch
-        ``data``: list of str, or uint8 array of shape (n, height, width, n_channels);
-        ``target``: array of str of shape (n,); ``target_names``: sorted list of str;
-        ``filenames``: list of str; ``DESCR``: str.
+        ``data``: list of str, or uint8 array of shape (n, height, width, 3) with
+        values in [0, 255]; ``target``: array of str of shape (n,); ``target_names``:
+        sorted list of str, the classes with at least one image; ``filenames``: list
+        of str, sorted within their class; ``DESCR``: str.
 
     Raises
     ------
@@ -73,18 +78,23 @@ def load_image_folder(
         If `path` is not a folder.
     ValueError
         If it holds no class folders or no images, or images of different sizes are
-        to become one array without `image_size`.
+        to become one array without `image_size`, or `image_size` is not positive.
     """
     folder = Path(path)
     if not folder.is_dir():
         raise FileNotFoundError(f"path={str(path)!r} is not a folder.")
-    names = sorted(p.name for p in folder.iterdir() if p.is_dir())
-    files = [(str(f), name) for name in names for f in _images_in(folder / name)]
+    classes = _class_files(folder)
+    if not classes:
+        raise ValueError(
+            f"path={str(path)!r} holds no class folders: expected <class>/<image>."
+        )
+    files = [(file, name) for name, found in classes.items() for file in found]
     if not files:
         raise ValueError(
             f"path={str(path)!r} holds no images in class folders: expected "
             f"<class>/<image> with one of the endings {', '.join(SUFFIXES)}."
         )
+    names = [name for name, found in classes.items() if found]
     filenames = [file for file, _ in files]
     target = np.array([name for _, name in files])
     data: Any = _read_all(filenames, image_size) if as_arrays else filenames
@@ -110,7 +120,9 @@ def fetch_cifar10(
 
     Looked for first as folders of images, ``cifar10/train/<class>/*`` and
     ``cifar10/test/<class>/*``; then as the official files, which torchvision
-    downloads and checks.
+    downloads and checks. Folders of images come sorted by class, so that a slice such
+    as ``data[:1000]`` holds one class: draw rows at random, with
+    :func:`sklearn.utils.shuffle` or a stratified split.
 
     Parameters
     ----------
@@ -130,19 +142,21 @@ def fetch_cifar10(
     Returns
     -------
     Bunch
-        ``data``: uint8 array of shape (n, 32, 32, 3); ``target``: int64 array of
-        shape (n,), indices into ``target_names``; ``DESCR``: str.
+        ``data``: uint8 array of shape (n, 32, 32, 3) with values in [0, 255];
+        ``target``: int64 array of shape (n,), indices into ``target_names``;
+        ``target_names``: list of str; ``DESCR``: str.
 
     Raises
     ------
     ValueError
-        If `subset` is unknown.
+        If `subset` is unknown, or a folder of images has a class CIFAR-10 has not.
     OSError
         If the data is not there and not downloaded.
     """
     if subset not in SUBSETS:
         raise ValueError(f"subset={subset!r} is unknown; pass one of {list(SUBSETS)}.")
     home = Path(data_home or os.environ.get("SKTRANSFER_DATA") or get_data_home())
+    home = home.expanduser()
     splits = [_cifar10_split(home, s, download_if_missing) for s in SUBSETS[subset]]
     data = np.concatenate([images for images, _ in splits])
     target = np.concatenate([labels for _, labels in splits])
@@ -161,33 +175,69 @@ def _cifar10_split(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Images (n, 32, 32, 3) and class indices (n,) of one official split."""
     folder = home / "cifar10" / split
-    if folder.is_dir():
-        found = load_image_folder(folder)
-        labels = [CIFAR10_CLASSES.index(name) for name in found.target]
-        return read_pictures(found.data, (32, 32, 3)), np.array(labels)
+    classes = _class_files(folder) if folder.is_dir() else {}
+    files = [file for found in classes.values() for file in found]
+    if files:
+        labels = [_cifar10_index(name, folder) for name in classes]
+        counts = [len(found) for found in classes.values()]
+        target = np.repeat(np.array(labels, dtype=np.int64), counts)
+        return read_pictures(files, (32, 32, 3)), target
     from torchvision.datasets import CIFAR10
 
     try:
         official = CIFAR10(str(home), train=split == "train", download=download)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, HTTPException) as error:
+        reason = (
+            f"the download failed: {error}"
+            if download
+            else "`download_if_missing` is False"
+        )
         raise OSError(
-            f"CIFAR-10 is neither in {folder} nor, as official files, in {home}, and "
-            f"was not downloaded (download_if_missing={download}: {error}). Ways out: "
-            f"download {CIFAR10.url} and put it in {home}; or set data_home or "
+            f"CIFAR-10 not found, or damaged, and {reason}. Looked for images in "
+            f"{folder} and for the official files in {home}. Ways out: with a "
+            f"connection, pass download_if_missing=True; or download "
+            f"{CIFAR10.url} and unpack it in {home}; or set data_home or "
             "SKTRANSFER_DATA to a folder that holds cifar10/train/<class>/ and "
             "cifar10/test/<class>/ images."
         ) from error
     return np.asarray(official.data), np.asarray(official.targets, dtype=np.int64)
 
 
-def _images_in(folder: Path) -> Iterable[Path]:
+def _cifar10_index(name: str, folder: Path) -> int:
+    """Index of a class folder's name."""
+    if name not in CIFAR10_CLASSES:
+        raise ValueError(
+            f"{folder} holds the folder {name!r}, which is no class of CIFAR-10: its "
+            f"folders must be among {', '.join(CIFAR10_CLASSES)}."
+        )
+    return CIFAR10_CLASSES.index(name)
+
+
+def _class_files(folder: Path) -> dict[str, list[str]]:
+    """Image files of each sub-folder, both sorted and without hidden names."""
+    names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+    return {n: _images_in(folder / n) for n in names if not n.startswith(".")}
+
+
+def _images_in(folder: Path) -> list[str]:
     """Image files below a folder, sorted."""
-    return sorted(f for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES)
+    found = []
+    # os.walk knows files from folders without asking about each of them again.
+    for parent, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [
+            os.path.join(parent, name)
+            for name in files
+            if name.lower().endswith(SUFFIXES) and not name.startswith(".")
+        ]
+    return sorted(found)
 
 
 def _read_all(filenames: list[str], image_size: int | None) -> np.ndarray:
-    """All images as one uint8 array of shape (n, height, width, n_channels)."""
+    """All images as one uint8 array of shape (n, height, width, 3)."""
     if image_size is not None:
+        if not isinstance(image_size, Integral) or image_size < 1:
+            raise ValueError(f"image_size={image_size!r} must be a positive integer.")
         return read_pictures(filenames, (image_size, image_size, 3))
     shape = common_shape(filenames)
     if shape is None:
@@ -195,4 +245,5 @@ def _read_all(filenames: list[str], image_size: int | None) -> np.ndarray:
             "image_size=None, but the images differ in size: pass image_size=224, "
             "say, or as_arrays=False for their paths."
         )
-    return read_pictures(filenames, shape)
+    # Grey images too become RGB, as they do with an image_size.
+    return read_pictures(filenames, (shape[0], shape[1], 3))

@@ -1,3 +1,9 @@
+import hashlib
+import http.client
+import pickle
+import subprocess
+import sys
+import tarfile
 import urllib.error
 
 import numpy as np
@@ -56,6 +62,55 @@ def test_a_folder_without_images_is_refused(tmp_path):
         datasets.load_image_folder(tmp_path)
 
 
+def test_a_folder_without_class_folders_is_refused(tmp_path):
+    save(tmp_path / "loose.png", (0, 0, 0))
+    with pytest.raises(ValueError, match="holds no class folders"):
+        datasets.load_image_folder(tmp_path)
+
+
+def test_hidden_names_are_neither_classes_nor_images(folder):
+    save(folder / ".ipynb_checkpoints" / "a.png", (0, 0, 0))
+    save(folder / "cat" / ".hidden" / "a.png", (0, 0, 0))
+    (folder / "dog" / "._b.png").write_bytes(b"a file manager's notes")
+    found = datasets.load_image_folder(folder)
+    assert found.target_names == ["cat", "dog"]
+    assert len(found.data) == 3
+
+
+def test_a_class_without_images_is_no_target_name(folder):
+    (folder / "empty").mkdir()
+    found = datasets.load_image_folder(folder)
+    assert found.target_names == ["cat", "dog"]
+
+
+def test_a_folder_named_like_an_image_is_no_image(folder):
+    (folder / "dog" / "album.png").mkdir()
+    assert len(datasets.load_image_folder(folder).data) == 3
+
+
+@pytest.mark.parametrize("ending", ["jpg", "jpeg", "png", "bmp", "gif", "tiff", "webp"])
+def test_the_promised_formats_are_found_and_read(tmp_path, ending):
+    save(tmp_path / "cat" / f"a.{ending}", (250, 0, 0))
+    X = datasets.load_image_folder(tmp_path, as_arrays=True).data
+    assert X.shape == (1, 32, 32, 3)
+    assert X[0, 0, 0, 0] > 200
+
+
+@pytest.mark.parametrize("image_size", [None, 8])
+def test_grey_images_become_three_channels(tmp_path, image_size):
+    (tmp_path / "cat").mkdir()
+    Image.new("L", (16, 16), 7).save(tmp_path / "cat" / "a.png")
+    X = datasets.load_image_folder(tmp_path, as_arrays=True, image_size=image_size).data
+    assert X.shape[3] == 3
+    assert np.all(X == 7)
+
+
+@pytest.mark.parametrize("image_size", [0, (8, 8)])
+def test_an_image_size_that_is_no_positive_integer_is_refused(folder, image_size):
+    with pytest.raises(ValueError, match="must be a positive integer"):
+        datasets.load_image_folder(folder, as_arrays=True, image_size=image_size)
+
+
 def test_cifar10_is_read_from_folders_of_images(tmp_path, monkeypatch):
     save(tmp_path / "cifar10" / "train" / "truck" / "0.png", (1, 2, 3))
     save(tmp_path / "cifar10" / "train" / "airplane" / "0.png", (4, 5, 6))
@@ -71,6 +126,23 @@ def test_cifar10_is_read_from_folders_of_images(tmp_path, monkeypatch):
     X, y = datasets.fetch_cifar10(tmp_path, subset="test", return_X_y=True)
     assert X[0, 0, 0].tolist() == [7, 8, 9]
     assert y.tolist() == [6]
+
+
+def test_cifar10_targets_are_int64(tmp_path):
+    save(tmp_path / "cifar10" / "test" / "frog" / "0.png", (7, 8, 9))
+    assert datasets.fetch_cifar10(tmp_path, subset="test").target.dtype == np.int64
+
+
+def test_a_folder_that_is_no_class_of_cifar10_is_named(tmp_path):
+    save(tmp_path / "cifar10" / "train" / "zebra" / "0.png", (1, 2, 3))
+    with pytest.raises(ValueError, match="'zebra', which is no class of CIFAR-10"):
+        datasets.fetch_cifar10(tmp_path)
+
+
+def test_an_empty_copy_of_cifar10_counts_as_missing(tmp_path):
+    (tmp_path / "cifar10" / "train").mkdir(parents=True)
+    with pytest.raises(OSError, match="CIFAR-10 not found"):
+        datasets.fetch_cifar10(tmp_path, download_if_missing=False)
 
 
 def test_cifar10_falls_back_on_the_official_files(tmp_path, monkeypatch):
@@ -89,7 +161,7 @@ def test_cifar10_falls_back_on_the_official_files(tmp_path, monkeypatch):
 
 
 def test_cifar10_without_download_says_where_it_looked(tmp_path):
-    with pytest.raises(OSError, match="download_if_missing=False") as caught:
+    with pytest.raises(OSError, match="`download_if_missing` is False") as caught:
         datasets.fetch_cifar10(tmp_path, download_if_missing=False)
     assert str(tmp_path) in str(caught.value)
     assert "https://" in str(caught.value)
@@ -103,6 +175,79 @@ def test_cifar10_with_a_refused_connection_gives_one_clear_error(tmp_path, monke
     with pytest.raises(OSError, match="SKTRANSFER_DATA") as caught:
         datasets.fetch_cifar10(tmp_path)
     assert "cifar-10-python.tar.gz" in str(caught.value)
+
+
+def test_cifar10_with_a_cut_connection_gives_one_clear_error(tmp_path, monkeypatch):
+    def cut(*args, **kwargs):
+        raise http.client.IncompleteRead(b"half")
+
+    monkeypatch.setattr("urllib.request.urlopen", cut)
+    with pytest.raises(OSError, match="the download failed"):
+        datasets.fetch_cifar10(tmp_path)
+
+
+@pytest.fixture
+def archive(tmp_path, monkeypatch):
+    """Data home with an archive built like the official one, and its checksums."""
+    from torchvision.datasets import CIFAR10
+
+    inner = tmp_path / "made" / CIFAR10.base_folder
+    inner.mkdir(parents=True)
+    rows = np.repeat(np.array([[10, 20, 30]], np.uint8), 1024, axis=1)
+
+    def put(name, content):
+        (inner / name).write_bytes(pickle.dumps(content))
+        return [name, hashlib.md5((inner / name).read_bytes()).hexdigest()]
+
+    train = [put("data_batch_1", {"data": rows, "labels": [6]})]
+    test = [put("test_batch", {"data": rows, "labels": [9]})]
+    name, md5 = put("batches.meta", {"label_names": list(datasets.CIFAR10_CLASSES)})
+    home = tmp_path / "home"
+    home.mkdir()
+    with tarfile.open(home / CIFAR10.filename, "w:gz") as packed:
+        packed.add(inner, CIFAR10.base_folder)
+    packed_md5 = hashlib.md5((home / CIFAR10.filename).read_bytes()).hexdigest()
+    monkeypatch.setattr(CIFAR10, "train_list", train)
+    monkeypatch.setattr(CIFAR10, "test_list", test)
+    monkeypatch.setattr(
+        CIFAR10, "meta", {"filename": name, "key": "label_names", "md5": md5}
+    )
+    monkeypatch.setattr(CIFAR10, "tgz_md5", packed_md5)
+
+    def refuse(*args, **kwargs):
+        raise urllib.error.URLError("connection refused")
+
+    monkeypatch.setattr("urllib.request.urlopen", refuse)
+    return home
+
+
+def test_the_official_archive_is_read_without_a_connection(archive):
+    X, y = datasets.fetch_cifar10(archive, subset="all", return_X_y=True)
+    assert X.shape == (2, 32, 32, 3)
+    assert X.dtype == np.uint8
+    # The official files hold channels first: red 0..1023, then green, then blue.
+    assert np.all(X == [10, 20, 30])
+    assert y.tolist() == [6, 9]
+
+
+def test_unpacked_official_files_need_no_download(archive):
+    with tarfile.open(archive / "cifar-10-python.tar.gz") as packed:
+        packed.extractall(archive, filter="data")
+    found = datasets.fetch_cifar10(archive, download_if_missing=False)
+    assert found.target.tolist() == [6]
+
+
+def test_an_official_file_with_a_wrong_checksum_is_refused(archive):
+    datasets.fetch_cifar10(archive)
+    batch = archive / "cifar-10-batches-py" / "data_batch_1"
+    batch.write_bytes(batch.read_bytes() + b"x")
+    with pytest.raises(OSError, match="or damaged"):
+        datasets.fetch_cifar10(archive, download_if_missing=False)
+
+
+def test_importing_datasets_does_not_import_torch():
+    code = "import sys, sktransfer.datasets; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_an_unknown_subset_is_refused():
