@@ -73,7 +73,7 @@ class ImageInput(BaseEstimator):
                     f"X holds images of shape {shape}, but {type(self).__name__} was "
                     f"fitted on images of shape {self.image_shape_}."
                 )
-            X = X.reshape(len(X), -1)
+            X = X.reshape(len(X), int(np.prod(shape)))
         options = {"reset": reset, "ensure_min_samples": min_samples}
         if isinstance(y, str) and y == NO_LABELS:
             X = validate_data(self, X, **options)
@@ -347,6 +347,11 @@ class BaseImageClassifier(ClassifierMixin, ImageInput):
         from sktransfer._training import ImageDataset
 
         rows = np.flatnonzero(weights > 0)
+        if len(rows) < 2:
+            raise ValueError(
+                f"sample_weight leaves {len(rows)} image(s) with a positive weight; at "
+                "least 2 are needed."
+            )
         weights = (weights / weights[rows].mean()).astype(np.float32)
         stop = self.early_stopping
         if stop == "auto":
@@ -384,7 +389,9 @@ class BaseImageClassifier(ClassifierMixin, ImageInput):
         unknown = np.setdiff1d(y_val, classes)
         if len(unknown):
             raise ValueError(f"y_val holds labels that y does not: {unknown[:5]}.")
-        weights = _check_sample_weight(sample_weight_val, y_val, dtype=np.float32)
+        weights = _check_sample_weight(
+            sample_weight_val, y_val, dtype=np.float32, ensure_non_negative=True
+        )
         return ImageDataset(images, np.searchsorted(classes, y_val), weights)
 
     def _check_warm_start(self, classes: np.ndarray, image_shape: Any) -> None:

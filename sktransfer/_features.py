@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from numbers import Integral
 from typing import Any, ClassVar
@@ -187,6 +188,18 @@ class ResNetFeatureExtractor(
         from sktransfer._resnet import resolve_image_size
 
         return resolve_image_size(self.backbone, self.image_size, None)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = super().__getstate__()
+        if "stages_" not in state:
+            return state
+        # A process without the device could not even load the network from a pickle.
+        return {**state, "stages_": copy.deepcopy(state["stages_"]).cpu()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if hasattr(self, "stages_"):
+            self.device_ = "cpu"
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "stages_")

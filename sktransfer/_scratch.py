@@ -72,7 +72,7 @@ class ScratchCNNClassifier(BaseImageClassifier):
     early_stopping : "auto" or bool, default="auto"
         Whether to set aside `validation_fraction` of the images, to stop when their
         loss has not improved for `n_iter_no_change` epochs. ``"auto"``: from 10,000
-        images on. With validation images, set aside or passed to :meth:`fit`, the
+        images on, or where `X_val` is passed. With validation images, set aside or passed to :meth:`fit`, the
         weights of the best epoch are restored.
 
     validation_fraction : float, default=0.1
@@ -215,13 +215,19 @@ class ScratchCNNClassifier(BaseImageClassifier):
         self.verbose = verbose
 
     def _make_stages(self, images: np.ndarray, n_classes: int) -> Stages:
-        from sktransfer._cnn import make_cnn, native_size
+        from sktransfer._cnn import SMALLEST_IMAGE, make_cnn, native_size
 
         size = None
         if self.image_size == "auto":
             size = native_size(images.shape[1:])
         elif self.image_size is not None:
             size = (int(self.image_size),) * 2
+        if min(size or images.shape[1:3]) < SMALLEST_IMAGE:
+            raise ValueError(
+                f"image_size={self.image_size!r} leaves images of shape "
+                f"{images.shape[1:]} smaller than {SMALLEST_IMAGE} pixels, which the "
+                "network cannot halve three times; pass image_size='auto'."
+            )
         mean, std = channel_statistics(images)
         return make_cnn(n_classes, self.width, self.dropout, size, mean, std)
 

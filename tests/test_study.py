@@ -1,0 +1,214 @@
+"""The study: its split, its report, its verdict, its files."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.dummy import DummyClassifier
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.utils import Bunch
+
+from sktransfer import ResNetTransferClassifier, ScratchCNNClassifier
+from sktransfer.__main__ import main
+from sktransfer._study import (
+    load_data,
+    run_study,
+    split,
+    stratified_sample,
+    study,
+    verdict,
+)
+
+FILES = {
+    "confusion_matrices.png",
+    "accuracy_time.png",
+    "predictions.png",
+    "results.json",
+}
+
+
+class Rows(KNeighborsClassifier):
+    """Nearest neighbours on flattened images."""
+
+    def fit(self, X, y):
+        return super().fit(X.reshape(len(X), -1), y)
+
+    def predict(self, X):
+        return super().predict(X.reshape(len(X), -1))
+
+
+def make_good(seed):
+    return Rows(n_neighbors=1)
+
+
+def make_poor(seed):
+    return DummyClassifier(strategy="most_frequent")
+
+
+@pytest.fixture(scope="module")
+def stub_study(tmp_path_factory):
+    out = tmp_path_factory.mktemp("study") / "new"
+    lines = []
+    models = {"transfer": make_good, "scratch": make_poor}
+    results = study(
+        n_test=100, n_seeds=2, out=out, make_models=models, report=lines.append
+    )
+    return out, "\n".join(lines), results
+
+
+def test_every_seed_fits_every_model_and_reports_it():
+    lines = []
+    models = {"transfer": make_good, "scratch": make_poor}
+    results = run_study(load_data("digits", 50, 50), models, (4, 7), lines.append)
+    assert [(r.seed, r.model) for r in results] == [
+        (4, "transfer"),
+        (4, "scratch"),
+        (7, "transfer"),
+        (7, "scratch"),
+    ]
+    assert sum("accuracy" in line for line in lines) == 4
+
+
+def test_the_report_holds_both_models_and_a_verdict(stub_study):
+    _, text, _ = stub_study
+    assert "digits: 100 training and 100 test images of 10 classes" in text
+    assert "== transfer (report of seed 1) ==" in text
+    assert "== scratch (report of seed 1) ==" in text
+    assert text.count("macro avg") == 2
+    assert "over 2 seed(s)" in text
+    assert "Verdict: a clear gain" in text
+
+
+def test_every_file_is_written(stub_study):
+    out, _, _ = stub_study
+    assert {file.name for file in out.iterdir()} == FILES
+    for name in FILES - {"results.json"}:
+        with Image.open(out / name) as image:
+            assert min(image.size) > 300
+
+
+def test_the_json_repeats_the_results(stub_study):
+    out, _, results = stub_study
+    content = json.loads((out / "results.json").read_text())
+    assert content["n_train"] == 100
+    assert content["n_test"] == 100
+    assert [run["accuracy"] for run in content["runs"]] == [
+        result.accuracy for result in results
+    ]
+    assert content["verdict"].startswith("Verdict: a clear gain")
+
+
+@pytest.mark.parametrize(
+    ("transfer", "scratch", "expected"),
+    [
+        ([0.90, 0.91], [0.80, 0.82], "Verdict: a clear gain: transfer +9.5 points"),
+        ([0.80, 0.82], [0.90, 0.91], "no gain but a clear loss: transfer -9.5 points"),
+        ([0.80, 0.90], [0.79, 0.88], "Verdict: no clear gain: transfer +1.5 points"),
+        ([0.80, 0.80], [0.80, 0.80], "Verdict: no clear gain: transfer +0.0 points"),
+        ([0.99], [0.10], "no clear gain or loss can be claimed from one seed"),
+    ],
+)
+def test_the_verdict_weighs_the_gain_against_the_spread(transfer, scratch, expected):
+    assert expected in verdict(transfer, scratch)
+
+
+def test_the_split_is_disjoint_and_stratified():
+    y = np.repeat([0, 1, 2], [60, 30, 10])
+    train, test = split(y, 20, 40)
+    assert not set(train) & set(test)
+    assert np.bincount(y[train]).tolist() == [12, 6, 2]
+    assert np.bincount(y[test]).tolist() == [24, 12, 4]
+
+
+def test_a_rare_class_keeps_one_image():
+    y = np.repeat([0, 1], [99, 1])
+    assert np.bincount(y[stratified_sample(y, 5, "n")]).tolist() == [4, 1]
+
+
+@pytest.mark.parametrize(
+    ("n_train", "n_test", "message"),
+    [
+        (1790, None, "n_train=1790 is too large.*at most 1787"),
+        (9, None, "n_train=9 is fewer than one image for each of the 10 classes"),
+        (100, 1698, "n_test=1698 is too large.*at most 1697"),
+    ],
+)
+def test_sizes_the_data_cannot_give_are_refused(n_train, n_test, message):
+    with pytest.raises(ValueError, match=message):
+        load_data("digits", n_train, n_test)
+
+
+def test_unknown_data_exits_with_code_2(capsys, tmp_path):
+    assert main(["--data", "no-such-data", "--out", str(tmp_path / "out")]) == 2
+    assert "neither a known name nor a folder" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_seeds_exit_with_code_2(capsys, tmp_path):
+    assert main(["--seeds", "0", "--out", str(tmp_path)]) == 2
+    assert "seeds=0" in capsys.readouterr().err
+
+
+def test_missing_matplotlib_names_the_extra(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(ImportError, match=r"sktransfer\[plot\]"):
+        study(out=tmp_path, make_models={}, report=lambda line: None)
+
+
+def test_a_folder_is_split_four_to_one_and_drawn(tmp_path):
+    for value, name in ((0, "dark"), (255, "light")):
+        (tmp_path / "in" / name).mkdir(parents=True)
+        for i in range(5):
+            Image.new("RGB", (9, 7), (value,) * 3).save(
+                tmp_path / "in" / name / f"{i}.png"
+            )
+    lines = []
+    study(
+        str(tmp_path / "in"),
+        n_seeds=1,
+        out=tmp_path / "out",
+        make_models={"transfer": make_poor, "scratch": make_poor},
+        report=lines.append,
+    )
+    assert "8 training and 2 test images of 2 classes" in lines[0]
+    assert {file.name for file in (tmp_path / "out").iterdir()} == FILES
+
+
+def test_cifar10_keeps_its_own_training_and_test_images(monkeypatch):
+    def fetch(subset):
+        value = {"train": 1, "test": 2}[subset]
+        return Bunch(
+            data=np.full((40, 32, 32, 3), value, dtype=np.uint8),
+            target=np.arange(40) % 4,
+            target_names=["a", "b", "c", "d"],
+        )
+
+    monkeypatch.setattr("sktransfer.datasets.fetch_cifar10", fetch)
+    data = load_data("cifar10", 8, None)
+    assert (np.unique(data.X_train), np.unique(data.X_test)) == (1, 2)
+    assert (len(data.y_train), len(data.y_test)) == (8, 40)
+    assert data.names == ("a", "b", "c", "d")
+
+
+def test_the_real_models_run_and_count_their_parameters(tmp_path):
+    lines = []
+    results = study(
+        n_train=20,
+        n_test=20,
+        n_seeds=1,
+        out=tmp_path,
+        make_models={
+            "transfer": lambda seed: ResNetTransferClassifier(
+                "mini_resnet18", max_epochs=1, augment=None, random_state=seed
+            ),
+            "scratch": lambda seed: ScratchCNNClassifier(
+                width=4, max_epochs=1, augment=None, random_state=seed
+            ),
+        },
+        report=lines.append,
+    )
+    assert all(r.n_parameters > 0 and r.n_epochs == 1 for r in results)
+    assert "Epochs at most: transfer 1, scratch 1 (the same for both)." in lines
+    assert "trainable parameters" in "\n".join(lines)
