@@ -72,8 +72,8 @@ class ScratchCNNClassifier(BaseImageClassifier):
     early_stopping : "auto" or bool, default="auto"
         Whether to set aside `validation_fraction` of the images, to stop when their
         loss has not improved for `n_iter_no_change` epochs. ``"auto"``: from 10,000
-        images on, or where `X_val` is passed. With validation images, set aside or passed to :meth:`fit`, the
-        weights of the best epoch are restored.
+        images on, or where `X_val` is passed. With validation images, set aside or
+        passed to :meth:`fit`, the weights of the best epoch are restored.
 
     validation_fraction : float, default=0.1
         Share of the images set aside, stratified, in (0, 1).
