@@ -334,6 +334,16 @@ def test_the_same_random_state_gives_the_same_probabilities(make):
     assert not np.allclose(first, other)
 
 
+@BOTH
+def test_probabilities_are_the_same_serially_and_in_two_processes(make):
+    # As many torch threads in both: conftest.py sets one, and so does joblib.
+    serial, parallel = (
+        cross_val_predict(make(), X, y, cv=2, method="predict_proba", n_jobs=n_jobs)
+        for n_jobs in (None, 2)
+    )
+    np.testing.assert_array_equal(serial, parallel)
+
+
 @pytest.mark.parametrize("random_state", [0, None])
 def test_fit_leaves_the_global_random_states_alone(random_state):
     torch.manual_seed(1)
