@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import torch
 
-AUGMENTATIONS = ("flip", "flip_crop")
 Augment = str | Callable[[torch.Tensor], torch.Tensor] | None
 
 # The customary shift for 32-pixel images is 4 pixels (He et al. 2016, section 4.2).

@@ -8,8 +8,6 @@ from numbers import Integral
 
 Schedule = str | Mapping[int, int]
 
-SCHEDULES = ("gradual", "immediate")
-
 # Shares of an epoch over which a newly opened stage reaches its rate.
 WARMUP_EPOCHS = 0.25
 
