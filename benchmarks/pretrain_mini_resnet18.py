@@ -1,13 +1,15 @@
 """Pretrain the bundled ``mini_resnet18`` backbone on 200 ImageNet classes at 32 pixels.
 
     python benchmarks/pretrain_mini_resnet18.py --data FOLDER --minutes 30
+    python benchmarks/pretrain_mini_resnet18.py --data FOLDER --minutes 30 --resume
 
 FOLDER holds ``train/<class>/*`` and ``val/<class>/*`` images (Tiny ImageNet-200
 reduced to 32 pixels). The recipe: SGD with Nesterov momentum, batches of 128, one
 linear warm-up and a linear descent to zero over a fixed time budget, random flips
-and reflect-padded shifts, and images that grow from 16 to 32 pixels, so that the
-early epochs cost a quarter. Writes the backbone (without its 200-class head) in half
-precision as safetensors, and a log with top-1 on the validation images as JSON.
+and reflect-padded shifts, and images that grow to 32 pixels, so that the early epochs
+cost a fraction. ``--resume`` goes on from the weights that the last run wrote, with a
+new head. Writes the backbone (without its 200-class head) in half precision as
+safetensors, and adds the run, with top-1 on the validation images, to a log in JSON.
 """
 
 from __future__ import annotations
@@ -22,17 +24,19 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
 
 from sktransfer import _resnet
 from sktransfer._stages import Head, Stages
+from sktransfer._weights import load_backbone
 
 MEAN = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1) * 255
 STD = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1) * 255
 # Share of the time budget from which on images have this many pixels.
 SIZES = {0.0: 16, 0.3: 24, 0.65: 32}
+SIZES_RESUMED = {0.0: 24, 0.4: 32}
 
 
 def read_split(folder: Path) -> tuple[torch.Tensor, torch.Tensor]:
@@ -49,9 +53,9 @@ def read_split(folder: Path) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), labels
 
 
-def size_at(progress: float) -> int:
+def size_at(progress: float, sizes: dict[float, int]) -> int:
     """Image size in pixels at a share of the time budget."""
-    return [size for start, size in SIZES.items() if progress >= start][-1]
+    return [size for start, size in sizes.items() if progress >= start][-1]
 
 
 def lr_at(progress: float, peak: float) -> float:
@@ -95,6 +99,7 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=0.1)
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--resume", action="store_true")
     parser.add_argument("--out", type=Path, default=Path("sktransfer/weights"))
     parser.add_argument("--log", type=Path, default=Path("benchmarks/results"))
     args = parser.parse_args()
@@ -104,7 +109,12 @@ def main() -> None:
     X_val, y_val = read_split(args.data / "val")
     stages = _resnet._mini_backbone()
     stages["head"] = Head(8 * _resnet.MINI_WIDTH, int(y.max()) + 1, dropout=0.0)
-    net = Stages(stages).to(memory_format=torch.channels_last).train()
+    net = Stages(stages)
+    weights_file = args.out / "mini_resnet18.safetensors"
+    if args.resume:
+        load_backbone(net, load_file(weights_file), str(weights_file))
+    sizes = SIZES_RESUMED if args.resume else SIZES
+    net = net.to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.SGD(
         net.parameters(), args.lr, momentum=0.9, nesterov=True, weight_decay=5e-4
     )
@@ -117,7 +127,7 @@ def main() -> None:
             if progress >= 1:
                 break
             optimizer.param_groups[0]["lr"] = lr_at(progress, args.lr)
-            logits = net(augment(X[batch], size_at(progress)))
+            logits = net(augment(X[batch], size_at(progress, sizes)))
             loss = F.cross_entropy(logits, y[batch])
             optimizer.zero_grad()
             loss.backward()
@@ -137,8 +147,9 @@ def main() -> None:
         for name, tensor in net.state_dict().items()
         if not name.startswith("head.") and not name.endswith("num_batches_tracked")
     }
-    save_file(weights, args.out / "mini_resnet18.safetensors")
-    log = {
+    save_file(weights, weights_file)
+    weights_file.chmod(0o644)
+    run = {
         "val_top1": accuracy,
         "epochs": epoch,
         "seconds": time.perf_counter() - start,
@@ -148,7 +159,9 @@ def main() -> None:
         "history": history,
     }
     args.log.mkdir(parents=True, exist_ok=True)
-    (args.log / "pretrain_mini_resnet18.json").write_text(json.dumps(log, indent=1))
+    log = args.log / "pretrain_mini_resnet18.json"
+    runs = json.loads(log.read_text()) if args.resume else []
+    log.write_text(json.dumps([*runs, run], indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from sktransfer._scratch import ScratchCNNClassifier
 from sktransfer._transfer import ResNetTransferClassifier
 
 if TYPE_CHECKING:
-    from sktransfer._training import UnfreezeSchedule
+    from sktransfer._unfreezing import UnfreezeSchedule
 
 __version__ = "0.1.0"
 
@@ -32,7 +32,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "UnfreezeSchedule":
-        from sktransfer._training import UnfreezeSchedule
+        from sktransfer._unfreezing import UnfreezeSchedule
 
         return UnfreezeSchedule
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -23,6 +24,20 @@ def _shifted(n_images: int, n: int, generator: torch.Generator) -> torch.Tensor:
     most = max(1, round(SHIFT * n))
     shift = torch.randint(-most, most + 1, (n_images, 1), generator=generator)
     return _reflect(torch.arange(n) + shift, n)
+
+
+def _checked(changed: Any, images: torch.Tensor) -> torch.Tensor:
+    """Return what a user's function made of the images, if it is a batch of as many."""
+    if isinstance(changed, torch.Tensor) and changed.ndim == 4:
+        (n, *_, channels), (n_wanted, *_, channels_wanted) = changed.shape, images.shape
+        if (n, channels) == (n_wanted, channels_wanted):
+            return changed
+    is_tensor = isinstance(changed, torch.Tensor)
+    got = tuple(changed.shape) if is_tensor else type(changed).__name__
+    raise ValueError(
+        f"augment returned {got} for a batch of shape {tuple(images.shape)}; it must "
+        "return a tensor (n_images, height, width, n_channels) of as many images."
+    )
 
 
 def augment_batch(
@@ -46,11 +61,16 @@ def augment_batch(
     Returns
     -------
     tensor of the same shape and dtype
+
+    Raises
+    ------
+    ValueError
+        If a callable returns anything but a batch of as many images.
     """
     if augment is None:
         return images
     if callable(augment):
-        return augment(images)
+        return _checked(augment(images), images)
     n, height, width, _ = images.shape
     rows = torch.arange(height).expand(n, height)
     cols = torch.arange(width).expand(n, width)

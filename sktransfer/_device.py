@@ -11,7 +11,7 @@ def resolve_device(device: str) -> torch.device:
     Raises
     ------
     ValueError
-        If `device` is no device torch knows.
+        If `device` is neither a CPU nor a CUDA device.
     RuntimeError
         If `device` is not available on this machine.
     """
@@ -23,6 +23,10 @@ def resolve_device(device: str) -> torch.device:
         raise ValueError(
             f"device={device!r} is unknown; pass 'auto', 'cpu' or 'cuda'."
         ) from error
+    if resolved.type not in ("cpu", "cuda"):
+        raise ValueError(
+            f"device={device!r} is not supported; pass 'auto', 'cpu' or 'cuda'."
+        )
     if resolved.type == "cuda" and not torch.cuda.is_available():
         raise RuntimeError(
             f"device={device!r} was requested but no CUDA device is available; "

@@ -13,7 +13,8 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from sktransfer._base import ImageInput
+from sktransfer._input import ImageInput, kept_on_error
+from sktransfer._shapes import warn_if_unscaled
 
 
 class ResNetFeatureExtractor(
@@ -135,23 +136,26 @@ class ResNetFeatureExtractor(
         from sktransfer._resnet import pretrained_resnet
         from sktransfer._seed import forked_rng
 
-        self._validate_params()
-        device = resolve_device(self.device)
-        if hasattr(self.weights, "fit"):
-            check_is_fitted(self.weights)
-        images, _ = self._check_images(X, reset=True)
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        with forked_rng(seed, device):
-            stages = pretrained_resnet(
-                self.backbone,
-                self.weights,
-                n_classes=1,
-                dropout=0.0,
-                image_size=self.image_size,
-                image_shape=images.shape[1:],
-            )
-        self.stages_ = stages.to(device).eval()
-        self.device_ = str(device)
+        with kept_on_error(self):
+            self._validate_params()
+            device = resolve_device(self.device)
+            if hasattr(self.weights, "fit"):
+                check_is_fitted(self.weights)
+            images, _ = self._check_images(X, reset=True)
+            if self.weights is not None:
+                warn_if_unscaled(images)
+            seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+            with forked_rng(seed, device):
+                stages = pretrained_resnet(
+                    self.backbone,
+                    self.weights,
+                    n_classes=1,
+                    dropout=0.0,
+                    image_size=self.image_size,
+                    image_shape=images.shape[1:],
+                )
+            self.stages_ = stages.to(device).eval()
+            self.device_ = str(device)
         return self
 
     def transform(self, X: Any) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Pictures and shapes: from paths, PIL images or rows of pixels to uint8 arrays."""
+"""Pictures: from paths or PIL images to uint8 arrays."""
 
 from __future__ import annotations
 
@@ -10,16 +10,15 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from math import isqrt, prod
-from numbers import Integral
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from sktransfer._shapes import Shape
+
 Picture: TypeAlias = "str | os.PathLike[str] | Image.Image"
-Shape: TypeAlias = tuple[int, int, int]
 T = TypeVar("T")
 
 MAX_PIXELS = 50_000_000
@@ -288,115 +287,3 @@ def _opaque(image: Image.Image) -> Image.Image:
         return image
     white = Image.new("RGBA", image.size, "white")
     return Image.alpha_composite(white, image.convert("RGBA"))
-
-
-def row_shape(n_features: int, image_shape: Sequence[int] | None) -> Shape:
-    """Return the (height, width, channels) of an image given as a row of pixels.
-
-    Parameters
-    ----------
-    n_features : int
-        Length of the row.
-
-    image_shape : tuple of int or None
-        (height, width, channels), where one entry may be -1 as in `numpy.reshape`.
-        None infers a square grey or square RGB image, if that is exact.
-
-    Raises
-    ------
-    ValueError
-        If `image_shape` is malformed, does not fit, or cannot be inferred.
-    """
-    if image_shape is None:
-        for channels in (1, 3):
-            side = isqrt(n_features // channels)
-            if side and channels * side * side == n_features:
-                return side, side, channels
-        height = next(
-            (h for h in range(isqrt(n_features), 0, -1) if not n_features % h), 1
-        )
-        raise ValueError(
-            f"image_shape=None cannot be inferred: rows of n_features={n_features} are "
-            "neither a square grey nor a square RGB image. Pass (height, width, "
-            f"channels), for example image_shape=({height}, {n_features // height}, 1)."
-        )
-    shape = _checked(image_shape)
-    known = prod(entry for entry in shape if entry != -1)
-    height, width, channels = (
-        n_features // known if entry == -1 else entry for entry in shape
-    )
-    if n_features < 1 or height * width * channels != n_features:
-        raise ValueError(
-            f"image_shape={image_shape!r} does not fit X, whose rows have n_features="
-            f"{n_features}: height * width * channels must equal n_features."
-        )
-    return height, width, channels
-
-
-def _checked(image_shape: Sequence[int]) -> Shape:
-    entries = tuple(image_shape) if isinstance(image_shape, (tuple, list)) else ()
-    if (
-        len(entries) != 3
-        or not all(isinstance(e, Integral) and not isinstance(e, bool) for e in entries)
-        or any(entry < 1 and entry != -1 for entry in entries)
-        or entries.count(-1) > 1
-    ):
-        raise ValueError(
-            f"image_shape={image_shape!r} must be None or three positive integers "
-            "(height, width, channels), of which one may be -1, such as (32, 32, 3)."
-        )
-    height, width, channels = (int(entry) for entry in entries)
-    return height, width, channels
-
-
-def array_shape(shape: tuple[int, ...], image_shape: Sequence[int] | None) -> Shape:
-    """Return the (height, width, channels) of the images in an array.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        Shape of the array: (n, n_features), (n, height, width) or
-        (n, height, width, channels).
-
-    image_shape : tuple of int or None
-        As in :func:`row_shape`; with three or four dimensions it must agree.
-
-    Raises
-    ------
-    ValueError
-        If `shape` is not one of images or `image_shape` contradicts it.
-    """
-    if len(shape) == 2:
-        return row_shape(shape[1], image_shape)
-    if len(shape) not in (3, 4) or min(shape[1:]) < 1:
-        raise ValueError(
-            "X must have shape (n, height, width, channels), (n, height, width) or "
-            f"(n, n_features), none of them empty; got {shape}. Reshape your data, for "
-            "example X.reshape(1, -1) for a single row."
-        )
-    if len(shape) == 4 and shape[3] > 4 and shape[1] in (1, 3):
-        raise ValueError(
-            f"X of shape {shape} looks channels-first; channels come last here. Pass "
-            "X.transpose(0, 2, 3, 1)."
-        )
-    height, width, channels = (*shape[1:], 1)[:3]
-    if image_shape is not None and any(
-        wanted not in (-1, found)
-        for wanted, found in zip(
-            _checked(image_shape), (height, width, channels), strict=True
-        )
-    ):
-        raise ValueError(
-            f"image_shape={image_shape!r} contradicts X, whose images have shape "
-            f"{(height, width, channels)}; leave image_shape at None."
-        )
-    return height, width, channels
-
-
-def scale_of(dtype: DTypeLike) -> float:
-    """Return the value that stands for full brightness in images of a dtype.
-
-    The data are never looked at: an almost black image must stay almost black.
-    """
-    kind = np.dtype(dtype)
-    return {("u", 1): 255.0, ("u", 2): 65535.0}.get((kind.kind, kind.itemsize), 1.0)

@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.utils._param_validation import Interval
 
 from sktransfer._base import BaseImageClassifier
-from sktransfer._images import scale_of
+from sktransfer._shapes import scale_of
 
 if TYPE_CHECKING:
     from sktransfer._stages import Stages

@@ -3,197 +3,25 @@
 from __future__ import annotations
 
 import copy
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping, EpochTimer, PrintLog
 from skorch.helper import predefined_split
 from torch import nn
 from torch.nn import functional as F
-from torch.utils.data import Dataset
 
-from sktransfer._augmentation import Augment, augment_batch
+from sktransfer._augmentation import Augment
+from sktransfer._batches import Batch, Batches, ImageDataset
 from sktransfer._device import autocast
-from sktransfer._preprocessing import to_batch
-from sktransfer._schedule import WARMUP_EPOCHS, Schedule, n_batches, rate, unfreeze_plan
+from sktransfer._schedule import Schedule
 from sktransfer._stages import Stages
+from sktransfer._unfreezing import UnfreezeSchedule
 
-Batch = tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]
-
-
-class UnfreezeSchedule(Callback):
-    """Open the stages of a network one after another while skorch trains it.
-
-    Works in any skorch net whose module is a :class:`Stages`. The optimizer is left
-    with one parameter group for each learning stage; a stage that opens gets a group
-    of its own, whose rate warms up from the step at which it opened and then follows
-    one cosine to zero that all groups share.
-
-    Parameters
-    ----------
-    schedule : {"gradual", "immediate"} or mapping of int to int, default="gradual"
-        ``"gradual"`` trains the head alone in the first epoch and opens one stage an
-        epoch after it, ``"immediate"`` opens all at once, ``{epoch: depth}`` sets the
-        depth from an epoch (counted from 0) on.
-
-    unfreeze_depth : int, default=2
-        How many stages besides the head learn in the end.
-
-    backbone_lr_factor : float, default=0.1
-        Rate of the stages before the head as a share of the net's ``lr``.
-    """
-
-    def __init__(
-        self,
-        schedule: Schedule = "gradual",
-        unfreeze_depth: int = 2,
-        backbone_lr_factor: float = 0.1,
-    ) -> None:
-        self.schedule = schedule
-        self.unfreeze_depth = unfreeze_depth
-        self.backbone_lr_factor = backbone_lr_factor
-
-    def on_train_begin(self, net: NeuralNet, **kwargs: Any) -> None:
-        """Freeze what the first epoch leaves frozen."""
-        self.plan_ = unfreeze_plan(self.schedule, self.unfreeze_depth, net.max_epochs)
-        self.epoch_ = self.step_ = 0
-        stages = net.module_.unfreeze(self.plan_[0])
-        ours = {id(p) for p in stages.parameters()}
-        others = [
-            {**group, "params": [p for p in group["params"] if id(p) not in ours]}
-            for group in net.optimizer_.param_groups
-        ]
-        net.optimizer_.param_groups.clear()
-        for group in others:
-            if group["params"]:
-                net.optimizer_.add_param_group(group)
-        self._open(net, stages.learning())
-
-    def on_epoch_begin(
-        self, net: NeuralNet, dataset_train: Any = None, **kwargs: Any
-    ) -> None:
-        """Open the stages that this epoch adds."""
-        iterator = net.get_iterator(dataset_train, training=True)
-        self.steps_per_epoch_ = len(iterator)
-        depth = self.plan_[min(self.epoch_, len(self.plan_) - 1)]
-        stages = net.module_
-        if depth != stages.unfreeze_depth:
-            before = stages.learning()
-            stages.unfreeze(depth)
-            self._open(net, [n for n in stages.learning() if n not in before])
-        net.history.record("unfreeze_depth", depth)
-
-    def on_batch_begin(
-        self, net: NeuralNet, batch: Any = None, training: bool = False, **kwargs: Any
-    ) -> None:
-        """Set the rate of every stage for this step."""
-        if not training:
-            return
-        n_steps = len(self.plan_) * self.steps_per_epoch_
-        warmup_steps = math.ceil(WARMUP_EPOCHS * self.steps_per_epoch_)
-        for group in net.optimizer_.param_groups:
-            if "stage" in group:
-                share = rate(self.step_, n_steps, group["opened_at"], warmup_steps)
-                group["lr"] = group["peak_lr"] * share
-        self.step_ += 1
-
-    def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
-        """Count the epoch."""
-        self.epoch_ += 1
-
-    def _open(self, net: NeuralNet, names: Any) -> None:
-        """Give each stage of these names a group of its own in the optimizer."""
-        for name in names:
-            parameters = list(net.module_.get_submodule(name).parameters())
-            is_head = name == net.module_.names[-1]
-            peak_lr = net.lr * (1.0 if is_head else self.backbone_lr_factor)
-            if parameters:
-                net.optimizer_.add_param_group(
-                    {
-                        "params": parameters,
-                        "stage": name,
-                        "peak_lr": peak_lr,
-                        "lr": peak_lr,
-                        "opened_at": self.step_,
-                    }
-                )
-
-
-class ImageDataset(Dataset):  # type: ignore[type-arg]
-    """Images in memory with labels and weights, indexed by whole batches.
-
-    Parameters
-    ----------
-    images : ndarray of shape (n, height, width, n_channels)
-        Not copied.
-
-    labels : ndarray of shape (n,), int64
-        Class indices.
-
-    weights : ndarray of shape (n,), float32
-        Weight of each image in the loss.
-
-    rows : ndarray of int, default=None
-        The images that belong to the set; ``None`` means all.
-    """
-
-    def __init__(
-        self,
-        images: np.ndarray,
-        labels: np.ndarray,
-        weights: np.ndarray,
-        rows: np.ndarray | None = None,
-    ) -> None:
-        self.images, self.labels, self.weights = images, labels, weights
-        self.rows = np.arange(len(labels)) if rows is None else rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: Any) -> tuple[Any, tuple[Any, Any]]:
-        rows = self.rows[index]
-        return self.images[rows], (self.labels[rows], self.weights[rows])
-
-
-class Batches:
-    """One epoch of batches on the device; shuffled and augmented when training."""
-
-    def __init__(
-        self,
-        dataset: ImageDataset,
-        batch_size: int,
-        device: torch.device,
-        augment: Augment,
-        generator: torch.Generator | None,
-    ) -> None:
-        self.dataset, self.batch_size, self.device = dataset, batch_size, device
-        self.augment, self.generator = augment, generator
-
-    def __len__(self) -> int:
-        return n_batches(len(self.dataset), self.batch_size)
-
-    def __iter__(self) -> Iterator[Batch]:
-        n = len(self.dataset)
-        order = torch.arange(n)
-        if self.generator is not None:
-            order = torch.randperm(n, generator=self.generator)
-        for rows in order.tensor_split(len(self)):
-            images, (labels, weights) = self.dataset[rows.numpy()]
-            batch = to_batch(images, self.device)
-            if self.generator is not None:
-                batch = augment_batch(batch, self.augment, self.generator)
-            yield (
-                batch,
-                (
-                    torch.from_numpy(labels).to(self.device),
-                    torch.from_numpy(weights).to(self.device),
-                ),
-            )
+_REMEDY = "Lower lr, or check that X is scaled to [0, 1]."
 
 
 class StagesNet(NeuralNet):
@@ -275,7 +103,7 @@ class StagesNet(NeuralNet):
             right.append(((step["y_pred"].argmax(1) == labels) * weight).sum())
             self.notify("on_batch_end", batch=batch, training=training, **step)
         loss, weight = torch.stack(losses), torch.stack(weights)
-        self._check_finite(loss.tolist(), prefix)
+        self._check_finite(loss, prefix)
         total = weight.sum()
         self.history.record(f"{prefix}_loss", float((loss * weight).sum() / total))
         accuracy = float(torch.stack(right).sum() / total)
@@ -300,14 +128,28 @@ class StagesNet(NeuralNet):
             loss = F.cross_entropy(logits.float(), labels, reduction="none") * weights
         return {"loss": loss.sum() / weights.sum(), "y_pred": logits}
 
-    def _check_finite(self, losses: list[float], prefix: str) -> None:
-        """Raise where a loss is nan or infinite."""
-        bad = [i for i, loss in enumerate(losses) if not math.isfinite(loss)]
-        if bad:
+    def _check_finite(self, losses: torch.Tensor, prefix: str) -> None:
+        """Raise where the loss of a batch is nan or infinite."""
+        bad = (~losses.isfinite()).nonzero()
+        if len(bad):
+            batch = int(bad[0])
             raise FloatingPointError(
-                f"The {prefix} loss became {losses[bad[0]]} at epoch "
-                f"{len(self.history)}, batch {bad[0] + 1} (lr={self.lr:g}). Lower lr, "
-                "or check that X is scaled to [0, 1]."
+                f"The {prefix} loss became {float(losses[batch])} at epoch "
+                f"{len(self.history)}, batch {batch + 1} (lr={self.lr:g}). {_REMEDY}"
+            )
+
+    def check_last_step(self, dataset: ImageDataset) -> None:
+        """Raise where the last step left weights that give no finite logits.
+
+        No loss after it has shown that.
+        """
+        batch, _ = next(iter(self.get_iterator(dataset)))
+        with torch.inference_mode():
+            logits = self.module_.eval()(batch)
+        if not logits.isfinite().all():
+            raise FloatingPointError(
+                f"The logits became nan or infinite in the last step of epoch "
+                f"{len(self.history)} (lr={self.lr:g}). {_REMEDY}"
             )
 
 
@@ -366,7 +208,9 @@ def train(
     Raises
     ------
     FloatingPointError
-        If a loss is nan or infinite.
+        If a loss or the logits become nan or infinite.
+    ValueError
+        If `settings.net_params` or `settings.callbacks` are not skorch's.
     """
     callbacks: list[Any] = [
         (
@@ -377,7 +221,7 @@ def train(
                 settings.backbone_lr_factor,
             ),
         ),
-        *copy.deepcopy(settings.callbacks),
+        *_copied(settings.callbacks),
     ]
     best = None
     if valid_set is not None:
@@ -385,31 +229,63 @@ def train(
             "valid_loss", settings.patience, load_best=True, sink=_discard
         )
         callbacks.append(("early_stopping", best))
-    net = StagesNet(
-        stages.to(settings.device),
-        **{
-            "augment": settings.augment,
-            "precision": settings.precision,
-            "seed": settings.seed,
-            "criterion__reduction": "none",
-            "criterion__label_smoothing": settings.label_smoothing,
-            "optimizer": torch.optim.SGD,
-            "optimizer__momentum": settings.momentum,
-            "optimizer__nesterov": settings.momentum > 0,
-            "optimizer__weight_decay": settings.weight_decay,
-            "lr": settings.lr,
-            "max_epochs": settings.max_epochs,
-            "batch_size": settings.batch_size,
-            "train_split": predefined_split(valid_set) if valid_set else None,
-            "callbacks": callbacks,
-            "device": str(settings.device),
-            "verbose": settings.verbose,
-            **settings.net_params,
-        },
-    )
-    net.fit(train_set, None)
+    net = _make_net(stages, valid_set, settings, callbacks)
+    net.partial_fit(train_set, None)
+    net.check_last_step(train_set)
     _forget_training_state(net, best)
     return net
+
+
+def _copied(callbacks: list[Any]) -> list[Any]:
+    """Copies of the user's callbacks, bare or as (name, callback)."""
+    for item in callbacks:
+        callback = item[1] if isinstance(item, tuple) and len(item) == 2 else item
+        kind = callback if isinstance(callback, type) else type(callback)
+        if not issubclass(kind, Callback):
+            raise ValueError(
+                f"callbacks holds {item!r}; pass skorch callbacks, or pairs of a name "
+                "and a callback."
+            )
+    return copy.deepcopy(callbacks)
+
+
+def _make_net(
+    stages: Stages,
+    valid_set: ImageDataset | None,
+    settings: TrainingSettings,
+    callbacks: list[Any],
+) -> StagesNet:
+    """The net, ready to train."""
+    arguments = {
+        "augment": settings.augment,
+        "precision": settings.precision,
+        "seed": settings.seed,
+        "criterion__reduction": "none",
+        "criterion__label_smoothing": settings.label_smoothing,
+        "optimizer": torch.optim.SGD,
+        "optimizer__momentum": settings.momentum,
+        "optimizer__nesterov": settings.momentum > 0,
+        "optimizer__weight_decay": settings.weight_decay,
+        "lr": settings.lr,
+        "max_epochs": settings.max_epochs,
+        "batch_size": settings.batch_size,
+        "train_split": predefined_split(valid_set) if valid_set else None,
+        "callbacks": callbacks,
+        "device": str(settings.device),
+        "verbose": settings.verbose,
+    }
+    try:
+        net = StagesNet(
+            stages.to(settings.device), **{**arguments, **settings.net_params}
+        )
+        return net.initialize()  # type: ignore[no-any-return]
+    except (TypeError, ValueError) as error:
+        if not settings.net_params:
+            raise
+        raise ValueError(
+            f"net_params={dict(settings.net_params)!r} does not fit skorch's net: "
+            f"{error}"
+        ) from error
 
 
 def _forget_training_state(net: StagesNet, best: EarlyStopping | None) -> None:

@@ -12,6 +12,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from sktransfer._base import BaseImageClassifier
+from sktransfer._shapes import warn_if_unscaled
 
 if TYPE_CHECKING:
     from sktransfer._stages import Stages
@@ -256,6 +257,8 @@ class ResNetTransferClassifier(BaseImageClassifier):
 
         if hasattr(self.weights, "fit"):
             check_is_fitted(self.weights)
+        if self.weights is not None:
+            warn_if_unscaled(images)
         stages = pretrained_resnet(
             self.backbone,
             self.weights,
@@ -267,6 +270,10 @@ class ResNetTransferClassifier(BaseImageClassifier):
         return stages.unfreeze(self.unfreeze_depth)
 
     def _unfreezing(self) -> dict[str, Any]:
+        from sktransfer._schedule import unfreeze_plan
+
+        # Only for its errors, which must not wait until weights are downloaded.
+        unfreeze_plan(self.unfreeze_schedule, self.unfreeze_depth, self.max_epochs)
         return {
             "unfreeze_depth": self.unfreeze_depth,
             "unfreeze_schedule": self.unfreeze_schedule,

@@ -141,8 +141,11 @@ def load_backbone(stages: Stages, state: State, source: str) -> None:
     }
     optional = {name for name in wanted if name.endswith("num_batches_tracked")}
     problems = [
-        *(f"missing {name}" for name in wanted.keys() - renamed.keys() - optional),
-        *(f"unexpected {name}" for name in renamed.keys() - wanted.keys()),
+        *(
+            f"missing {name}"
+            for name in sorted(wanted.keys() - renamed.keys() - optional)
+        ),
+        *(f"unexpected {name}" for name in sorted(renamed.keys() - wanted.keys())),
         *(
             f"{name} has shape {tuple(renamed[name].shape)}, not {tuple(t.shape)}"
             for name, t in wanted.items()

@@ -1,5 +1,6 @@
 """What is wrong is said before any training, with its name, its value and a remedy."""
 
+import contextlib
 import re
 from urllib.error import URLError
 
@@ -21,6 +22,7 @@ from sktransfer import (
 rng = np.random.default_rng(0)
 X = rng.integers(0, 256, (12, 8, 8, 3), dtype=np.uint8)
 y = np.arange(12) % 2
+PICTURES = [Image.fromarray(image) for image in X]
 
 
 def scratch(**params):
@@ -86,6 +88,9 @@ def test_a_pretrained_network_refuses_other_than_grey_and_rgb(n_channels):
         ((4, 4, 1), X.reshape(12, -1), r"image_shape=\(4, 4, 1\) does not fit X.*192"),
         ((4, 4, 3), X, r"image_shape=\(4, 4, 3\) contradicts X.*\(8, 8, 3\)"),
         ((-1, -1, 3), X.reshape(12, -1), r"image_shape=\(-1, -1, 3\) must be None or"),
+        ((8, 8), PICTURES, r"image_shape=\(8, 8\) must be None or three"),
+        ((8, 8, "3"), PICTURES, r"image_shape=\(8, 8, '3'\) must be None or three"),
+        ((8, -1, 3), PICTURES, r"image_shape=\(8, -1, 3\): pictures need a height"),
     ],
 )
 def test_an_image_shape_that_does_not_fit_is_refused(
@@ -255,6 +260,43 @@ def test_an_unfitted_estimator_as_weights_is_refused():
 
 
 @BOTH
+@pytest.mark.parametrize("device", ["mps", "meta", "xla"])
+def test_a_device_that_is_not_supported_is_refused(make, device):
+    with pytest.raises(ValueError, match=f"device='{device}' is not supported; pass"):
+        make(device=device).fit(X, y)
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("class_weight", "message"),
+    [
+        ({0: -1.0, 1: 1.0}, r"class_weight={0: -1.0, 1: 1.0} must hold finite numbers"),
+        ({0: 0.0, 1: 0.0}, r"class_weight={0: 0.0, 1: 0.0} leave 0 image"),
+    ],
+)
+def test_wrong_class_weights_are_refused(make, class_weight, message):
+    with pytest.raises(ValueError, match=message):
+        make(class_weight=class_weight).fit(X, y)
+
+
+def test_a_wrong_schedule_is_told_before_weights_are_looked_for():
+    with pytest.raises(ValueError, match=r"unfreeze_schedule={0: 2, 1: 1} must map"):
+        transfer(unfreeze_schedule={0: 2, 1: 1}, weights="absent.pth").fit(X, y)
+
+
+@pytest.mark.parametrize(
+    "make", [transfer, lambda: ResNetFeatureExtractor("mini_resnet18", image_size=8)]
+)
+def test_floats_up_to_255_are_warned_about_before_pretrained_weights_see_them(make):
+    estimator = make()
+    with (
+        pytest.warns(UserWarning, match=r"X holds float64 values up to 25\d"),
+        contextlib.suppress(pytest.fail.Exception),
+    ):
+        estimator.fit(X.astype(float), y)
+
+
+@BOTH
 def test_an_unknown_device_is_refused(make):
     with pytest.raises(ValueError, match="device='gpu' is unknown; pass 'auto'"):
         make(device="gpu").fit(X, y)
@@ -280,6 +322,11 @@ def test_early_stopping_refuses_a_class_of_one_image(make):
     [
         ({"X_val": X}, "X_val and y_val must be passed together"),
         ({"y_val": y}, "X_val and y_val must be passed together"),
+        ({"sample_weight_val": np.ones(12)}, "sample_weight_val needs X_val"),
+        (
+            {"X_val": X, "y_val": y, "sample_weight_val": np.zeros(12)},
+            "at least one non-zero number|sample_weight_val leaves no image",
+        ),
         ({"X_val": X, "y_val": y + 1}, r"y_val holds labels that y does not: \[2\]"),
         ({"X_val": X, "y_val": y[:5]}, "inconsistent numbers of samples"),
         ({"X_val": X[:, :4], "y_val": y}, r"\(4, 8, 3\).*\(8, 8, 3\)"),

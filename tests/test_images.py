@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import struct
 import zlib
 from pathlib import Path
@@ -13,13 +12,10 @@ import pytest
 from PIL import Image
 
 from sktransfer._images import (
-    array_shape,
     common_shape,
     is_pictures,
     picture_list,
     read_pictures,
-    row_shape,
-    scale_of,
 )
 
 RED, WHITE, BLACK = (255, 0, 0), (255, 255, 255), (0, 0, 0)
@@ -380,106 +376,3 @@ def test_damaged_files_raise_nothing_but_value_errors(tmp_path):
 def test_pictures_are_read_as_grey_or_rgb_only(channels):
     with pytest.raises(ValueError, match=r"image_shape=.* 1 \(grey\) or 3 \(RGB\)"):
         read_pictures([Image.new("L", (2, 2))], (2, 2, channels))
-
-
-@pytest.mark.parametrize(
-    ("n_features", "image_shape", "expected"),
-    [
-        (64, None, (8, 8, 1)),
-        (3072, None, (32, 32, 3)),
-        (1, None, (1, 1, 1)),
-        (3, None, (1, 1, 3)),
-        (24, (2, 4, 3), (2, 4, 3)),
-        (24, (-1, 4, 3), (2, 4, 3)),
-        (24, (2, 4, -1), (2, 4, 3)),
-        (24, [2, np.int64(4), 3], (2, 4, 3)),
-    ],
-)
-def test_rows_get_their_image_shape(n_features, image_shape, expected):
-    assert row_shape(n_features, image_shape) == expected
-
-
-@pytest.mark.parametrize("n_features", [0, 2, 10, 3071])
-def test_rows_that_are_no_square_image_ask_for_a_shape(n_features):
-    with pytest.raises(ValueError, match=f"image_shape=None .*n_features={n_features}"):
-        row_shape(n_features, None)
-
-
-def test_the_suggested_shape_fits():
-    with pytest.raises(ValueError, match=r"image_shape=\(3, 7, 1\)"):
-        row_shape(3 * 7, None)
-
-
-@pytest.mark.parametrize(
-    "image_shape",
-    [
-        (2, 4, 4),
-        (-1, 5, 3),
-        (-1, -1, 3),
-        (0, 4, 3),
-        (-2, 4, 3),
-        (2.0, 4, 3),
-        (True, 8, 3),
-        (6, 4),
-        24,
-        "abc",
-        (100, 100, -1),
-    ],
-)
-def test_a_wrong_image_shape_is_named_with_its_value(image_shape):
-    with pytest.raises(ValueError, match=re.escape(f"image_shape={image_shape!r}")):
-        row_shape(24, image_shape)
-
-
-@pytest.mark.parametrize(
-    ("shape", "image_shape", "expected"),
-    [
-        ((5, 48), None, (4, 4, 3)),
-        ((5, 24), (2, 4, 3), (2, 4, 3)),
-        ((5, 8, 6), None, (8, 6, 1)),
-        ((5, 8, 6), (8, -1, 1), (8, 6, 1)),
-        ((5, 8, 6, 3), None, (8, 6, 3)),
-        ((5, 8, 6, 4), (8, 6, -1), (8, 6, 4)),
-        ((5, 8, 6, 12), None, (8, 6, 12)),
-    ],
-)
-def test_arrays_give_their_image_shape(shape, image_shape, expected):
-    assert array_shape(shape, image_shape) == expected
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-def test_channels_first_arrays_are_recognised(channels):
-    with pytest.raises(ValueError, match=r"channels-first.*transpose\(0, 2, 3, 1\)"):
-        array_shape((5, channels, 32, 32), None)
-
-
-@pytest.mark.parametrize(
-    "shape", [(), (5,), (5, 0, 4), (5, 4, 0, 3), (5, 4, 4, 0), (5, 2, 2, 2, 3)]
-)
-def test_arrays_that_hold_no_images_are_refused(shape):
-    with pytest.raises(ValueError, match="X must have shape") as caught:
-        array_shape(shape, None)
-    assert str(shape) in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("shape", "image_shape"), [((5, 8, 6), (8, 6, 3)), ((5, 8, 6, 3), (6, 8, -1))]
-)
-def test_an_image_shape_that_contradicts_the_array_is_refused(shape, image_shape):
-    with pytest.raises(ValueError, match=r"image_shape=.* contradicts X"):
-        array_shape(shape, image_shape)
-
-
-@pytest.mark.parametrize(
-    ("dtype", "scale"),
-    [
-        (np.uint8, 255.0),
-        ("uint16", 65535.0),
-        (">u2", 65535.0),
-        (np.float32, 1.0),
-        (np.int64, 1.0),
-        (bool, 1.0),
-    ],
-)
-def test_scale_is_decided_by_dtype(dtype, scale):
-    assert scale_of(dtype) == scale

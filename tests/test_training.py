@@ -111,6 +111,61 @@ def test_a_loss_that_is_not_finite_names_epoch_batch_and_rate():
         clf.predict(pictures()[0])
 
 
+def test_weights_that_the_very_last_step_ruined_are_noticed():
+    X, y = pictures(8)
+    clf = transfer(lr=1e30, max_epochs=1, batch_size=8, unfreeze_schedule="immediate")
+    with pytest.raises(FloatingPointError, match=r"last step of epoch 1 \(lr=1e\+30\)"):
+        clf.fit(X, y)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"callbacks": [3]}, "callbacks holds 3; pass skorch callbacks"),
+        ({"callbacks": [("name", "x")]}, r"callbacks holds \('name', 'x'\)"),
+        ({"net_params": {"colour": 1}}, r"net_params={'colour': 1} does not fit"),
+        ({"net_params": {"optimizer__colour": 1}}, r"optimizer__colour.* does not fit"),
+        ({"augment": lambda batch: batch[:1]}, r"augment returned .*\(1, 8, 8, 3\)"),
+        ({"augment": lambda batch: None}, r"augment returned NoneType"),
+    ],
+)
+def test_what_the_loop_cannot_use_is_named(parameters, message):
+    with pytest.raises(ValueError, match=message):
+        transfer(**parameters).fit(*pictures())
+
+
+@pytest.mark.parametrize(
+    "broken", [{"lr": 1e30}, {"unfreeze_depth": 9}, {"weights": "absent.pth"}]
+)
+def test_a_failed_fit_leaves_the_last_one_in_place(broken):
+    X, y = pictures()
+    clf = transfer().fit(X, y)
+    before, fitted = clf.predict_proba(X), set(vars(clf))
+    clf.set_params(**broken)
+    with pytest.raises((ValueError, OSError, FloatingPointError)):
+        clf.fit(np.repeat(X, 2, axis=1), np.arange(len(X)) % 2)
+    assert set(vars(clf)) == fitted
+    np.testing.assert_array_equal(clf.predict_proba(X), before)
+
+
+def test_a_failed_fit_of_the_extractor_leaves_the_last_one_in_place():
+    X, _ = pictures()
+    extractor = ResNetFeatureExtractor("mini_resnet18", image_size=8).fit(X)
+    before = extractor.transform(X)
+    with pytest.raises(FileNotFoundError):
+        extractor.set_params(weights="absent.pth").fit(np.repeat(X, 2, axis=1))
+    np.testing.assert_array_equal(extractor.transform(X), before)
+
+
+def test_validation_images_of_weight_zero_do_not_count():
+    X, y = pictures()
+    zeros = np.r_[np.ones(15), np.zeros(30)]
+    some = {"X_val": X[:15], "y_val": y[:15]}
+    more = {"X_val": X, "y_val": y, "sample_weight_val": zeros}
+    a, b = (transfer().fit(X, y, **valid).history_ for valid in (some, more))
+    assert [row["valid_loss"] for row in a] == [row["valid_loss"] for row in b]
+
+
 class CtrlC(Callback):
     """Interrupts the third epoch."""
 
@@ -125,7 +180,8 @@ def test_ctrl_c_is_raised_again_and_the_best_weights_so_far_are_kept():
     clf = transfer(max_epochs=6, callbacks=[CtrlC()])
     with pytest.raises(KeyboardInterrupt):
         clf.fit(X, y, **valid)
-    losses = [row["valid_loss"] for row in clf.history_ if "valid_loss" in row]
+    losses = [row["valid_loss"] for row in clf.history_]
+    assert clf.n_iter_ == len(losses) == 2
     assert clf.best_epoch_ == np.argmin(losses) + 1
     labels = np.searchsorted(clf.classes_, y[:15])
     proba = clf.predict_proba(X[:15])[np.arange(15), labels]

@@ -1,0 +1,117 @@
+"""Images as every estimator takes them: checked once, then (n, h, w, c)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_array
+from sklearn.utils.validation import (
+    check_consistent_length,
+    column_or_1d,
+    validate_data,
+)
+
+from sktransfer._images import common_shape, is_pictures, picture_list, read_pictures
+from sktransfer._shapes import Shape, array_shape, checked_shape, row_shape
+
+# scikit-learn's word for a check of X alone, where y=None would be an error.
+NO_LABELS = "no_validation"
+
+
+@contextmanager
+def kept_on_error(estimator: BaseEstimator) -> Iterator[None]:
+    """Leave an estimator as it was where the block raises."""
+    before = dict(vars(estimator))
+    try:
+        yield
+    except BaseException:
+        vars(estimator).clear()
+        vars(estimator).update(before)
+        raise
+
+
+class ImageInput(BaseEstimator):
+    """What every estimator here does with ``X``: checked once, then (n, h, w, c)."""
+
+    image_shape: Shape | None
+    image_shape_: Shape
+
+    def _check_images(
+        self, X: Any, y: Any = NO_LABELS, *, reset: bool, min_samples: int = 1
+    ) -> tuple[np.ndarray, Any]:
+        """Validate X, and y where given; set or compare the image shape.
+
+        Returns
+        -------
+        images : ndarray of shape (n_images, height, width, n_channels)
+
+        y : ndarray of shape (n_images,), or as it was where not given
+        """
+        if is_pictures(X):
+            return self._check_pictures(X, y, reset, min_samples)
+        shape = None
+        if getattr(X, "ndim", None) is None:
+            X = check_array(X, ensure_2d=False, allow_nd=True, ensure_min_samples=0)
+        if X.ndim > 2:
+            shape = array_shape(X.shape, self.image_shape)
+            if not reset and shape != self.image_shape_:
+                raise ValueError(
+                    f"X holds images of shape {shape}, but {type(self).__name__} was "
+                    f"fitted on images of shape {self.image_shape_}."
+                )
+            X = X.reshape(len(X), int(np.prod(shape)))
+        options = {"reset": reset, "ensure_min_samples": min_samples}
+        if isinstance(y, str) and y == NO_LABELS:
+            X = validate_data(self, X, **options)
+        else:
+            X, y = validate_data(self, X, y, **options)
+        if reset:
+            self.image_shape_ = shape or row_shape(X.shape[1], self.image_shape)
+        return X.reshape(len(X), *self.image_shape_), y
+
+    def _check_pictures(
+        self, X: Any, y: Any, reset: bool, min_samples: int
+    ) -> tuple[np.ndarray, Any]:
+        """Read files or PIL images; validate y where given."""
+        pictures = picture_list(X)
+        if len(pictures) < min_samples:
+            raise ValueError(
+                f"Found array with {len(pictures)} sample(s) while a minimum of "
+                f"{min_samples} is required by {type(self).__name__}."
+            )
+        if not (isinstance(y, str) and y == NO_LABELS):
+            if y is None:
+                raise ValueError(
+                    f"{type(self).__name__} requires y to be passed, but the target y "
+                    "is None."
+                )
+            y = column_or_1d(check_array(y, ensure_2d=False, dtype=None), warn=True)
+            check_consistent_length(pictures, y)
+        shape = common_shape(pictures)
+        if reset:
+            self.image_shape_ = self._shape_of_pictures(shape)
+            self.n_features_in_ = int(np.prod(self.image_shape_))
+        return read_pictures(pictures, self.image_shape_), y
+
+    def _shape_of_pictures(self, common: Shape | None) -> Shape:
+        """Shape at which pictures are read: given, shared by all, or square."""
+        if self.image_shape is not None:
+            shape = checked_shape(self.image_shape)
+            if min(shape) < 1 or shape[2] not in (1, 3):
+                raise ValueError(
+                    f"image_shape={self.image_shape!r}: pictures need a height and a "
+                    "width in pixels and 1 or 3 channels."
+                )
+            return shape
+        if common is not None:
+            return common
+        size = self._size_for_pictures()
+        return (size, size, 3)
+
+    def _size_for_pictures(self) -> int:
+        """Height and width at which pictures of different sizes are read."""
+        raise NotImplementedError

@@ -1,0 +1,153 @@
+"""Shapes and scales: which numbers of ``X`` make one image, and what they mean."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from math import isqrt, prod
+from numbers import Integral
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+Shape: TypeAlias = tuple[int, int, int]
+
+# Images looked at, at most, to tell whether floats are on the wrong scale.
+N_FOR_SCALE = 1000
+# Floats a little above 1 may come from resizing or from brightened images.
+UNSCALED = 2
+
+
+def row_shape(n_features: int, image_shape: Sequence[int] | None) -> Shape:
+    """Return the (height, width, channels) of an image given as a row of pixels.
+
+    Parameters
+    ----------
+    n_features : int
+        Length of the row.
+
+    image_shape : tuple of int or None
+        (height, width, channels), where one entry may be -1 as in `numpy.reshape`.
+        None infers a square grey or square RGB image, if that is exact.
+
+    Raises
+    ------
+    ValueError
+        If `image_shape` is malformed, does not fit, or cannot be inferred.
+    """
+    if image_shape is None:
+        for channels in (1, 3):
+            side = isqrt(n_features // channels)
+            if side and channels * side * side == n_features:
+                return side, side, channels
+        height = next(
+            (h for h in range(isqrt(n_features), 0, -1) if not n_features % h), 1
+        )
+        raise ValueError(
+            f"image_shape=None cannot be inferred: rows of n_features={n_features} are "
+            "neither a square grey nor a square RGB image. Pass (height, width, "
+            f"channels), for example image_shape=({height}, {n_features // height}, 1)."
+        )
+    shape = checked_shape(image_shape)
+    known = prod(entry for entry in shape if entry != -1)
+    height, width, channels = (
+        n_features // known if entry == -1 else entry for entry in shape
+    )
+    if n_features < 1 or height * width * channels != n_features:
+        raise ValueError(
+            f"image_shape={image_shape!r} does not fit X, whose rows have n_features="
+            f"{n_features}: height * width * channels must equal n_features."
+        )
+    return height, width, channels
+
+
+def checked_shape(image_shape: Sequence[int]) -> Shape:
+    """Return `image_shape` as a tuple; ValueError unless it is three sizes or -1."""
+    entries = tuple(image_shape) if isinstance(image_shape, (tuple, list)) else ()
+    if (
+        len(entries) != 3
+        or not all(isinstance(e, Integral) and not isinstance(e, bool) for e in entries)
+        or any(entry < 1 and entry != -1 for entry in entries)
+        or entries.count(-1) > 1
+    ):
+        raise ValueError(
+            f"image_shape={image_shape!r} must be None or three positive integers "
+            "(height, width, channels), of which one may be -1, such as (32, 32, 3)."
+        )
+    height, width, channels = (int(entry) for entry in entries)
+    return height, width, channels
+
+
+def array_shape(shape: tuple[int, ...], image_shape: Sequence[int] | None) -> Shape:
+    """Return the (height, width, channels) of the images in an array.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Shape of the array: (n, n_features), (n, height, width) or
+        (n, height, width, channels).
+
+    image_shape : tuple of int or None
+        As in :func:`row_shape`; with three or four dimensions it must agree.
+
+    Raises
+    ------
+    ValueError
+        If `shape` is not one of images or `image_shape` contradicts it.
+    """
+    if len(shape) == 2:
+        return row_shape(shape[1], image_shape)
+    if len(shape) not in (3, 4) or min(shape[1:]) < 1:
+        raise ValueError(
+            "X must have shape (n, height, width, channels), (n, height, width) or "
+            f"(n, n_features), none of them empty; got {shape}. Reshape your data, for "
+            "example X.reshape(1, -1) for a single row."
+        )
+    if len(shape) == 4 and shape[3] > 4 and shape[1] in (1, 3):
+        raise ValueError(
+            f"X of shape {shape} looks channels-first; channels come last here. Pass "
+            "X.transpose(0, 2, 3, 1)."
+        )
+    height, width, channels = (*shape[1:], 1)[:3]
+    if image_shape is not None and any(
+        wanted not in (-1, found)
+        for wanted, found in zip(
+            checked_shape(image_shape), (height, width, channels), strict=True
+        )
+    ):
+        raise ValueError(
+            f"image_shape={image_shape!r} contradicts X, whose images have shape "
+            f"{(height, width, channels)}; leave image_shape at None."
+        )
+    return height, width, channels
+
+
+def scale_of(dtype: DTypeLike) -> float:
+    """Return the value that stands for full brightness in images of a dtype.
+
+    The data are never looked at: an almost black image must stay almost black.
+    """
+    kind = np.dtype(dtype)
+    return {("u", 1): 255.0, ("u", 2): 65535.0}.get((kind.kind, kind.itemsize), 1.0)
+
+
+def warn_if_unscaled(images: np.ndarray) -> None:
+    """Warn where images that are taken as scaled to [0, 1] clearly are not.
+
+    Parameters
+    ----------
+    images : ndarray of shape (n_images, height, width, n_channels)
+        Of which evenly spaced ones are looked at if they are many.
+    """
+    if scale_of(images.dtype) != 1:
+        return
+    highest = images[:: max(1, len(images) // N_FOR_SCALE)].max()
+    if highest > UNSCALED:
+        warnings.warn(
+            f"X holds {images.dtype} values up to {highest:g}, but a pretrained "
+            "backbone expects uint8 in [0, 255] or floats in [0, 1]: pass X as uint8, "
+            "or divide it by its full brightness.",
+            UserWarning,
+            stacklevel=3,
+        )

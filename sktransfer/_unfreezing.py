@@ -1,0 +1,109 @@
+"""The unfreeze schedule as a skorch callback."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from skorch import NeuralNet
+from skorch.callbacks import Callback
+
+from sktransfer._schedule import WARMUP_EPOCHS, Schedule, rate, unfreeze_plan
+
+
+class UnfreezeSchedule(Callback):
+    """Open the stages of a network one after another while skorch trains it.
+
+    Works in any skorch net whose module is a :class:`Stages`. The optimizer is left
+    with one parameter group for each learning stage; a stage that opens gets a group
+    of its own, whose rate warms up from the step at which it opened and then follows
+    one cosine to zero that all groups share.
+
+    Parameters
+    ----------
+    schedule : {"gradual", "immediate"} or mapping of int to int, default="gradual"
+        ``"gradual"`` trains the head alone in the first epoch and opens one stage an
+        epoch after it, ``"immediate"`` opens all at once, ``{epoch: depth}`` sets the
+        depth from an epoch (counted from 0) on.
+
+    unfreeze_depth : int, default=2
+        How many stages besides the head learn in the end.
+
+    backbone_lr_factor : float, default=0.1
+        Rate of the stages before the head as a share of the net's ``lr``.
+    """
+
+    def __init__(
+        self,
+        schedule: Schedule = "gradual",
+        unfreeze_depth: int = 2,
+        backbone_lr_factor: float = 0.1,
+    ) -> None:
+        self.schedule = schedule
+        self.unfreeze_depth = unfreeze_depth
+        self.backbone_lr_factor = backbone_lr_factor
+
+    def on_train_begin(self, net: NeuralNet, **kwargs: Any) -> None:
+        """Freeze what the first epoch leaves frozen."""
+        self.plan_ = unfreeze_plan(self.schedule, self.unfreeze_depth, net.max_epochs)
+        self.epoch_ = self.step_ = 0
+        stages = net.module_.unfreeze(self.plan_[0])
+        ours = {id(p) for p in stages.parameters()}
+        others = [
+            {**group, "params": [p for p in group["params"] if id(p) not in ours]}
+            for group in net.optimizer_.param_groups
+        ]
+        net.optimizer_.param_groups.clear()
+        for group in others:
+            if group["params"]:
+                net.optimizer_.add_param_group(group)
+        self._open(net, stages.learning())
+
+    def on_epoch_begin(
+        self, net: NeuralNet, dataset_train: Any = None, **kwargs: Any
+    ) -> None:
+        """Open the stages that this epoch adds."""
+        iterator = net.get_iterator(dataset_train, training=True)
+        self.steps_per_epoch_ = len(iterator)
+        depth = self.plan_[min(self.epoch_, len(self.plan_) - 1)]
+        stages = net.module_
+        if depth != stages.unfreeze_depth:
+            before = stages.learning()
+            stages.unfreeze(depth)
+            self._open(net, [n for n in stages.learning() if n not in before])
+        net.history.record("unfreeze_depth", depth)
+
+    def on_batch_begin(
+        self, net: NeuralNet, batch: Any = None, training: bool = False, **kwargs: Any
+    ) -> None:
+        """Set the rate of every stage for this step."""
+        if not training:
+            return
+        n_steps = len(self.plan_) * self.steps_per_epoch_
+        warmup_steps = math.ceil(WARMUP_EPOCHS * self.steps_per_epoch_)
+        for group in net.optimizer_.param_groups:
+            if "stage" in group:
+                share = rate(self.step_, n_steps, group["opened_at"], warmup_steps)
+                group["lr"] = group["peak_lr"] * share
+        self.step_ += 1
+
+    def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
+        """Count the epoch."""
+        self.epoch_ += 1
+
+    def _open(self, net: NeuralNet, names: Any) -> None:
+        """Give each stage of these names a group of its own in the optimizer."""
+        for name in names:
+            parameters = list(net.module_.get_submodule(name).parameters())
+            is_head = name == net.module_.names[-1]
+            peak_lr = net.lr * (1.0 if is_head else self.backbone_lr_factor)
+            if parameters:
+                net.optimizer_.add_param_group(
+                    {
+                        "params": parameters,
+                        "stage": name,
+                        "peak_lr": peak_lr,
+                        "lr": peak_lr,
+                        "opened_at": self.step_,
+                    }
+                )
