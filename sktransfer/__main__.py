@@ -20,8 +20,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--data",
         default="digits",
-        help="digits, cifar10, or a folder with one sub-folder a class "
-        "(default: %(default)s)",
+        help="digits, cifar10, or a folder with one sub-folder a class, or with such "
+        "folders train/ and test/ (default: %(default)s)",
     )
     parser.add_argument(
         "--n-train",
@@ -45,6 +45,11 @@ def _parser() -> argparse.ArgumentParser:
         default="mini_resnet18",
         help="pretrained network (default: %(default)s)",
     )
+    parser.add_argument(
+        "--max-epochs",
+        type=int,
+        help="epochs of both models (default: 18; transfer 5 except on digits)",
+    )
     return parser
 
 
@@ -59,6 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             n_seeds=options.seeds,
             out=options.out,
             backbone=options.backbone,
+            max_epochs=options.max_epochs,
         )
     except (ValueError, OSError, ImportError) as error:
         print(f"python -m sktransfer: {error}", file=sys.stderr)

@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from joblib import parallel_config
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
@@ -334,13 +335,19 @@ def test_the_same_random_state_gives_the_same_probabilities(make):
     assert not np.allclose(first, other)
 
 
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield 2
+    torch.set_num_threads(before)
+
+
 @BOTH
-def test_probabilities_are_the_same_serially_and_in_two_processes(make):
-    # As many torch threads in both: conftest.py sets one, and so does joblib.
-    serial, parallel = (
-        cross_val_predict(make(), X, y, cv=2, method="predict_proba", n_jobs=n_jobs)
-        for n_jobs in (None, 2)
-    )
+def test_probabilities_are_the_same_serially_and_in_two_processes(make, two_threads):
+    serial = cross_val_predict(make(), X, y, cv=2, method="predict_proba")
+    with parallel_config("loky", n_jobs=2, inner_max_num_threads=two_threads):
+        parallel = cross_val_predict(make(), X, y, cv=2, method="predict_proba")
     np.testing.assert_array_equal(serial, parallel)
 
 

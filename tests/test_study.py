@@ -12,14 +12,9 @@ from sklearn.utils import Bunch
 
 from sktransfer import ResNetTransferClassifier, ScratchCNNClassifier
 from sktransfer.__main__ import main
-from sktransfer._study import (
-    load_data,
-    run_study,
-    split,
-    stratified_sample,
-    study,
-    verdict,
-)
+from sktransfer._study import default_models, run_study, study
+from sktransfer._study_data import load_data, split, stratified_sample
+from sktransfer._study_report import verdict
 
 FILES = {
     "confusion_matrices.png",
@@ -61,7 +56,7 @@ def stub_study(tmp_path_factory):
 def test_every_seed_fits_every_model_and_reports_it():
     lines = []
     models = {"transfer": make_good, "scratch": make_poor}
-    results = run_study(load_data("digits", 50, 50), models, (4, 7), lines.append)
+    results = list(run_study(load_data("digits", 50, 50), models, (4, 7), lines.append))
     assert [(r.seed, r.model) for r in results] == [
         (4, "transfer"),
         (4, "scratch"),
@@ -127,6 +122,37 @@ def test_a_rare_class_keeps_one_image():
     assert np.bincount(y[stratified_sample(y, 5, "n")]).tolist() == [4, 1]
 
 
+def test_a_rare_class_is_both_trained_on_and_tested():
+    y = np.repeat([0, 1], [98, 2])
+    train, test = split(y, 80, None)
+    assert np.bincount(y[train]).tolist() == [79, 1]
+    assert np.bincount(y[test]).tolist() == [19, 1]
+    with pytest.raises(ValueError, match="class '1' has a single image; two are"):
+        split(np.repeat([0, 1], [99, 1]), 80, None)
+
+
+def test_a_study_that_is_cut_off_keeps_the_finished_runs(tmp_path):
+    class Broken(Rows):
+        def fit(self, X, y):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        study(
+            n_test=50,
+            out=tmp_path,
+            make_models={"transfer": make_good, "scratch": lambda seed: Broken()},
+            report=lambda line: None,
+        )
+    content = json.loads((tmp_path / "results.json").read_text())
+    assert [run["model"] for run in content["runs"]] == ["transfer"]
+    assert content["verdict"] is None
+
+
+def test_max_epochs_bound_both_models():
+    models = default_models("digits", "mini_resnet18", 3)
+    assert [make(0).max_epochs for make in models.values()] == [3, 3]
+
+
 @pytest.mark.parametrize(
     ("n_train", "n_test", "message"),
     [
@@ -176,6 +202,22 @@ def test_a_folder_is_split_four_to_one_and_drawn(tmp_path):
     assert {file.name for file in (tmp_path / "out").iterdir()} == FILES
 
 
+def test_a_folder_with_train_and_test_inside_keeps_that_split(tmp_path):
+    for part, value, n in (("train", 0, 4), ("test", 255, 2)):
+        for name in ("a", "b"):
+            (tmp_path / part / name).mkdir(parents=True)
+            for i in range(n):
+                image = Image.new("RGB", (9, 7), (value,) * 3)
+                image.save(tmp_path / part / name / f"{i}.png")
+    data = load_data(str(tmp_path), None, None)
+    assert data.names == ("a", "b")
+    assert (len(data.y_train), len(data.y_test)) == (8, 4)
+    assert all("train" in path for path in data.X_train)
+    (tmp_path / "test" / "a").rename(tmp_path / "test" / "c")
+    with pytest.raises(ValueError, match="classes that its training images have not"):
+        load_data(str(tmp_path), None, None)
+
+
 def test_cifar10_keeps_its_own_training_and_test_images(monkeypatch):
     def fetch(subset):
         value = {"train": 1, "test": 2}[subset]
@@ -210,5 +252,7 @@ def test_the_real_models_run_and_count_their_parameters(tmp_path):
         report=lines.append,
     )
     assert all(r.n_parameters > 0 and r.n_epochs == 1 for r in results)
-    assert "Epochs at most: transfer 1, scratch 1 (the same for both)." in lines
+    told = "\n".join(lines)
+    assert "transfer: ResNetTransferClassifier(augment=None, backbone='mini_" in told
+    assert "scratch: ScratchCNNClassifier(augment=None, max_epochs=1" in told
     assert "trainable parameters" in "\n".join(lines)
