@@ -1,38 +1,34 @@
 """How many labels it takes: transfer against scratch on CIFAR-10.
 
-    SKTRANSFER_DATA=FOLDER python benchmarks/labels.py --sizes 100 500 1000 --seeds 5
+    SKTRANSFER_DATA=FOLDER python benchmarks/labels.py
+    python benchmarks/labels.py --table
 
 The claim: with few labels, fine-tuning the bundled backbone beats training the
 scratch CNN on the same images. Stratified subsets of the official training split, one
-a seed; accuracy on the whole official test split; seconds of ``fit`` alone. Scratch
-runs with its defaults and, so that few images are no handicap of a fixed number of
-epochs, with enough epochs for 1,000 steps ("scratch, long"). Results go to
-``benchmarks/results/labels.json`` one by one; finished ones are not run again.
-``--table`` prints them as Markdown: least, median and greatest over the seeds.
+a seed; accuracy on the whole official test split; seconds of ``fit`` alone. Both run
+with their defaults; of 1,000 images and fewer, scratch also runs with enough epochs
+for 1,000 steps ("scratch, long"), so that a fixed number of epochs is no handicap.
+Finished rows are not run again, and transfer rows belong to the bundled weights that
+they were made with. ``--table`` prints Markdown: the median over the seeds, with the
+least and the greatest.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import platform
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import sklearn
-import torch
+from record import Record, bundled_weights, spread
 from sklearn.model_selection import train_test_split
 
 from sktransfer import ResNetTransferClassifier, ScratchCNNClassifier, datasets
 from sktransfer._schedule import n_batches, resolve_batch_size
 
-RESULTS = Path(__file__).parent / "results" / "labels.json"
-LONG_STEPS = 1000
+SEEDS = {100: 5, 500: 5, 1000: 5, 5000: 3, 50000: 1}
+LONG_STEPS, LONG_UP_TO = 1000, 1000
 
 
 def long_epochs(n_images: int) -> int:
@@ -52,6 +48,12 @@ MODELS: dict[str, Callable[[int, int], Any]] = {
 }
 
 
+def key_of(name: str, n: int, seed: int) -> dict[str, Any]:
+    """What makes a row the same row."""
+    key = {"model": name, "n": n, "seed": seed}
+    return {**key, "weights": bundled_weights()} if name == "transfer" else key
+
+
 def subset(y: np.ndarray, n: int, seed: int) -> np.ndarray:
     """Rows of a stratified subset of n images."""
     if n >= len(y):
@@ -62,93 +64,60 @@ def subset(y: np.ndarray, n: int, seed: int) -> np.ndarray:
     return rows
 
 
-def environment() -> dict[str, Any]:
-    """Versions, hardware and commit that a result belongs to."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False
-    )
-    cpu = next(
-        (
-            line.split(":")[1].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if line.startswith("model name")
-        ),
-        platform.processor(),
-    )
-    return {
-        "command": " ".join(["python", *sys.argv]),
-        "commit": commit.stdout.strip(),
-        "cpu": cpu,
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "sklearn": sklearn.__version__,
-        "data": "CIFAR-10 (JPEG q75)",
-    }
-
-
-def run(sizes: list[int], n_seeds: int, data_home: str | None) -> None:
-    """Run what is missing and write each result as it comes."""
-    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
-    done = {(r["model"], r["n"], r["seed"]) for r in results}
-    X, y = datasets.fetch_cifar10(data_home, subset="train", return_X_y=True)
-    X_test, y_test = datasets.fetch_cifar10(data_home, subset="test", return_X_y=True)
+def run(record: Record, sizes: list[int], models: list[str]) -> None:
+    """Run what is missing."""
+    X, y = datasets.fetch_cifar10(subset="train", return_X_y=True)
+    X_test, y_test = datasets.fetch_cifar10(subset="test", return_X_y=True)
     for n in sizes:
-        for seed in range(n_seeds):
+        for seed in range(SEEDS[n]):
             rows = subset(y, n, seed)
-            for name, make in MODELS.items():
-                if (name, n, seed) in done:
+            for name in models:
+                key = key_of(name, n, seed)
+                if record.find(**key) or (name == "scratch, long" and n > LONG_UP_TO):
                     continue
-                model = make(n, seed).fit(X[rows], y[rows])
-                result = {
-                    "model": name,
-                    "n": n,
-                    "seed": seed,
-                    "accuracy": model.score(X_test, y_test),
-                    "fit_seconds": model.fit_time_,
-                    "epochs": model.n_iter_,
-                    "environment": environment(),
-                }
-                results.append(result)
-                print({k: result[k] for k in list(result)[:-1]}, flush=True)
-                RESULTS.parent.mkdir(parents=True, exist_ok=True)
-                RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+                model = MODELS[name](n, seed).fit(X[rows], y[rows])
+                record.add(
+                    **key,
+                    accuracy=model.score(X_test, y_test),
+                    fit_seconds=model.fit_time_,
+                    epochs=model.n_iter_,
+                )
 
 
-def spread(values: list[float], form: str) -> str:
-    """Least, median and greatest."""
-    return " / ".join(
-        format(v, form) for v in (min(values), np.median(values), max(values))
-    )
-
-
-def table() -> str:
-    """The results as a Markdown table."""
-    results = json.loads(RESULTS.read_text())
+def table(record: Record) -> str:
+    """The rows as a Markdown table."""
     lines = [
         "| images | model | seeds | test accuracy, % | fit, s |",
         "|---:|---|---:|---:|---:|",
     ]
-    for n in sorted({r["n"] for r in results}):
+    for n, n_seeds in SEEDS.items():
         for name in MODELS:
-            cell = [r for r in results if r["n"] == n and r["model"] == name]
+            keys = [key_of(name, n, seed) for seed in range(n_seeds)]
+            cell = [row for key in keys for row in record.find(**key)]
             if cell:
-                accuracy = spread([100 * r["accuracy"] for r in cell], ".1f")
-                seconds = spread([r["fit_seconds"] for r in cell], ".1f")
-                lines.append(f"| {n} | {name} | {len(cell)} | {accuracy} | {seconds} |")
+                accuracy = spread([100 * row["accuracy"] for row in cell], ".1f")
+                seconds = spread([row["fit_seconds"] for row in cell], ".0f")
+                lines.append(
+                    f"| {n:,} | {name} | {len(cell)} | {accuracy} | {seconds} |"
+                )
     return "\n".join(lines)
 
 
 def main() -> None:
     """Run or print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sizes", type=int, nargs="+", default=[100, 500, 1000])
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--data-home", default=None)
+    parser.add_argument(
+        "--sizes", type=int, nargs="+", default=list(SEEDS), choices=list(SEEDS)
+    )
+    parser.add_argument(
+        "--models", nargs="+", default=list(MODELS), choices=list(MODELS)
+    )
     parser.add_argument("--table", action="store_true")
     args = parser.parse_args()
+    record = Record("labels")
     if not args.table:
-        run(args.sizes, args.seeds, args.data_home)
-    print(table())
+        run(record, args.sizes, args.models)
+    print(table(record))
 
 
 if __name__ == "__main__":

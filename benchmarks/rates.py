@@ -1,0 +1,39 @@
+"""Rates of fine-tuning: which ``lr`` and ``backbone_lr_factor`` are the defaults.
+
+    SKTRANSFER_DATA=FOLDER python benchmarks/rates.py
+
+1,000 training and 2,000 validation images, both of CIFAR-10's official training split;
+the bundled backbone with otherwise default settings; two seeds.
+"""
+
+from __future__ import annotations
+
+from batch_norm import cifar10
+from record import Record, bundled_weights
+
+from sktransfer import ResNetTransferClassifier
+
+RATES = (0.01, 0.02, 0.05, 0.1)
+FACTORS = (0.1, 0.3)
+N_SEEDS = 2
+
+
+def main() -> None:
+    """Run what is missing."""
+    record = Record("rates")
+    X, X_test, y, y_test = cifar10()
+    for lr in RATES:
+        for factor in FACTORS:
+            for seed in range(N_SEEDS):
+                key = {"lr": lr, "backbone_lr_factor": factor, "seed": seed}
+                key["weights"] = bundled_weights()
+                if record.find(**key):
+                    continue
+                clf = ResNetTransferClassifier(
+                    "mini_resnet18", lr=lr, backbone_lr_factor=factor, random_state=seed
+                )
+                record.add(**key, accuracy=clf.fit(X, y).score(X_test, y_test))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+"""Which images count, how much, and on which side of the split."""
+
+import numpy as np
+import pytest
+
+from sktransfer._validation import loss_weights, split_rows
+
+
+def test_weights_are_one_on_average_over_the_images_that_count():
+    weights = loss_weights([0, 1, 2, 3], None, np.array([0, 0, 1, 1]))
+    np.testing.assert_allclose(weights, [0, 0.5, 1, 1.5])
+    assert weights.dtype == np.float32
+
+
+def test_class_weights_multiply_sample_weights():
+    weights = loss_weights([1, 1, 2], {"a": 1, "b": 3}, np.array(["a", "b", "b"]))
+    np.testing.assert_allclose(weights, np.array([1, 3, 6]) / (10 / 3), rtol=1e-6)
+
+
+def test_balanced_classes_weigh_the_same():
+    y = np.repeat([0, 1], [30, 10])
+    weights = loss_weights(None, "balanced", y)
+    assert weights[y == 0].sum() == pytest.approx(weights[y == 1].sum())
+
+
+@pytest.mark.parametrize(("n", "is_split"), [(9_999, False), (10_000, True)])
+def test_auto_sets_images_aside_from_ten_thousand_on(n, is_split):
+    labels = np.arange(n) % 2
+    train, valid = split_rows(labels, np.ones(n), "auto", 0.1, 0)
+    assert (valid is not None) == is_split
+    assert len(train) == (9_000 if is_split else n)
+
+
+def test_both_sides_are_disjoint_stratified_and_without_images_of_weight_zero():
+    labels = np.repeat([0, 1], [80, 40])
+    weights = np.ones(120)
+    weights[::4] = 0
+    train, valid = split_rows(labels, weights, True, 0.2, 0)
+    assert not set(train) & set(valid)
+    assert sorted([*train, *valid]) == np.flatnonzero(weights).tolist()
+    assert np.bincount(labels[valid]).tolist() == [12, 6]
