@@ -39,6 +39,8 @@ def main() -> None:
         seconds = time.perf_counter() - started
         features_test = extractor.transform(X_test)
         for n in SIZES:
+            if record.find(**key, n=n):
+                continue
             few, labels = features, y
             if n < len(y):
                 few, _, labels, _ = train_test_split(

@@ -79,6 +79,7 @@ class Record:
         if self.path.exists():
             content = json.loads(self.path.read_text())
         self.environments, self.rows = content["environments"], content["rows"]
+        self.here = environment()  # now: the code that runs is that of this moment
 
     def find(self, **key: Any) -> list[dict[str, Any]]:
         """Return the rows that have these values."""
@@ -86,10 +87,9 @@ class Record:
 
     def add(self, **row: Any) -> None:
         """Write a row; the file is whole at any moment."""
-        here = environment()
-        if here not in self.environments:
-            self.environments.append(here)
-        self.rows.append({**row, "environment": self.environments.index(here)})
+        if self.here not in self.environments:
+            self.environments.append(self.here)
+        self.rows.append({**row, "environment": self.environments.index(self.here)})
         print(row, flush=True)
         self.path.parent.mkdir(exist_ok=True)
         content = {"environments": self.environments, "rows": self.rows}

@@ -30,6 +30,11 @@ def _checked(changed: Any, images: torch.Tensor) -> torch.Tensor:
     """Return what a user's function made of the images, if it is a batch of as many."""
     if isinstance(changed, torch.Tensor) and changed.ndim == 4:
         (n, *_, channels), (n_wanted, *_, channels_wanted) = changed.shape, images.shape
+        if changed.dtype != images.dtype:
+            raise ValueError(
+                f"augment returned {changed.dtype} for a batch of {images.dtype}, on "
+                "another scale; return the dtype that came in."
+            )
         if (n, channels) == (n_wanted, channels_wanted):
             return changed
     is_tensor = isinstance(changed, torch.Tensor)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from sklearn.base import ClassifierMixin
-from sklearn.utils import check_random_state
+from sklearn.utils import check_random_state, compute_class_weight
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
@@ -25,12 +25,9 @@ from sktransfer._validation import loss_weights, split_rows
 
 if TYPE_CHECKING:
     from sktransfer._batches import ImageDataset
+    from sktransfer._net import StagesNet
     from sktransfer._stages import Stages
-    from sktransfer._training import StagesNet, TrainingSettings
-
-_WARM_START = (
-    "warm_start=True needs the {} of the last fit; pass warm_start=False to start over."
-)
+    from sktransfer._training import TrainingSettings
 
 
 class BaseImageClassifier(ClassifierMixin, ImageInput):
@@ -107,7 +104,8 @@ class BaseImageClassifier(ClassifierMixin, ImageInput):
         FloatingPointError
             If the loss becomes nan or infinite.
         KeyboardInterrupt
-            On Ctrl-C, after the best weights so far were kept.
+            On Ctrl-C after the first epoch; the estimator keeps the weights of the best
+            epoch, or without validation images those of the moment.
         """
         started = time.perf_counter()
         with kept_on_error(self):
@@ -219,20 +217,44 @@ class BaseImageClassifier(ClassifierMixin, ImageInput):
                 valid_set = ImageDataset(images, labels, weights, valid_rows)
         else:
             rows = np.flatnonzero(weights > 0)
-            valid_set = self._validation_set(X_val, y_val, sample_weight_val, classes)
+            by_class = compute_class_weight(self.class_weight, classes=classes, y=y)
+            valid_set = self._validation_set(
+                X_val, y_val, sample_weight_val, classes, by_class
+            )
 
         with forked_rng(seed, device):
             if self.warm_start and hasattr(self, "net_"):
-                if self.image_shape_ != last_shape:
-                    raise ValueError(_WARM_START.format("image shape"))
-                if not np.array_equal(classes, self.classes_):
-                    raise ValueError(_WARM_START.format("classes"))
+                self._check_warm_start(classes, last_shape)
                 stages = copy.deepcopy(self.net_.module_)
+                unfreezing["unfreeze_schedule"] = "immediate"
             else:
                 stages = self._make_stages(images, len(classes))
+            stages.unfreeze(unfreezing["unfreeze_depth"])
             settings = self._settings(len(rows), device, precision, seed, unfreezing)
             train_set = ImageDataset(images, labels, weights, rows)
             return train(stages, train_set, valid_set, settings), classes
+
+    def _check_warm_start(self, classes: np.ndarray, last_shape: Any) -> None:
+        """Raise where training cannot go on from the last fit."""
+        changed = [
+            name
+            for name, value in self._network_params().items()
+            if value != self._fitted_network.get(name)
+        ]
+        if self.image_shape_ != last_shape:
+            changed.append("the image shape")
+        if not np.array_equal(classes, self.classes_):
+            changed.append("the classes")
+        if changed:
+            raise ValueError(
+                f"warm_start=True goes on from the last fit, but {', '.join(changed)} "
+                "changed since; pass warm_start=False to start over."
+            )
+
+    def _network_params(self) -> dict[str, Any]:
+        """The parameters that decide what the network is."""
+        names = ("backbone", "width", "dropout", "image_size")
+        return {n: v for n, v in self.get_params(deep=False).items() if n in names}
 
     def _make_stages(self, images: np.ndarray, n_classes: int) -> Stages:
         """The network for these training images."""
@@ -275,9 +297,14 @@ class BaseImageClassifier(ClassifierMixin, ImageInput):
         )
 
     def _validation_set(
-        self, X_val: Any, y_val: Any, sample_weight_val: Any, classes: np.ndarray
+        self,
+        X_val: Any,
+        y_val: Any,
+        sample_weight_val: Any,
+        classes: np.ndarray,
+        by_class: np.ndarray,
     ) -> ImageDataset:
-        """The validation set that the user passed."""
+        """The validation set that the user passed, weighted as the training set is."""
         from sktransfer._batches import ImageDataset
 
         images, _ = self._check_images(X_val, reset=False)
@@ -289,12 +316,14 @@ class BaseImageClassifier(ClassifierMixin, ImageInput):
         weights = _check_sample_weight(
             sample_weight_val, y_val, dtype=np.float32, ensure_non_negative=True
         )
+        labels = np.searchsorted(classes, y_val)
+        weights = (weights * by_class[labels]).astype(np.float32)
         rows = np.flatnonzero(weights)
         if not len(rows):
             raise ValueError(
                 "sample_weight_val leaves no image with a positive weight."
             )
-        return ImageDataset(images, np.searchsorted(classes, y_val), weights, rows)
+        return ImageDataset(images, labels, weights, rows)
 
     def _set_fitted(self, net: StagesNet, classes: np.ndarray) -> None:
         """Set every fitted attribute but the shape of the images, all at once."""
@@ -306,13 +335,13 @@ class BaseImageClassifier(ClassifierMixin, ImageInput):
         ]
         if net.interrupt_ is not None and not history:
             raise net.interrupt_
-        losses = [row.get("valid_loss") for row in history]
-        complete = [loss for loss in losses if loss is not None]
+        losses = [row["valid_loss"] for row in history if "valid_loss" in row]
         self.classes_ = classes
         self.net_ = net
         self.history_ = history
         self.n_iter_ = len(history)
-        self.best_epoch_ = losses.index(min(complete)) + 1 if complete else self.n_iter_
+        self.best_epoch_ = int(np.argmin(losses)) + 1 if losses else self.n_iter_
+        self._fitted_network = self._network_params()
         self.device_ = str(net.device)
         self.precision_ = net.precision
 

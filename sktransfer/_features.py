@@ -14,7 +14,6 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from sktransfer._input import ImageInput, kept_on_error
-from sktransfer._shapes import warn_if_unscaled
 
 
 class ResNetFeatureExtractor(
@@ -142,8 +141,6 @@ class ResNetFeatureExtractor(
             if hasattr(self.weights, "fit"):
                 check_is_fitted(self.weights)
             images, _ = self._check_images(X, reset=True)
-            if self.weights is not None:
-                warn_if_unscaled(images)
             seed = int(check_random_state(self.random_state).randint(2**31 - 1))
             with forked_rng(seed, device):
                 stages = pretrained_resnet(
@@ -187,6 +184,9 @@ class ResNetFeatureExtractor(
     def _n_features_out(self) -> int:
         linear = self.stages_.get_submodule("head.linear")
         return int(linear.in_features)  # type: ignore[arg-type]
+
+    def _expects_unit_scale(self) -> bool:
+        return self.weights is not None
 
     def _size_for_pictures(self) -> int:
         from sktransfer._resnet import resolve_image_size

@@ -68,6 +68,22 @@ def is_pictures(X: Any) -> bool:
     return isinstance(first, (str, os.PathLike, Image.Image))
 
 
+def refuse_what_is_no_set(X: Any) -> None:
+    """Raise where `X` is one picture, or nothing that can be indexed.
+
+    Raises
+    ------
+    TypeError
+        With what to pass instead.
+    """
+    if isinstance(X, (str, os.PathLike, Image.Image)):
+        raise TypeError(
+            f"X is a single {type(X).__name__}; pass a list of paths or PIL images."
+        )
+    if isinstance(X, (Iterator, set, frozenset, dict)):
+        raise TypeError(f"X is a {type(X).__name__}; pass a list, such as list(X).")
+
+
 def _is_column(shape: tuple[int, ...]) -> bool:
     return len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)
 

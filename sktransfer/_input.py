@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,8 +17,17 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from sktransfer._images import common_shape, is_pictures, picture_list, read_pictures
-from sktransfer._shapes import Shape, array_shape, checked_shape, row_shape
+from sktransfer._images import (
+    common_shape,
+    is_pictures,
+    picture_list,
+    read_pictures,
+    refuse_what_is_no_set,
+)
+from sktransfer._shapes import Shape, array_shape, checked_shape, highest, row_shape
+
+# Floats a little above 1 may come from resizing or from brightened images.
+UNSCALED = 2
 
 # scikit-learn's word for a check of X alone, where y=None would be an error.
 NO_LABELS = "no_validation"
@@ -34,11 +45,23 @@ def kept_on_error(estimator: BaseEstimator) -> Iterator[None]:
         raise
 
 
+def warn(message: str) -> None:
+    """Warn at the line outside this package that called it."""
+    level, frame = 1, inspect.currentframe()
+    while frame is not None and frame.f_globals.get("__name__", "").startswith(
+        __package__ or ""
+    ):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, UserWarning, stacklevel=level)
+
+
 class ImageInput(BaseEstimator):
     """What every estimator here does with ``X``: checked once, then (n, h, w, c)."""
 
     image_shape: Shape | None
+    image_size: int | str | None
     image_shape_: Shape
+    _brightness: float
 
     def _check_images(
         self, X: Any, y: Any = NO_LABELS, *, reset: bool, min_samples: int = 1
@@ -51,6 +74,7 @@ class ImageInput(BaseEstimator):
 
         y : ndarray of shape (n_images,), or as it was where not given
         """
+        refuse_what_is_no_set(X)
         if is_pictures(X):
             return self._check_pictures(X, y, reset, min_samples)
         shape = None
@@ -59,9 +83,12 @@ class ImageInput(BaseEstimator):
         if X.ndim > 2:
             shape = array_shape(X.shape, self.image_shape)
             if not reset and shape != self.image_shape_:
+                hint = ""
+                if X.shape == self.image_shape_:
+                    hint = " For a single image pass X[None]."
                 raise ValueError(
                     f"X holds images of shape {shape}, but {type(self).__name__} was "
-                    f"fitted on images of shape {self.image_shape_}."
+                    f"fitted on images of shape {self.image_shape_}.{hint}"
                 )
             X = X.reshape(len(X), int(np.prod(shape)))
         options = {"reset": reset, "ensure_min_samples": min_samples}
@@ -71,7 +98,31 @@ class ImageInput(BaseEstimator):
             X, y = validate_data(self, X, y, **options)
         if reset:
             self.image_shape_ = shape or row_shape(X.shape[1], self.image_shape)
-        return X.reshape(len(X), *self.image_shape_), y
+        images = X.reshape(len(X), *self.image_shape_)
+        self._check_scale(images, reset)
+        return images, y
+
+    def _check_scale(self, images: np.ndarray, reset: bool) -> None:
+        """Warn where images are far brighter than those that fit has seen."""
+        brightness = highest(images)
+        if reset:
+            self._brightness = brightness
+            if self._expects_unit_scale() and brightness > UNSCALED:
+                warn(
+                    f"X holds {images.dtype} values up to {brightness:g}, but a "
+                    "pretrained backbone expects uint8 or floats in [0, 1]; "
+                    "pass X as uint8, or divide it by its full brightness."
+                )
+        elif brightness > UNSCALED * max(1.0, self._brightness):
+            warn(
+                f"X holds {images.dtype} values up to {brightness:g}, but the images "
+                f"in fit had at most {self._brightness:g} (uint8 counts as 0 to 1); "
+                "pass X as fit had it."
+            )
+
+    def _expects_unit_scale(self) -> bool:
+        """Whether the network was made for images scaled to [0, 1]."""
+        raise NotImplementedError
 
     def _check_pictures(
         self, X: Any, y: Any, reset: bool, min_samples: int
@@ -95,6 +146,8 @@ class ImageInput(BaseEstimator):
         if reset:
             self.image_shape_ = self._shape_of_pictures(shape)
             self.n_features_in_ = int(np.prod(self.image_shape_))
+            self._brightness = 1.0
+            self.__dict__.pop("feature_names_in_", None)  # of a fit on a frame
         return read_pictures(pictures, self.image_shape_), y
 
     def _shape_of_pictures(self, common: Shape | None) -> Shape:
@@ -107,10 +160,14 @@ class ImageInput(BaseEstimator):
                     "width in pixels and 1 or 3 channels."
                 )
             return shape
-        if common is not None:
-            return common
         size = self._size_for_pictures()
-        return (size, size, 3)
+        if common is None:
+            return (size, size, 3)
+        shrink = size / min(common[:2])
+        if shrink >= 1 or self.image_size is None:
+            return common
+        # The network will not see more: large photographs need not fill the memory.
+        return (round(common[0] * shrink), round(common[1] * shrink), common[2])
 
     def _size_for_pictures(self) -> int:
         """Height and width at which pictures of different sizes are read."""

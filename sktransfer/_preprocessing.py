@@ -31,7 +31,9 @@ def to_batch(images: np.ndarray, device: torch.device) -> torch.Tensor:
         images = np.asarray(images, dtype=np.float32) / np.float32(
             scale_of(images.dtype)
         )
-    return torch.from_numpy(np.ascontiguousarray(images)).to(device)
+    # torch warns about memory that it may not write to, such as a read-only memmap.
+    batch = np.require(images, requirements=["C", "W"])
+    return torch.from_numpy(batch).to(device)
 
 
 class Preprocess(nn.Module):

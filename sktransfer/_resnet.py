@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict
 from typing import Any
 
@@ -131,8 +132,8 @@ def resolve_image_size(
     The bundled backbone was pretrained on 32 pixels. The others get 224 pixels, or
     128 where images are smaller than 96 (the rule of BiT, Kolesnikov et al. 2020).
     """
-    if isinstance(image_size, int):
-        return image_size
+    if image_size is not None and image_size != "auto":
+        return int(image_size)
     if backbone == MINI_BACKBONE:
         return 32
     if image_shape is not None and image_shape[0] * image_shape[1] < 96**2:
@@ -187,6 +188,11 @@ def pretrained_resnet(
     if hasattr(weights, "net_"):
         state = weights.net_.module_.state_dict()
         load_backbone(stages, state, f"a fitted {type(weights).__name__}")
+    elif not isinstance(weights, (str, os.PathLike)):
+        raise ValueError(
+            f"weights holds a {type(weights).__name__}; pass a name, a file, a fitted "
+            "ResNetTransferClassifier, or None."
+        )
     else:
         load_backbone(stages, read_weights(backbone, weights), repr(str(weights)))
     return stages

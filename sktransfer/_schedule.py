@@ -26,8 +26,8 @@ def unfreeze_plan(
     schedule : {"gradual", "immediate"} or mapping of int to int
         ``"gradual"`` trains the head alone in the first epoch, then opens one stage
         an epoch, or several where otherwise half of the epochs would pass before all
-        are open. ``"immediate"`` opens all at once. A mapping ``{epoch: depth}``
-        (epochs from 0) sets the depth from that epoch on.
+        are open; a single epoch opens all. ``"immediate"`` opens all at once. A
+        mapping ``{epoch: depth}`` (epochs from 0) sets the depth from that epoch on.
 
     unfreeze_depth : int
         Greatest depth; a mapping is clipped to it.
@@ -46,7 +46,7 @@ def unfreeze_plan(
     """
     if isinstance(schedule, Mapping):
         return _mapped_plan(schedule, unfreeze_depth, max_epochs)
-    if schedule == "immediate":
+    if schedule == "immediate" or (schedule == "gradual" and max_epochs == 1):
         return [unfreeze_depth] * max_epochs
     if schedule == "gradual":
         an_epoch = max(1.0, unfreeze_depth / max(1, max_epochs // 2))
@@ -64,12 +64,11 @@ def _mapped_plan(
     schedule: Mapping[int, int], unfreeze_depth: int, max_epochs: int
 ) -> list[int]:
     """The plan that a mapping of first epochs to depths describes."""
-    pairs = sorted(schedule.items())
-    numbers = [number for pair in pairs for number in pair]
+    numbers = [number for pair in schedule.items() for number in pair]
+    are_counts = all(isinstance(n, Integral) and n >= 0 for n in numbers)
+    pairs = sorted(schedule.items()) if are_counts else []
     depths = [depth for _, depth in pairs]
-    if not all(isinstance(n, Integral) and n >= 0 for n in numbers) or depths != sorted(
-        depths
-    ):
+    if not are_counts or depths != sorted(depths):
         raise ValueError(
             f"unfreeze_schedule={dict(schedule)!r} must map epochs (from 0) to depths "
             "(0 or more) that never decrease: an open stage stays open."

@@ -45,7 +45,7 @@ class ScratchCNNClassifier(BaseImageClassifier):
     augment : {"flip", "flip_crop"}, callable or None, default="flip_crop"
         Random changes of the training images: mirrored; also shifted by up to an
         eighth of their size; or a function of a batch tensor of shape
-        (n, height, width, n_channels).
+        (n, height, width, n_channels), uint8 or float32, that keeps the dtype.
 
     max_epochs : int, default=18
         Passes over the training images.
@@ -73,12 +73,13 @@ class ScratchCNNClassifier(BaseImageClassifier):
         Whether to set aside `validation_fraction` of the images, to stop when their
         loss has not improved for `n_iter_no_change` epochs. ``"auto"``: from 10,000
         images on, or where `X_val` is passed. With validation images, set aside or
-        passed to :meth:`fit`, the weights of the best epoch are restored.
+        passed to :meth:`fit`, the weights of the epoch with the least loss are
+        restored.
 
     validation_fraction : float, default=0.1
         Share of the images set aside, stratified, in (0, 1).
 
-    n_iter_no_change : int, default=2
+    n_iter_no_change : int, default=5
         Epochs without improvement after which training stops.
 
     device : str, default="auto"
@@ -89,13 +90,16 @@ class ScratchCNNClassifier(BaseImageClassifier):
         devices that have it, float32 elsewhere.
 
     callbacks : list of skorch callbacks, default=None
-        Copied before use.
+        Copied before use. They see ``train_`` and ``valid_loss`` and ``_accuracy`` in
+        the history; those that score predictions themselves are refused.
 
     net_params : dict, default=None
-        More arguments of the skorch net.
+        The optimizer of the skorch net in place of SGD: ``"optimizer"`` and
+        ``"optimizer__..."``.
 
     warm_start : bool, default=False
-        Whether :meth:`fit` goes on from the weights of the last fit.
+        Whether :meth:`fit` goes on from the weights of the last fit; all stages that
+        may learn then do so from the first epoch.
 
     random_state : int, RandomState instance or None, default=None
         Seeds the network, dropout, shuffling, augmentation and the validation split.
@@ -116,7 +120,8 @@ class ScratchCNNClassifier(BaseImageClassifier):
         Height, width and channels of an image.
 
     net_ : skorch.NeuralNet
-        The trained net; ``net_.module_`` is the network, in stages.
+        The trained net: ``net_.module_`` is the network, in stages, ``net_.history``
+        and ``net_.callbacks_`` are skorch's. Predict with the estimator itself.
 
     history_ : list of dict
         Losses, accuracies and seconds of each epoch.
@@ -240,10 +245,15 @@ class ScratchCNNClassifier(BaseImageClassifier):
             "backbone_lr_factor": 1.0,
         }
 
+    def _expects_unit_scale(self) -> bool:
+        return False
+
     def _size_for_pictures(self) -> int:
         from sktransfer._cnn import LARGEST_IMAGE
 
-        return self.image_size if isinstance(self.image_size, int) else LARGEST_IMAGE
+        if self.image_size is None or self.image_size == "auto":
+            return LARGEST_IMAGE
+        return int(self.image_size)
 
 
 def channel_statistics(images: np.ndarray) -> tuple[list[float], list[float]]:
@@ -259,7 +269,7 @@ def channel_statistics(images: np.ndarray) -> tuple[list[float], list[float]]:
     mean, std : list of float of length n_channels
         A deviation of zero is given as 1.
     """
-    few = images[:: max(1, len(images) // N_FOR_STATISTICS)]
+    few = images[:: -(-len(images) // N_FOR_STATISTICS)]
     scale = scale_of(images.dtype)
     mean = few.mean(axis=(0, 1, 2), dtype=np.float64) / scale
     std = few.std(axis=(0, 1, 2), dtype=np.float64) / scale

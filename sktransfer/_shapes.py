@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from math import isqrt, prod
 from numbers import Integral
@@ -15,8 +14,6 @@ Shape: TypeAlias = tuple[int, int, int]
 
 # Images looked at, at most, to tell whether floats are on the wrong scale.
 N_FOR_SCALE = 1000
-# Floats a little above 1 may come from resizing or from brightened images.
-UNSCALED = 2
 
 
 def row_shape(n_features: int, image_shape: Sequence[int] | None) -> Shape:
@@ -132,22 +129,15 @@ def scale_of(dtype: DTypeLike) -> float:
     return {("u", 1): 255.0, ("u", 2): 65535.0}.get((kind.kind, kind.itemsize), 1.0)
 
 
-def warn_if_unscaled(images: np.ndarray) -> None:
-    """Warn where images that are taken as scaled to [0, 1] clearly are not.
+def highest(images: np.ndarray) -> float:
+    """Return the highest value of images in the unit of scaled ones.
 
     Parameters
     ----------
     images : ndarray of shape (n_images, height, width, n_channels)
         Of which evenly spaced ones are looked at if they are many.
     """
-    if scale_of(images.dtype) != 1:
-        return
-    highest = images[:: max(1, len(images) // N_FOR_SCALE)].max()
-    if highest > UNSCALED:
-        warnings.warn(
-            f"X holds {images.dtype} values up to {highest:g}, but a pretrained "
-            "backbone expects uint8 in [0, 255] or floats in [0, 1]: pass X as uint8, "
-            "or divide it by its full brightness.",
-            UserWarning,
-            stacklevel=3,
-        )
+    scale = scale_of(images.dtype)
+    if scale != 1 or not images.size:
+        return 1.0
+    return float(images[:: -(-len(images) // N_FOR_SCALE)].max())

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 SHOWN_SIZE = 96
+# Folders of images to test on, the first that is there.
+HELD_OUT = ("test", "val", "valid", "validation")
 
 
 @dataclass(frozen=True)
@@ -101,9 +103,14 @@ def _digits(n_train: int, n_test: int | None) -> StudyData:
 def _folder(path: str, n_train: int | None, n_test: int | None) -> StudyData:
     from sktransfer.datasets import load_image_folder
 
-    parts = {p.name for p in Path(path).iterdir() if p.is_dir()}
-    if "train" in parts and parts <= {"train", "test", "val"}:
-        held = "test" if "test" in parts else "val"
+    parts = {p.name for p in Path(path).iterdir() if p.is_dir() and p.name[0] != "."}
+    held = next((part for part in HELD_OUT if part in parts), None)
+    if "train" in parts and parts <= {"train", *HELD_OUT}:
+        if held is None:
+            raise ValueError(
+                f"{path} has a folder train but none of {', '.join(HELD_OUT)}; pass a "
+                "folder with both, or the one that holds the classes."
+            )
         train = load_image_folder(Path(path) / "train", as_arrays=False)
         test = load_image_folder(Path(path) / held, as_arrays=False)
         names = tuple(map(str, np.unique(train.target)))

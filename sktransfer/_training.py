@@ -1,4 +1,4 @@
-"""The training loop: skorch trains stages under an unfreeze schedule."""
+"""Training: settings in, a trained net out."""
 
 from __future__ import annotations
 
@@ -8,154 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from skorch import NeuralNet
-from skorch.callbacks import Callback, EarlyStopping, EpochTimer, PrintLog
+from skorch.callbacks import BatchScoring, Callback, EarlyStopping, EpochScoring
 from skorch.helper import predefined_split
-from torch import nn
-from torch.nn import functional as F
 
 from sktransfer._augmentation import Augment
-from sktransfer._batches import Batch, Batches, ImageDataset
-from sktransfer._device import autocast
+from sktransfer._batches import ImageDataset
+from sktransfer._net import StagesNet
 from sktransfer._schedule import Schedule
 from sktransfer._stages import Stages
 from sktransfer._unfreezing import UnfreezeSchedule
-
-_REMEDY = "Lower lr, or check that X is scaled to [0, 1]."
-
-
-class StagesNet(NeuralNet):
-    """skorch's net over :class:`Stages`, with whole-batch iteration.
-
-    Parameters
-    ----------
-    module : Stages
-        The network; trained in place.
-
-    augment : str, callable or None
-        Augmentation of training batches.
-
-    precision : {"float32", "bfloat16"}
-        Number format of matrix products while training.
-
-    seed : int
-        Seeds shuffling and augmentation.
-
-    **kwargs
-        Passed on to :class:`skorch.NeuralNet`.
-    """
-
-    def __init__(
-        self,
-        module: Stages,
-        *,
-        augment: Augment = None,
-        precision: str = "float32",
-        seed: int = 0,
-        criterion: type[nn.Module] = nn.CrossEntropyLoss,
-        **kwargs: Any,
-    ) -> None:
-        self.augment = augment
-        self.precision = precision
-        self.seed = seed
-        super().__init__(module, criterion, **kwargs)
-
-    @property
-    def _default_callbacks(self) -> list[tuple[str, Callback]]:
-        # Losses are recorded once an epoch below, so skorch's per-batch scorers go.
-        return [("epoch_timer", EpochTimer()), ("print_log", PrintLog())]
-
-    def get_iterator(self, dataset: ImageDataset, training: bool = False) -> Batches:
-        """Batches of a data set, as :class:`Batches`."""
-        generator = torch.Generator().manual_seed(self.seed) if training else None
-        return Batches(
-            dataset, self.batch_size, torch.device(self.device), self.augment, generator
-        )
-
-    def fit_loop(
-        self, X: Any, y: Any = None, epochs: int | None = None, **fit_params: Any
-    ) -> StagesNet:
-        """Train; remember a Ctrl-C, which skorch would swallow."""
-        self.interrupt_: KeyboardInterrupt | None = None
-        try:
-            super().fit_loop(X, y, epochs, **fit_params)
-        except KeyboardInterrupt as error:
-            # skorch's EarlyStopping stops by the same exception.
-            if not any(_has_stopped(callback) for _, callback in self.callbacks_):
-                self.interrupt_ = error
-            raise
-        return self
-
-    def run_single_epoch(
-        self, iterator: Any, training: bool, prefix: str, step_fn: Any, **kwargs: Any
-    ) -> None:
-        """Run over all batches; read losses back from the device only at the end."""
-        if iterator is None:
-            return
-        self.module_.train(training)
-        losses, weights, right = [], [], []
-        for batch in iterator:
-            self.notify("on_batch_begin", batch=batch, training=training)
-            step = step_fn(batch, **kwargs)
-            labels, weight = batch[1]
-            losses.append(step["loss"].detach())
-            weights.append(weight.sum())
-            right.append(((step["y_pred"].argmax(1) == labels) * weight).sum())
-            self.notify("on_batch_end", batch=batch, training=training, **step)
-        loss, weight = torch.stack(losses), torch.stack(weights)
-        self._check_finite(loss, prefix)
-        total = weight.sum()
-        self.history.record(f"{prefix}_loss", float((loss * weight).sum() / total))
-        accuracy = float(torch.stack(right).sum() / total)
-        self.history.record(f"{prefix}_accuracy", accuracy)
-
-    def train_step_single(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
-        """Forward and backward pass over one batch."""
-        images, (labels, weights) = batch
-        with autocast(self.precision, images.device):
-            logits = self.infer(images)
-        # A plain mean: dividing by the weights of the batch would train a batch of
-        # unimportant images at full strength.
-        loss = (self.criterion_(logits.float(), labels) * weights).mean()
-        loss.backward()
-        return {"loss": loss, "y_pred": logits.detach()}
-
-    def validation_step(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
-        """Weighted cross-entropy of one batch, unsmoothed."""
-        images, (labels, weights) = batch
-        with torch.no_grad():
-            logits = self.infer(images)
-            loss = F.cross_entropy(logits.float(), labels, reduction="none") * weights
-        return {"loss": loss.sum() / weights.sum(), "y_pred": logits}
-
-    def _check_finite(self, losses: torch.Tensor, prefix: str) -> None:
-        """Raise where the loss of a batch is nan or infinite."""
-        bad = (~losses.isfinite()).nonzero()
-        if len(bad):
-            batch = int(bad[0])
-            raise FloatingPointError(
-                f"The {prefix} loss became {float(losses[batch])} at epoch "
-                f"{len(self.history)}, batch {batch + 1} (lr={self.lr:g}). {_REMEDY}"
-            )
-
-    def check_last_step(self, dataset: ImageDataset) -> None:
-        """Raise where the last step left weights that give no finite logits.
-
-        No loss after it has shown that.
-        """
-        batch, _ = next(iter(self.get_iterator(dataset)))
-        with torch.inference_mode():
-            logits = self.module_.eval()(batch)
-        if not logits.isfinite().all():
-            raise FloatingPointError(
-                f"The logits became nan or infinite in the last step of epoch "
-                f"{len(self.history)} (lr={self.lr:g}). {_REMEDY}"
-            )
-
-
-def _has_stopped(callback: Callback) -> bool:
-    """Whether an early stopping callback ended the training."""
-    return isinstance(callback, EarlyStopping) and callback.misses_ >= callback.patience
 
 
 @dataclass(frozen=True)
@@ -226,7 +87,11 @@ def train(
     best = None
     if valid_set is not None:
         best = EarlyStopping(
-            "valid_loss", settings.patience, load_best=True, sink=_discard
+            "valid_loss",
+            settings.patience,
+            threshold=0,
+            load_best=True,
+            sink=_discard,
         )
         callbacks.append(("early_stopping", best))
     net = _make_net(stages, valid_set, settings, callbacks)
@@ -246,7 +111,44 @@ def _copied(callbacks: list[Any]) -> list[Any]:
                 f"callbacks holds {item!r}; pass skorch callbacks, or pairs of a name "
                 "and a callback."
             )
-    return copy.deepcopy(callbacks)
+        if issubclass(kind, UnfreezeSchedule):
+            raise ValueError(
+                "callbacks holds an UnfreezeSchedule, which the estimator has already; "
+                "pass unfreeze_schedule and unfreeze_depth."
+            )
+        if issubclass(kind, (EpochScoring, BatchScoring)):
+            raise ValueError(
+                f"callbacks holds a {kind.__name__}, which cannot read weighted "
+                "batches; history_ has train_ and valid_accuracy, and predict any "
+                "other score."
+            )
+    try:
+        return copy.deepcopy(callbacks)
+    except Exception as error:
+        raise ValueError(
+            f"callbacks={callbacks!r} could not be copied, which fit does so that each "
+            f"fit has its own: {error}"
+        ) from error
+
+
+def _optimizer(settings: TrainingSettings) -> dict[str, Any]:
+    """SGD with Nesterov momentum, or what `net_params` has in its place."""
+    owned = [
+        key
+        for key in settings.net_params
+        if key != "optimizer" and not key.startswith("optimizer__")
+    ]
+    if owned:
+        raise ValueError(
+            f"net_params has {owned[0]!r}; only 'optimizer' and 'optimizer__...' go "
+            "there, the estimator's own parameters say the rest."
+        )
+    defaults: dict[str, Any] = {"optimizer__weight_decay": settings.weight_decay}
+    if "optimizer" not in settings.net_params:
+        defaults["optimizer"] = torch.optim.SGD
+        defaults["optimizer__momentum"] = settings.momentum
+        defaults["optimizer__nesterov"] = settings.momentum > 0
+    return {**defaults, **settings.net_params}
 
 
 def _make_net(
@@ -262,10 +164,7 @@ def _make_net(
         "seed": settings.seed,
         "criterion__reduction": "none",
         "criterion__label_smoothing": settings.label_smoothing,
-        "optimizer": torch.optim.SGD,
-        "optimizer__momentum": settings.momentum,
-        "optimizer__nesterov": settings.momentum > 0,
-        "optimizer__weight_decay": settings.weight_decay,
+        **_optimizer(settings),
         "lr": settings.lr,
         "max_epochs": settings.max_epochs,
         "batch_size": settings.batch_size,
@@ -275,9 +174,7 @@ def _make_net(
         "verbose": settings.verbose,
     }
     try:
-        net = StagesNet(
-            stages.to(settings.device), **{**arguments, **settings.net_params}
-        )
+        net = StagesNet(stages.to(settings.device), **arguments)
         return net.initialize()  # type: ignore[no-any-return]
     except (TypeError, ValueError) as error:
         if not settings.net_params:

@@ -12,7 +12,6 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from sktransfer._base import BaseImageClassifier
-from sktransfer._shapes import warn_if_unscaled
 
 if TYPE_CHECKING:
     from sktransfer._stages import Stages
@@ -61,7 +60,7 @@ class ResNetTransferClassifier(BaseImageClassifier):
     augment : {"flip", "flip_crop"}, callable or None, default="flip"
         Random changes of the training images: mirrored; also shifted by up to an
         eighth of their size; or a function of a batch tensor of shape
-        (n, height, width, n_channels).
+        (n, height, width, n_channels), uint8 or float32, that keeps the dtype.
 
     max_epochs : int, default=5
         Passes over the training images.
@@ -92,7 +91,8 @@ class ResNetTransferClassifier(BaseImageClassifier):
         Whether to set aside `validation_fraction` of the images, to stop when their
         loss has not improved for `n_iter_no_change` epochs. ``"auto"``: from 10,000
         images on, or where `X_val` is passed. With validation images, set aside or
-        passed to :meth:`fit`, the weights of the best epoch are restored.
+        passed to :meth:`fit`, the weights of the epoch with the least loss are
+        restored.
 
     validation_fraction : float, default=0.1
         Share of the images set aside, stratified, in (0, 1).
@@ -108,13 +108,16 @@ class ResNetTransferClassifier(BaseImageClassifier):
         devices that have it, float32 elsewhere.
 
     callbacks : list of skorch callbacks, default=None
-        Copied before use.
+        Copied before use. They see ``train_`` and ``valid_loss`` and ``_accuracy`` in
+        the history; those that score predictions themselves are refused.
 
     net_params : dict, default=None
-        More arguments of the skorch net.
+        The optimizer of the skorch net in place of SGD: ``"optimizer"`` and
+        ``"optimizer__..."``.
 
     warm_start : bool, default=False
-        Whether :meth:`fit` goes on from the weights of the last fit.
+        Whether :meth:`fit` goes on from the weights of the last fit; all stages that
+        may learn then do so from the first epoch.
 
     random_state : int, RandomState instance or None, default=None
         Seeds the head, dropout, shuffling, augmentation and the validation split.
@@ -135,7 +138,8 @@ class ResNetTransferClassifier(BaseImageClassifier):
         Height, width and channels of an image.
 
     net_ : skorch.NeuralNet
-        The trained net; ``net_.module_`` is the network, in stages.
+        The trained net: ``net_.module_`` is the network, in stages, ``net_.history``
+        and ``net_.callbacks_`` are skorch's. Predict with the estimator itself.
 
     history_ : list of dict
         Losses, accuracies, depth and seconds of each epoch.
@@ -257,9 +261,7 @@ class ResNetTransferClassifier(BaseImageClassifier):
 
         if hasattr(self.weights, "fit"):
             check_is_fitted(self.weights)
-        if self.weights is not None:
-            warn_if_unscaled(images)
-        stages = pretrained_resnet(
+        return pretrained_resnet(
             self.backbone,
             self.weights,
             n_classes,
@@ -267,7 +269,6 @@ class ResNetTransferClassifier(BaseImageClassifier):
             self.image_size,
             images.shape[1:],
         )
-        return stages.unfreeze(self.unfreeze_depth)
 
     def _unfreezing(self) -> dict[str, Any]:
         from sktransfer._schedule import unfreeze_plan
@@ -279,6 +280,9 @@ class ResNetTransferClassifier(BaseImageClassifier):
             "unfreeze_schedule": self.unfreeze_schedule,
             "backbone_lr_factor": self.backbone_lr_factor,
         }
+
+    def _expects_unit_scale(self) -> bool:
+        return self.weights is not None
 
     def _size_for_pictures(self) -> int:
         from sktransfer._resnet import resolve_image_size

@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+from pathlib import Path
 from urllib.error import URLError
 
 import numpy as np
@@ -11,6 +12,8 @@ from PIL import Image
 from safetensors.torch import save_file
 from scipy import sparse
 from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
 
 import sktransfer._training
 from sktransfer import (
@@ -290,10 +293,52 @@ def test_a_wrong_schedule_is_told_before_weights_are_looked_for():
 def test_floats_up_to_255_are_warned_about_before_pretrained_weights_see_them(make):
     estimator = make()
     with (
-        pytest.warns(UserWarning, match=r"X holds float64 values up to 25\d"),
+        pytest.warns(UserWarning, match=r"X holds float64 values up to 25\d") as caught,
         contextlib.suppress(pytest.fail.Exception),
     ):
         estimator.fit(X.astype(float), y)
+    assert caught[0].filename == __file__
+
+
+@pytest.mark.parametrize("dtype", [int, float])
+def test_images_on_another_scale_than_in_fit_are_warned_about(fitted, dtype):
+    with pytest.warns(UserWarning, match=r"up to 25\d, but the images in fit had at"):
+        fitted.predict(X.astype(dtype))
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        ("picture.png", "X is a single str; pass a list of paths"),
+        (Path("picture.png"), r"X is a single \w*Path; pass a list"),
+        (PICTURES[0], "X is a single Image; pass a list"),
+        (
+            iter(["picture.png"]),
+            r"X is a list_iterator; pass a list, such",
+        ),
+        ({"picture.png"}, "X is a set; pass a list"),
+    ],
+)
+def test_what_is_no_set_of_images_is_refused(fitted, images, message):
+    with pytest.raises(TypeError, match=message):
+        fitted.predict(images)
+
+
+def test_a_single_image_comes_with_a_hint(fitted):
+    with pytest.raises(ValueError, match=r"For a single image pass X\[None\]"):
+        fitted.predict(X[0])
+
+
+@pytest.mark.parametrize("weights", [StandardScaler(), LogisticRegression()])
+def test_weights_that_are_no_network_are_refused(weights):
+    weights.fit(np.eye(2), [0, 1])
+    with pytest.raises(ValueError, match=f"weights holds a {type(weights).__name__}"):
+        transfer(weights=weights).fit(X, y)
+
+
+def test_a_schedule_of_words_is_refused():
+    with pytest.raises(ValueError, match=r"unfreeze_schedule={0: 1, 'a': 2} must map"):
+        transfer(unfreeze_schedule={0: 1, "a": 2}).fit(X, y)
 
 
 @BOTH

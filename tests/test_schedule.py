@@ -49,3 +49,7 @@ def test_no_batch_holds_a_single_image():
 def test_small_sets_get_small_batches():
     assert [resolve_batch_size("auto", n) for n in (50, 1000, 50_000)] == [8, 31, 128]
     assert resolve_batch_size(7, 50) == 7
+
+
+def test_a_single_epoch_opens_every_stage_that_may_learn():
+    assert unfreeze_plan("gradual", 2, 1) == [2]

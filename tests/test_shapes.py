@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-import warnings
 
 import numpy as np
 import pytest
 
-from sktransfer._shapes import array_shape, row_shape, scale_of, warn_if_unscaled
+from sktransfer._shapes import array_shape, highest, row_shape, scale_of
 
 
 @pytest.mark.parametrize(
@@ -114,22 +113,15 @@ def test_scale_is_decided_by_dtype(dtype, scale):
     assert scale_of(dtype) == scale
 
 
-@pytest.mark.parametrize("values", [255.0, 16.0])
-def test_floats_on_another_scale_are_warned_about(values):
-    images = np.full((3, 2, 2, 1), values)
-    with pytest.warns(UserWarning, match=f"up to {values:g}.*divide it"):
-        warn_if_unscaled(images)
-
-
 @pytest.mark.parametrize(
-    "images",
+    ("images", "expected"),
     [
-        np.full((3, 2, 2, 1), 255, np.uint8),
-        np.full((3, 2, 2, 1), 65535, np.uint16),
-        np.full((3, 2, 2, 1), 1.2, np.float32),
+        (np.full((3, 2, 2, 1), 255, np.uint8), 1),
+        (np.full((3, 2, 2, 1), 65535, np.uint16), 1),
+        (np.full((3, 2, 2, 1), 255, np.int64), 255),
+        (np.full((2500, 2, 2, 1), 0.5, np.float32), 0.5),
+        (np.zeros((0, 2, 2, 1)), 1),
     ],
 )
-def test_images_on_the_scale_of_their_dtype_are_not_warned_about(images):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        warn_if_unscaled(images)
+def test_the_highest_value_is_told_in_the_unit_of_scaled_images(images, expected):
+    assert highest(images) == expected

@@ -213,8 +213,16 @@ def test_a_folder_with_train_and_test_inside_keeps_that_split(tmp_path):
     assert data.names == ("a", "b")
     assert (len(data.y_train), len(data.y_test)) == (8, 4)
     assert all("train" in path for path in data.X_train)
+    (tmp_path / ".ipynb_checkpoints").mkdir()
+    assert load_data(str(tmp_path), None, None).names == ("a", "b")
     (tmp_path / "test" / "a").rename(tmp_path / "test" / "c")
     with pytest.raises(ValueError, match="classes that its training images have not"):
+        load_data(str(tmp_path), None, None)
+
+
+def test_a_folder_train_without_one_to_test_on_is_refused(tmp_path):
+    (tmp_path / "train" / "a").mkdir(parents=True)
+    with pytest.raises(ValueError, match="has a folder train but none of test, val"):
         load_data(str(tmp_path), None, None)
 
 

@@ -1,9 +1,11 @@
+import threading
+
 import numpy as np
 import pytest
 import torch
 from sklearn.exceptions import NotFittedError
 from skorch import NeuralNetClassifier
-from skorch.callbacks import Callback
+from skorch.callbacks import Callback, Checkpoint, EpochScoring
 
 from sktransfer import (
     ResNetFeatureExtractor,
@@ -118,15 +120,26 @@ def test_weights_that_the_very_last_step_ruined_are_noticed():
         clf.fit(X, y)
 
 
+class Locked(Callback):
+    """Cannot be copied."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+
+
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
         ({"callbacks": [3]}, "callbacks holds 3; pass skorch callbacks"),
         ({"callbacks": [("name", "x")]}, r"callbacks holds \('name', 'x'\)"),
-        ({"net_params": {"colour": 1}}, r"net_params={'colour': 1} does not fit"),
+        ({"callbacks": [UnfreezeSchedule()]}, "which the estimator has already"),
+        ({"callbacks": [EpochScoring("accuracy")]}, "cannot read weighted batches"),
+        ({"callbacks": [Locked()]}, "could not be copied"),
+        ({"net_params": {"max_epochs": 1}}, "net_params has 'max_epochs'; only 'opt"),
         ({"net_params": {"optimizer__colour": 1}}, r"optimizer__colour.* does not fit"),
         ({"augment": lambda batch: batch[:1]}, r"augment returned .*\(1, 8, 8, 3\)"),
         ({"augment": lambda batch: None}, r"augment returned NoneType"),
+        ({"augment": lambda batch: batch * 0.9}, r"float32 for a batch of torch.uint8"),
     ],
 )
 def test_what_the_loop_cannot_use_is_named(parameters, message):
@@ -155,6 +168,62 @@ def test_a_failed_fit_of_the_extractor_leaves_the_last_one_in_place():
     with pytest.raises(FileNotFoundError):
         extractor.set_params(weights="absent.pth").fit(np.repeat(X, 2, axis=1))
     np.testing.assert_array_equal(extractor.transform(X), before)
+
+
+def test_another_optimizer_trains_instead_of_sgd():
+    clf = transfer(net_params={"optimizer": torch.optim.AdamW}).fit(*pictures())
+    assert isinstance(clf.net_.optimizer_, torch.optim.AdamW)
+
+
+def log_losses(clf, X, y):
+    labels = np.searchsorted(clf.classes_, y)
+    return -np.log(clf.predict_proba(X)[np.arange(len(X)), labels])
+
+
+def test_the_recorded_losses_are_weighted_means():
+    X, y = pictures(16)
+    weights = np.full(16, 0.01)
+    weights[0] = 10
+    still = {"lr": 1e-12, "dropout": 0.0, "augment": None, "unfreeze_depth": 0}
+    clf = transfer(**still, max_epochs=1, batch_size=4)
+    clf.fit(X, y, sample_weight=weights, X_val=X, y_val=y, sample_weight_val=weights)
+    expected = np.average(log_losses(clf, X, y), weights=weights)
+    assert clf.history_[0]["train_loss"] == pytest.approx(expected, rel=1e-4)
+    assert clf.history_[0]["valid_loss"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_class_weights_count_in_the_validation_loss_too():
+    X, y = pictures(30)
+    weights = {"red": 1.0, "green": 1.0, "blue": 50.0}
+    clf = transfer(class_weight=weights, max_epochs=1).fit(X, y, X_val=X, y_val=y)
+    expected = np.average(log_losses(clf, X, y), weights=[weights[c] for c in y])
+    assert clf.history_[0]["valid_loss"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_best_epoch_is_the_one_whose_weights_are_kept():
+    X, y = pictures(15)
+    slow = {"lr": 3e-7, "unfreeze_depth": 0, "dropout": 0.0, "weight_decay": 0.0}
+    clf = transfer(**slow, max_epochs=4).fit(X, y, X_val=X, y_val=y)
+    losses = [row["valid_loss"] for row in clf.history_]
+    assert clf.best_epoch_ == np.argmin(losses) + 1 > 1
+    assert log_losses(clf, X, y).mean() == pytest.approx(min(losses), rel=1e-6)
+
+
+def test_a_checkpoint_of_the_best_epoch_is_written(tmp_path):
+    X, y = pictures()
+    callbacks = [Checkpoint(dirname=tmp_path)]
+    transfer(callbacks=callbacks).fit(X, y, X_val=X, y_val=y)
+    assert (tmp_path / "params.pt").exists()
+
+
+def test_a_callback_may_end_the_training():
+    class Enough(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            if len(net.history) == 2:
+                raise KeyboardInterrupt  # as skorch's own callbacks do
+
+    clf = transfer(max_epochs=5, callbacks=[Enough()]).fit(*pictures())
+    assert clf.n_iter_ == 2
 
 
 def test_validation_images_of_weight_zero_do_not_count():
@@ -214,6 +283,12 @@ def test_warm_start_goes_on_from_the_last_fit():
     X, y = pictures()
     clf = transfer(warm_start=True).fit(X, y)
     first = clf.history_[0]["train_loss"]
-    assert clf.fit(X, y).history_[0]["train_loss"] < first
-    with pytest.raises(ValueError, match="warm_start=True"):
+    clf.set_params(lr=1e-6).fit(X, y)
+    assert clf.history_[0]["train_loss"] < first
+    assert [row["unfreeze_depth"] for row in clf.history_] == [2, 2]
+    with pytest.raises(ValueError, match=r"warm_start=True.*the classes"):
         clf.fit(X[y != "red"], y[y != "red"])
+    with pytest.raises(ValueError, match=r"warm_start=True.*dropout"):
+        clf.set_params(dropout=0.9).fit(X, y)
+    with pytest.raises(ValueError, match="unfreeze_depth=9 is out of range"):
+        clf.set_params(dropout=0.2, unfreeze_depth=9).fit(X, y)

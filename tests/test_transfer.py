@@ -1,33 +1,33 @@
+import ast
+import inspect
 import pickle
+import re
 import subprocess
 import sys
 import urllib.error
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
+from torchvision.models import resnet18
 
-from sktransfer import ResNetFeatureExtractor, ResNetTransferClassifier
+from sktransfer import (
+    ResNetFeatureExtractor,
+    ResNetTransferClassifier,
+    ScratchCNNClassifier,
+)
 from sktransfer._resnet import BACKBONES, make_resnet, resolve_image_size
+from sktransfer._weights import load_backbone
 
 from .test_training import pictures, transfer
-
-
-def test_grid_search_gives_the_same_scores_serial_and_parallel():
-    X, y = pictures(30)
-    grid = {"unfreeze_depth": [0, 1], "dropout": [0.0, 0.2]}
-    scores = [
-        GridSearchCV(transfer(max_epochs=1), grid, cv=2, n_jobs=n_jobs)
-        .fit(X, y)
-        .cv_results_["mean_test_score"]
-        for n_jobs in (None, 2)
-    ]
-    np.testing.assert_array_equal(*scores)
 
 
 def test_features_feed_any_classifier():
@@ -202,3 +202,63 @@ def test_the_image_size_suits_backbone_and_images():
 def test_every_backbone_has_the_same_stages(backbone):
     names = make_resnet(backbone, 2, 0.0, None).names
     assert names == ("stem", "layer1", "layer2", "layer3", "layer4", "head")
+
+
+@pytest.mark.parametrize("size", [16, np.int64(16)])
+def test_any_integer_is_an_image_size(size):
+    X, y = pictures(12)
+    scratch = ScratchCNNClassifier(image_size=size, max_epochs=1, device="cpu")
+    for clf in (transfer(image_size=size, max_epochs=1), scratch):
+        assert clf.fit(X, y).net_.module_.preprocess.image_size == (16, 16)
+
+
+def test_the_stages_of_a_torchvision_resnet_compute_what_it_computes():
+    original = resnet18(weights=None).eval()
+    stages = make_resnet("resnet18", 1000, 0.0, None).eval()
+    load_backbone(stages, original.state_dict(), "the original")
+    stages.head.linear.load_state_dict(original.fc.state_dict())
+    images = torch.rand(2, 40, 40, 3)
+    normalised = images.permute(0, 3, 1, 2) - torch.tensor([0.485, 0.456, 0.406]).view(
+        3, 1, 1
+    )
+    normalised /= torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+    with torch.no_grad():
+        torch.testing.assert_close(stages(images), original(normalised))
+
+
+def test_a_frozen_estimator_gives_its_weights_even_in_a_grid_search():
+    X, y = pictures()
+    fitted = FrozenEstimator(transfer().fit(X, y))
+    search = GridSearchCV(
+        transfer(max_epochs=1), {"weights": [fitted, None]}, cv=2, error_score="raise"
+    )
+    assert len(search.fit(X, y).cv_results_["params"]) == 2
+
+
+def test_large_pictures_of_one_size_are_read_no_larger_than_the_network_sees(tmp_path):
+    files = [str(tmp_path / f"{i}.png") for i in range(4)]
+    for i, file in enumerate(files):
+        Image.new("RGB", (120, 60), (60 * i,) * 3).save(file)
+    clf = transfer(image_size=16, max_epochs=1).fit(files, [0, 1, 0, 1])
+    assert clf.image_shape_ == (16, 32, 3)
+    whole = transfer(image_size=None, max_epochs=1).fit(files, [0, 1, 0, 1])
+    assert whole.image_shape_ == (60, 120, 3)
+
+
+def test_a_fit_on_pictures_forgets_the_names_of_a_fit_on_a_frame():
+    X, y = pictures(6)
+    rows = pd.DataFrame(X.reshape(6, -1)).add_prefix("pixel")
+    clf = transfer(image_shape=(8, 8, 3), max_epochs=1).fit(rows, y)
+    assert len(clf.feature_names_in_) == 192
+    clf.fit([Image.fromarray(image) for image in X], y)
+    assert not hasattr(clf, "feature_names_in_")
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [ResNetTransferClassifier, ScratchCNNClassifier, ResNetFeatureExtractor],
+)
+def test_docstrings_tell_the_defaults_of_the_signature(estimator):
+    told = dict(re.findall(r"^    (\w+) : .*default=(.*)$", estimator.__doc__, re.M))
+    for name, parameter in inspect.signature(estimator).parameters.items():
+        assert ast.literal_eval(told[name]) == parameter.default, name

@@ -1,0 +1,162 @@
+"""skorch's net over stages: whole batches, one line of history an epoch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from skorch import NeuralNet
+from skorch.callbacks import Callback, EpochTimer, PrintLog
+from torch import nn
+from torch.nn import functional as F
+
+from sktransfer._augmentation import Augment
+from sktransfer._batches import Batch, Batches, ImageDataset
+from sktransfer._device import autocast
+from sktransfer._stages import Stages
+
+_REMEDY = "Lower lr, or check that X is scaled to [0, 1]."
+
+
+class StagesNet(NeuralNet):
+    """skorch's net over :class:`Stages`, with whole-batch iteration.
+
+    Parameters
+    ----------
+    module : Stages
+        The network; trained in place.
+
+    augment : str, callable or None
+        Augmentation of training batches.
+
+    precision : {"float32", "bfloat16"}
+        Number format of matrix products while training.
+
+    seed : int
+        Seeds shuffling and augmentation.
+
+    **kwargs
+        Passed on to :class:`skorch.NeuralNet`.
+    """
+
+    def __init__(
+        self,
+        module: Stages,
+        *,
+        augment: Augment = None,
+        precision: str = "float32",
+        seed: int = 0,
+        criterion: type[nn.Module] = nn.CrossEntropyLoss,
+        **kwargs: Any,
+    ) -> None:
+        self.augment = augment
+        self.precision = precision
+        self.seed = seed
+        super().__init__(module, criterion, **kwargs)
+
+    @property
+    def _default_callbacks(self) -> list[tuple[str, Callback]]:
+        # Losses are recorded once an epoch below, so skorch's per-batch scorers go.
+        return [("epoch_timer", EpochTimer()), ("print_log", PrintLog())]
+
+    def get_iterator(self, dataset: ImageDataset, training: bool = False) -> Batches:
+        """Batches of a data set, as :class:`Batches`."""
+        generator = torch.Generator().manual_seed(self.seed) if training else None
+        return Batches(
+            dataset, self.batch_size, torch.device(self.device), self.augment, generator
+        )
+
+    def fit_loop(
+        self, X: Any, y: Any = None, epochs: int | None = None, **fit_params: Any
+    ) -> StagesNet:
+        """Train; remember a Ctrl-C, which skorch would swallow."""
+        self.interrupt_: KeyboardInterrupt | None = None
+        self.is_between_epochs_ = False
+        try:
+            super().fit_loop(X, y, epochs, **fit_params)
+        except KeyboardInterrupt as error:
+            # Callbacks stop the training by the same exception, at the end of an epoch.
+            if not self.is_between_epochs_:
+                # Its frames would keep the images alive.
+                self.interrupt_ = error.with_traceback(None)
+            raise
+        return self
+
+    def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
+        """Note that callbacks are about to hear of the end of an epoch."""
+        self.is_between_epochs_ = True
+        super().on_epoch_end(net, **kwargs)
+
+    def on_epoch_begin(self, net: NeuralNet, **kwargs: Any) -> None:
+        """Note that an epoch has begun."""
+        self.is_between_epochs_ = False
+        super().on_epoch_begin(net, **kwargs)
+
+    def run_single_epoch(
+        self, iterator: Any, training: bool, prefix: str, step_fn: Any, **kwargs: Any
+    ) -> None:
+        """Run over all batches; read losses back from the device only at the end."""
+        if iterator is None:
+            return
+        self.module_.train(training)
+        losses, weights, right = [], [], []
+        for batch in iterator:
+            self.notify("on_batch_begin", batch=batch, training=training)
+            step = step_fn(batch, **kwargs)
+            labels, weight = batch[1]
+            losses.append(step["loss"].detach() * len(labels))
+            weights.append(weight.sum())
+            right.append(((step["y_pred"].argmax(1) == labels) * weight).sum())
+            self.notify("on_batch_end", batch=batch, training=training, **step)
+        loss, weight = torch.stack(losses), torch.stack(weights)
+        self._check_finite(loss, prefix)
+        total = weight.sum()
+        mean = float(loss.sum() / total)
+        so_far = [row.get(f"{prefix}_loss", mean) for row in self.history]
+        self.history.record(f"{prefix}_loss", mean)
+        self.history.record(f"{prefix}_loss_best", mean <= min(so_far))
+        accuracy = float(torch.stack(right).sum() / total)
+        self.history.record(f"{prefix}_accuracy", accuracy)
+
+    def train_step_single(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
+        """Forward and backward pass over one batch."""
+        images, (labels, weights) = batch
+        with autocast(self.precision, images.device):
+            logits = self.infer(images)
+        # A plain mean: dividing by the weights of the batch would train a batch of
+        # unimportant images at full strength.
+        loss = (self.criterion_(logits.float(), labels) * weights).mean()
+        loss.backward()
+        return {"loss": loss, "y_pred": logits.detach()}
+
+    def validation_step(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
+        """Weighted cross-entropy of one batch, unsmoothed."""
+        images, (labels, weights) = batch
+        with torch.no_grad():
+            logits = self.infer(images)
+            loss = F.cross_entropy(logits.float(), labels, reduction="none") * weights
+        return {"loss": loss.mean(), "y_pred": logits}
+
+    def _check_finite(self, losses: torch.Tensor, prefix: str) -> None:
+        """Raise where the loss of a batch is nan or infinite."""
+        bad = (~losses.isfinite()).nonzero()
+        if len(bad):
+            batch = int(bad[0])
+            raise FloatingPointError(
+                f"The {prefix} loss became {float(losses[batch])} at epoch "
+                f"{len(self.history)}, batch {batch + 1} (lr={self.lr:g}). {_REMEDY}"
+            )
+
+    def check_last_step(self, dataset: ImageDataset) -> None:
+        """Raise where the last step left weights that give no finite logits.
+
+        No loss after it has shown that.
+        """
+        batch, _ = next(iter(self.get_iterator(dataset)))
+        with torch.inference_mode():
+            logits = self.module_.eval()(batch)
+        if not logits.isfinite().all():
+            raise FloatingPointError(
+                f"The logits became nan or infinite in the last step of epoch "
+                f"{len(self.history)} (lr={self.lr:g}). {_REMEDY}"
+            )
