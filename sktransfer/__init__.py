@@ -2,13 +2,14 @@
 
 ``ResNetTransferClassifier`` fine-tunes a pretrained ResNet, ``ScratchCNNClassifier``
 trains a small network from zero, ``ResNetFeatureExtractor`` gives pooled features to
-any other classifier, ``UnfreezeSchedule`` is the skorch callback that opens stages,
-and ``datasets`` loads images. Importing the package loads neither torch nor
-torchvision: they arrive on first use.
+any other classifier, ``Stages`` is a network cut into stages, ``UnfreezeSchedule`` the
+skorch callback that opens them, and ``datasets`` loads images. Importing the package
+loads neither torch nor torchvision: they arrive on first use.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from sktransfer import datasets
@@ -17,6 +18,7 @@ from sktransfer._scratch import ScratchCNNClassifier
 from sktransfer._transfer import ResNetTransferClassifier
 
 if TYPE_CHECKING:
+    from sktransfer._stages import Stages
     from sktransfer._unfreezing import UnfreezeSchedule
 
 __version__ = "0.1.0"
@@ -25,14 +27,16 @@ __all__ = [
     "ResNetFeatureExtractor",
     "ResNetTransferClassifier",
     "ScratchCNNClassifier",
+    "Stages",
     "UnfreezeSchedule",
     "datasets",
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name == "UnfreezeSchedule":
-        from sktransfer._unfreezing import UnfreezeSchedule
+_LAZY = {"Stages": "_stages", "UnfreezeSchedule": "_unfreezing"}
 
-        return UnfreezeSchedule
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(f"sktransfer.{_LAZY[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
