@@ -18,12 +18,14 @@ from sktransfer._scratch import ScratchCNNClassifier
 from sktransfer._transfer import ResNetTransferClassifier
 
 if TYPE_CHECKING:
+    from sktransfer._activations import ActivationCache
     from sktransfer._stages import Stages
     from sktransfer._unfreezing import UnfreezeSchedule
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "ActivationCache",
     "ResNetFeatureExtractor",
     "ResNetTransferClassifier",
     "ScratchCNNClassifier",
@@ -33,7 +35,11 @@ __all__ = [
 ]
 
 
-_LAZY = {"Stages": "_stages", "UnfreezeSchedule": "_unfreezing"}
+_LAZY = {
+    "ActivationCache": "_activations",
+    "Stages": "_stages",
+    "UnfreezeSchedule": "_unfreezing",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -13,6 +13,11 @@ Augment = str | Callable[[torch.Tensor], torch.Tensor] | None
 SHIFT = 1 / 8
 
 
+def has_finite_views(augment: Augment) -> bool:
+    """Whether an image has at most two views: as it is, and mirrored."""
+    return augment is None or augment == "flip"
+
+
 def _reflect(index: torch.Tensor, n: int) -> torch.Tensor:
     """Fold positions outside ``[0, n)`` back at the borders."""
     index = index.abs()

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 class BaseImageClassifier(ClassifierMixin, ImageInput):
     """Fit and predict; a subclass says which network and what it trains with."""
 
+    # A network without frozen stages has nothing to keep.
+    activation_cache: Any = None
+
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "dropout": [Interval(Real, 0, 1, closed="left")],
         "image_size": [
@@ -177,12 +180,15 @@ class BaseImageClassifier(ClassifierMixin, ImageInput):
     def _logits(self, X: Any) -> np.ndarray:
         """Logits of shape (n_images, n_classes), float32."""
         check_is_fitted(self)
+        from sktransfer._activations import resolve_cache
         from sktransfer._device import resolve_device
-        from sktransfer._inference import run_in_batches
+        from sktransfer._prediction import logits
 
         images, _ = self._check_images(X, reset=False)
         device = resolve_device(self.device_)
-        return run_in_batches(self.net_.module_, images, device)
+        cache = resolve_cache(self.activation_cache)
+        net = self.net_
+        return logits(net.module_, net.n_prefix, images, device, net.precision, cache)
 
     def _train(
         self,
@@ -273,6 +279,7 @@ class BaseImageClassifier(ClassifierMixin, ImageInput):
         unfreezing: Mapping[str, Any],
     ) -> TrainingSettings:
         """The parameters that the training loop reads."""
+        from sktransfer._activations import resolve_cache
         from sktransfer._schedule import resolve_batch_size
         from sktransfer._training import TrainingSettings
 
@@ -293,6 +300,7 @@ class BaseImageClassifier(ClassifierMixin, ImageInput):
             verbose=int(self.verbose),
             callbacks=list(self.callbacks or []),
             net_params=self.net_params or {},
+            activation_cache=resolve_cache(self.activation_cache),
             **unfreezing,
         )
 
@@ -344,6 +352,7 @@ class BaseImageClassifier(ClassifierMixin, ImageInput):
         self._fitted_network = self._network_params()
         self.device_ = str(net.device)
         self.precision_ = net.precision
+        self.cache_info_ = net.cache_info_
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "net_")

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from sktransfer._activations import ActivationRows
 from sktransfer._augmentation import Augment, augment_batch
 from sktransfer._preprocessing import to_batch
 from sktransfer._schedule import n_batches
@@ -32,6 +33,9 @@ class ImageDataset(Dataset):  # type: ignore[type-arg]
 
     rows : ndarray of int, default=None
         The images that belong to the set; ``None`` means all.
+
+    activations : ActivationRows or None, default=None
+        Of `images`, to train on instead of them.
     """
 
     def __init__(
@@ -40,9 +44,11 @@ class ImageDataset(Dataset):  # type: ignore[type-arg]
         labels: np.ndarray,
         weights: np.ndarray,
         rows: np.ndarray | None = None,
+        activations: ActivationRows | None = None,
     ) -> None:
         self.images, self.labels, self.weights = images, labels, weights
         self.rows = np.arange(len(labels)) if rows is None else rows
+        self.activations = activations
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -51,9 +57,24 @@ class ImageDataset(Dataset):  # type: ignore[type-arg]
         rows = self.rows[index]
         return self.images[rows], (self.labels[rows], self.weights[rows])
 
+    def with_activations(self, activations: ActivationRows) -> ImageDataset:
+        """The same set, to train on activations."""
+        return ImageDataset(
+            self.images, self.labels, self.weights, self.rows, activations
+        )
+
+    def head(self, n: int) -> ImageDataset:
+        """The first `n` images of the set."""
+        return ImageDataset(
+            self.images, self.labels, self.weights, self.rows[:n], self.activations
+        )
+
 
 class Batches:
-    """One epoch of batches on the device; shuffled and augmented when training."""
+    """One epoch of batches on the device; shuffled and augmented when training.
+
+    A batch holds images or, where the data set has them, activations.
+    """
 
     def __init__(
         self,
@@ -74,15 +95,29 @@ class Batches:
         order = torch.arange(n)
         if self.generator is not None:
             order = torch.randperm(n, generator=self.generator)
-        for rows in order.tensor_split(len(self)):
-            images, (labels, weights) = self.dataset[rows.numpy()]
-            batch = to_batch(images, self.device)
+        rows = self.dataset.rows[order.numpy()]
+        labels = torch.from_numpy(self.dataset.labels[rows]).to(self.device)
+        weights = torch.from_numpy(self.dataset.weights[rows]).to(self.device)
+        inputs = self._images if self.dataset.activations is None else self._activations
+        parts = [part.tensor_split(len(self)) for part in (labels, weights)]
+        for x, *targets in zip(inputs(rows), *parts, strict=True):
+            yield x, (targets[0], targets[1])
+
+    def _images(self, rows: np.ndarray) -> Iterator[torch.Tensor]:
+        """Batches of images, augmented."""
+        for some in np.array_split(rows, len(self)):
+            batch = to_batch(self.dataset.images[some], self.device)
             if self.generator is not None:
                 batch = augment_batch(batch, self.augment, self.generator)
-            yield (
-                batch,
-                (
-                    torch.from_numpy(labels).to(self.device),
-                    torch.from_numpy(weights).to(self.device),
-                ),
-            )
+            yield batch
+
+    def _activations(self, rows: np.ndarray) -> Iterator[torch.Tensor]:
+        """Batches of activations, each of one of its image's views."""
+        activations = self.dataset.activations
+        mirrored = np.zeros(len(rows), bool)
+        if self.generator is not None and self.augment == "flip":
+            mirrored = (torch.rand(len(rows), generator=self.generator) < 0.5).numpy()
+        if activations is not None:
+            activations.ensure(rows, mirrored)
+            for some in np.array_split(np.arange(len(rows)), len(self)):
+                yield activations.gather(rows[some], mirrored[some])

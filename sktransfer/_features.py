@@ -41,6 +41,12 @@ class ResNetFeatureExtractor(
         Height, width and channels of an image where X holds rows of pixels; one may
         be -1.
 
+    activation_cache : "auto", ActivationCache or None, default="auto"
+        Where the activations of the stages that stay frozen are kept, so that no
+        image passes them twice: ``"auto"`` in the memory of this process, shared by
+        all fits and predictions in it; an :class:`ActivationCache` of your own; or
+        ``None``, nowhere. The results are the same, bit for bit.
+
     device : str, default="auto"
         ``"auto"`` takes CUDA where there is one; or a torch device.
 
@@ -87,6 +93,7 @@ class ResNetFeatureExtractor(
             Interval(Integral, 1, None, closed="left"),
         ],
         "image_shape": [tuple, list, None],
+        "activation_cache": [StrOptions({"auto"}), HasMethods(["find", "put"]), None],
         "device": [str],
         "random_state": ["random_state"],
     }
@@ -98,6 +105,7 @@ class ResNetFeatureExtractor(
         weights: Any = "auto",
         image_size: int | str | None = "auto",
         image_shape: tuple[int, int, int] | None = None,
+        activation_cache: Any = "auto",
         device: str = "auto",
         random_state: Any = None,
     ) -> None:
@@ -105,6 +113,7 @@ class ResNetFeatureExtractor(
         self.weights = weights
         self.image_size = image_size
         self.image_shape = image_shape
+        self.activation_cache = activation_cache
         self.device = device
         self.random_state = random_state
 
@@ -170,15 +179,13 @@ class ResNetFeatureExtractor(
             mini_resnet18.
         """
         check_is_fitted(self)
+        from sktransfer._activations import resolve_cache
         from sktransfer._device import resolve_device
-        from sktransfer._inference import pooled_features, run_in_batches
+        from sktransfer._prediction import features
 
         images, _ = self._check_images(X, reset=False)
-        return run_in_batches(
-            pooled_features(self.stages_),
-            images,
-            resolve_device(self.device_),
-        )
+        cache = resolve_cache(self.activation_cache)
+        return features(self.stages_, images, resolve_device(self.device_), cache)
 
     @property
     def _n_features_out(self) -> int:

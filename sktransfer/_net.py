@@ -35,6 +35,9 @@ class StagesNet(NeuralNet):
     seed : int
         Seeds shuffling and augmentation.
 
+    n_prefix : int
+        Stages that stay frozen throughout; a data set may hold their activations.
+
     **kwargs
         Passed on to :class:`skorch.NeuralNet`.
     """
@@ -46,9 +49,14 @@ class StagesNet(NeuralNet):
         augment: Augment = None,
         precision: str = "float32",
         seed: int = 0,
+        n_prefix: int = 0,
         criterion: type[nn.Module] = nn.CrossEntropyLoss,
         **kwargs: Any,
     ) -> None:
+        # Stages that the network's inputs have passed already, where it trains on
+        # activations; and how many those are.
+        self.n_passed = 0
+        self.n_prefix = n_prefix
         self.augment = augment
         self.precision = precision
         self.seed = seed
@@ -98,7 +106,14 @@ class StagesNet(NeuralNet):
         """Run over all batches; read losses back from the device only at the end."""
         if iterator is None:
             return
+        if len(self.module_.frozen()) < self.n_prefix:
+            raise ValueError(
+                f"a callback opened the stages {self.module_.learning()}, but training "
+                f"was set up with {self.n_prefix} stages frozen throughout; pass a "
+                "larger unfreeze_depth to the estimator."
+            )
         self.module_.train(training)
+        self._pass(iterator.dataset)
         losses, weights, right = [], [], []
         for batch in iterator:
             self.notify("on_batch_begin", batch=batch, training=training)
@@ -117,6 +132,16 @@ class StagesNet(NeuralNet):
         self.history.record(f"{prefix}_loss_best", mean <= min(so_far))
         accuracy = float(torch.stack(right).sum() / total)
         self.history.record(f"{prefix}_accuracy", accuracy)
+
+    def _pass(self, dataset: ImageDataset) -> None:
+        """Note which stages the inputs from a data set have passed."""
+        self.n_passed = 0 if dataset.activations is None else self.n_prefix
+
+    def infer(self, x: torch.Tensor, **fit_params: Any) -> torch.Tensor:
+        """Logits of images, or of activations of the frozen prefix."""
+        if self.n_passed:
+            return self.module_.decode(x, self.n_passed)  # type: ignore[no-any-return]
+        return self.module_(x)  # type: ignore[no-any-return]
 
     def train_step_single(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
         """Forward and backward pass over one batch."""
@@ -152,9 +177,12 @@ class StagesNet(NeuralNet):
 
         No loss after it has shown that.
         """
-        batch, _ = next(iter(self.get_iterator(dataset)))
+        few = dataset.head(self.batch_size)
+        self.module_.eval()
+        self._pass(few)
+        batch, _ = next(iter(self.get_iterator(few)))
         with torch.inference_mode():
-            logits = self.module_.eval()(batch)
+            logits = self.infer(batch)
         if not logits.isfinite().all():
             raise FloatingPointError(
                 f"The logits became nan or infinite in the last step of epoch "

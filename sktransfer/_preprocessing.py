@@ -64,6 +64,10 @@ class Preprocess(nn.Module):
             tensor = torch.tensor(values, dtype=torch.float32).view(1, -1, 1, 1)
             self.register_buffer(name, tensor)
 
+    def extra_repr(self) -> str:
+        """Tell the size in the printed network."""
+        return f"image_size={self.image_size}"
+
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Map (n, height, width, channels) images to (n, channels, *image_size)."""
         x = images.permute(0, 3, 1, 2)

@@ -23,8 +23,10 @@ class Head(nn.Module):
         return pooled
 
     def forward(self, activation: torch.Tensor) -> torch.Tensor:
-        """Logits of shape (n, n_classes)."""
-        logits: torch.Tensor = self.linear(self.dropout(self.pool(activation)))
+        """Logits of shape (n, n_classes), from activations pooled already or not."""
+        if activation.ndim > 2:
+            activation = self.pool(activation)
+        logits: torch.Tensor = self.linear(self.dropout(activation))
         return logits
 
 
@@ -71,9 +73,25 @@ class Stages(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Map a batch of images to logits of shape (n_images, n_classes)."""
+        return self.decode(self.encode(images, 0), 0)
+
+    def encode(self, images: torch.Tensor, n_stages: int) -> torch.Tensor:
+        """Map a batch of images to the activation after the first `n_stages`.
+
+        After all stages but a :class:`Head`, that is the pooled one, (n, n_features).
+        """
         activation: torch.Tensor = self.preprocess(images)
-        for _, stage in self.items():
-            activation = stage(activation)
+        for name in self.names[:n_stages]:
+            activation = self.get_submodule(name)(activation)
+        head = self.get_submodule(self.names[-1])
+        if n_stages == len(self.names) - 1 and isinstance(head, Head):
+            activation = head.pool(activation)
+        return activation
+
+    def decode(self, activation: torch.Tensor, n_stages: int) -> torch.Tensor:
+        """Map the activation after the first `n_stages` to logits."""
+        for name in self.names[n_stages:]:
+            activation = self.get_submodule(name)(activation)
         return activation
 
     def learning(self) -> tuple[str, ...]:

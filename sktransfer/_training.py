@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +12,12 @@ import torch
 from skorch.callbacks import BatchScoring, Callback, EarlyStopping, EpochScoring
 from skorch.helper import predefined_split
 
-from sktransfer._augmentation import Augment
+from sktransfer._activations import ActivationCache, ActivationRows, CacheInfo
+from sktransfer._augmentation import Augment, has_finite_views
 from sktransfer._batches import ImageDataset
 from sktransfer._net import StagesNet
-from sktransfer._schedule import Schedule
+from sktransfer._prefix import Prefix
+from sktransfer._schedule import Schedule, unfreeze_plan
 from sktransfer._stages import Stages
 from sktransfer._unfreezing import UnfreezeSchedule
 
@@ -40,6 +43,7 @@ class TrainingSettings:
     verbose: int
     callbacks: list[Callback]
     net_params: Mapping[str, Any]
+    activation_cache: ActivationCache | None
 
 
 def train(
@@ -94,11 +98,59 @@ def train(
             sink=_discard,
         )
         callbacks.append(("early_stopping", best))
-    net = _make_net(stages, valid_set, settings, callbacks)
-    net.partial_fit(train_set, None)
-    net.check_last_step(train_set)
+    stages.to(settings.device)
+    depth = max(
+        unfreeze_plan(
+            settings.unfreeze_schedule, settings.unfreeze_depth, settings.max_epochs
+        )
+    )
+    n_prefix = max(0, len(stages.names) - 1 - depth)
+    with _encoded(stages, n_prefix, train_set, valid_set, settings) as sets:
+        net = _make_net(stages, n_prefix, sets[1], settings, callbacks)
+        net.partial_fit(sets[0], None)
+        net.check_last_step(sets[0])
+        net.cache_info_ = _cache_info(sets)
     _forget_training_state(net, best)
     return net
+
+
+@contextmanager
+def _encoded(
+    stages: Stages,
+    n_prefix: int,
+    train_set: ImageDataset,
+    valid_set: ImageDataset | None,
+    settings: TrainingSettings,
+) -> Iterator[tuple[ImageDataset, ImageDataset | None]]:
+    """The data sets with the activations of the frozen prefix, where they serve."""
+    if n_prefix == 0:
+        yield train_set, valid_set
+        return
+    prefix = Prefix(stages, n_prefix, settings.device, settings.precision)
+    with ExitStack() as stack:
+
+        def encoded(dataset: ImageDataset) -> ImageDataset:
+            rows = ActivationRows(prefix, dataset.images, settings.activation_cache)
+            stack.callback(rows.close)
+            return dataset.with_activations(rows)
+
+        if has_finite_views(settings.augment):
+            train_set = encoded(train_set)
+        if valid_set is not None:
+            valid_set = encoded(valid_set)
+        yield train_set, valid_set
+
+
+def _cache_info(sets: tuple[ImageDataset, ImageDataset | None]) -> CacheInfo:
+    """What the cache did for this fit."""
+    rows = [s.activations for s in sets if s is not None and s.activations is not None]
+    infos = [r.info() for r in rows]
+    return CacheInfo(
+        hits=sum(info.hits for info in infos),
+        misses=sum(info.misses for info in infos),
+        n_bytes=max((info.n_bytes for info in infos), default=0),
+        seconds_saved=sum(info.seconds_saved for info in infos),
+    )
 
 
 def _copied(callbacks: list[Any]) -> list[Any]:
@@ -153,6 +205,7 @@ def _optimizer(settings: TrainingSettings) -> dict[str, Any]:
 
 def _make_net(
     stages: Stages,
+    n_prefix: int,
     valid_set: ImageDataset | None,
     settings: TrainingSettings,
     callbacks: list[Any],
@@ -162,6 +215,7 @@ def _make_net(
         "augment": settings.augment,
         "precision": settings.precision,
         "seed": settings.seed,
+        "n_prefix": n_prefix,
         "criterion__reduction": "none",
         "criterion__label_smoothing": settings.label_smoothing,
         **_optimizer(settings),
@@ -174,7 +228,7 @@ def _make_net(
         "verbose": settings.verbose,
     }
     try:
-        net = StagesNet(stages.to(settings.device), **arguments)
+        net = StagesNet(stages, **arguments)
         return net.initialize()  # type: ignore[no-any-return]
     except (TypeError, ValueError) as error:
         if not settings.net_params:

@@ -100,6 +100,12 @@ class ResNetTransferClassifier(BaseImageClassifier):
     n_iter_no_change : int, default=2
         Epochs without improvement after which training stops.
 
+    activation_cache : "auto", ActivationCache or None, default="auto"
+        Where the activations of the stages that stay frozen are kept, so that no
+        image passes them twice: ``"auto"`` in the memory of this process, shared by
+        all fits and predictions in it; an :class:`ActivationCache` of your own; or
+        ``None``, nowhere. The results are the same, bit for bit.
+
     device : str, default="auto"
         ``"auto"`` takes CUDA where there is one; or a torch device.
 
@@ -159,6 +165,10 @@ class ResNetTransferClassifier(BaseImageClassifier):
     fit_time_ : float
         Seconds that :meth:`fit` took.
 
+    cache_info_ : CacheInfo
+        Activations that :meth:`fit` found (``hits``) and computed (``misses``), the
+        bytes that they take (``n_bytes``), and the ``seconds_saved``.
+
     See Also
     --------
     ScratchCNNClassifier : The same without pretraining.
@@ -193,6 +203,7 @@ class ResNetTransferClassifier(BaseImageClassifier):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseImageClassifier._parameter_constraints,
         "backbone": [str],
+        "activation_cache": [StrOptions({"auto"}), HasMethods(["find", "put"]), None],
         "weights": [str, os.PathLike, HasMethods("fit"), None],
         "unfreeze_depth": [Interval(Integral, 0, None, closed="left")],
         "unfreeze_schedule": [StrOptions({"gradual", "immediate"}), Mapping],
@@ -221,6 +232,7 @@ class ResNetTransferClassifier(BaseImageClassifier):
         early_stopping: bool | str = "auto",
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 2,
+        activation_cache: Any = "auto",
         device: str = "auto",
         precision: str = "auto",
         callbacks: Any = None,
@@ -248,6 +260,7 @@ class ResNetTransferClassifier(BaseImageClassifier):
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
+        self.activation_cache = activation_cache
         self.device = device
         self.precision = precision
         self.callbacks = callbacks

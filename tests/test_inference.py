@@ -1,20 +1,26 @@
 import numpy as np
+import pytest
 import torch
 
-from sktransfer._inference import BATCH_SIZES, pooled_features, run_in_batches
+from sktransfer._inference import BATCH_SIZES, run_in_batches
+from sktransfer._prediction import features, logits
 from sktransfer._preprocessing import Preprocess, to_batch
 from sktransfer._resnet import make_resnet
 
 CPU = torch.device("cpu")
 
 
-def test_a_result_does_not_depend_on_the_images_beside_it():
+@pytest.mark.parametrize("n_prefix", [0, 3, 5])
+def test_a_result_does_not_depend_on_the_images_beside_it(n_prefix):
     torch.manual_seed(0)
     stages = make_resnet("mini_resnet18", 3, 0.0, (8, 8)).eval()
     X = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3), dtype=np.uint8)
-    together = run_in_batches(stages, X, CPU)
+    together = logits(stages, n_prefix, X, CPU, "float32", None)
     alone = np.concatenate(
-        [run_in_batches(stages, X[i : i + 1], CPU) for i in range(40)]
+        [
+            logits(stages, n_prefix, X[i : i + 1], CPU, "float32", None)
+            for i in range(40)
+        ]
     )
     np.testing.assert_array_equal(together, alone)
 
@@ -24,19 +30,21 @@ def test_every_batch_has_the_same_size():
 
     def record(batch):
         sizes.append(len(batch))
-        return batch.float().mean(dim=(1, 2))
+        return batch
 
-    X = np.zeros((2 * BATCH_SIZES[0] + 1, 2, 2, 3), np.uint8)
-    assert run_in_batches(record, X, CPU).shape == (len(X), 3)
+    n = 2 * BATCH_SIZES[0] + 1
+    rows = torch.arange(3.0 * n).reshape(n, 3)
+    out = run_in_batches(record, lambda a, b: rows[a:b], n, CPU)
+    np.testing.assert_array_equal(out, rows.numpy())
     assert sizes == [BATCH_SIZES[0]] * 3
 
 
-def test_pooled_features_are_what_the_head_maps_to_logits():
+def test_features_are_what_the_head_maps_to_logits():
     stages = make_resnet("mini_resnet18", 3, 0.0, (8, 8)).eval()
     images = torch.randint(0, 256, (2, 8, 8, 3), dtype=torch.uint8)
+    pooled = torch.from_numpy(features(stages, images.numpy(), CPU, None))
     with torch.no_grad():
-        logits = stages.head.linear(pooled_features(stages)(images))
-        torch.testing.assert_close(logits, stages(images))
+        torch.testing.assert_close(stages.head.linear(pooled), stages(images))
 
 
 def test_uint8_and_scaled_floats_are_the_same_image():

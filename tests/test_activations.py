@@ -1,0 +1,293 @@
+"""Activations of frozen stages are computed once, and change nothing."""
+
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, cross_val_predict
+from sklearn.pipeline import make_pipeline
+
+from sktransfer import ActivationCache, ResNetFeatureExtractor
+from sktransfer._activations import ActivationRows, resolve_budget, resolve_cache
+from sktransfer._prefix import Prefix, image_keys
+from sktransfer._resnet import make_resnet, pretrained_resnet
+from sktransfer._stages import Stages
+
+from .test_training import pictures, transfer
+
+CPU = torch.device("cpu")
+FEATURE_BYTES = 128 * 4  # pooled features of mini_resnet18
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """Images that pass a prefix, one list entry a call."""
+    calls = []
+    encode = Prefix.encode
+
+    def counting(self, images, mirrored):
+        calls.append(len(images))
+        return encode(self, images, mirrored)
+
+    monkeypatch.setattr(Prefix, "encode", counting)
+    return calls
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"unfreeze_depth": 0},
+        {"unfreeze_depth": 0, "augment": None},
+        {"unfreeze_depth": 2, "max_epochs": 3},
+        {"unfreeze_depth": 1, "early_stopping": True},
+        {"unfreeze_depth": 1, "unfreeze_schedule": "immediate", "augment": "flip_crop"},
+    ],
+)
+def test_every_kind_of_cache_gives_the_same_probabilities_bit_for_bit(settings):
+    X, y = pictures(60)
+    own = ActivationCache()
+    cold, warm, small, empty, off = (
+        transfer(activation_cache=cache, **settings).fit(X, y).predict_proba(X)
+        for cache in (own, own, ActivationCache(20_000), ActivationCache(0), None)
+    )
+    for proba in (warm, small, empty, off):
+        np.testing.assert_array_equal(proba, cold)
+
+
+def test_no_image_passes_the_frozen_stages_twice(counted):
+    X, y = pictures(40)
+    cache = ActivationCache()
+    clf = transfer(activation_cache=cache, unfreeze_depth=1, augment=None, max_epochs=4)
+    clf.fit(X, y)
+    clf.predict(X)
+    clone(clf).set_params(dropout=0.5).fit(X, y)
+    assert sum(counted) == 40
+    assert cache.info().misses == 40
+    assert clf.cache_info_.misses == 40
+    assert clf.cache_info_.hits >= 3 * 40
+
+
+def test_a_mirrored_image_is_another_view(counted):
+    X, y = pictures(40)
+    cache = ActivationCache()
+    transfer(activation_cache=cache, unfreeze_depth=0, max_epochs=20).fit(X, y)
+    assert sum(counted) == cache.info().misses == 80
+
+
+def test_folds_and_candidates_share_one_pass(counted):
+    X, y = pictures(30)
+    grid = {"dropout": [0.0, 0.5], "lr": [0.01, 0.05]}
+    clf = transfer(activation_cache=ActivationCache(), unfreeze_depth=1, augment=None)
+    GridSearchCV(clf, grid, cv=3, error_score="raise").fit(X, y)
+    assert sum(counted) == 30
+
+
+def test_the_extractor_and_a_linear_probe_share_activations(counted):
+    X, y = pictures(30)
+    cache = ActivationCache()
+    extractor = ResNetFeatureExtractor(
+        "mini_resnet18", image_size=8, activation_cache=cache, device="cpu"
+    )
+    pipeline = make_pipeline(extractor, LogisticRegression())
+    cross_val_predict(pipeline, X, y, cv=3)
+    transfer(activation_cache=cache, unfreeze_depth=0, augment=None).fit(X, y)
+    assert sum(counted) == 30
+
+
+def test_an_image_that_stands_twice_is_computed_once(counted):
+    X, y = pictures(20)
+    clf = transfer(activation_cache=ActivationCache(), unfreeze_depth=0, augment=None)
+    clf.fit(np.concatenate([X, X]), np.concatenate([y, y]))
+    assert sum(counted) == 20
+
+
+def rows_of(stages: Stages, X, cache, n_stages=3):
+    return ActivationRows(Prefix(stages, n_stages, CPU, "float32"), X, cache)
+
+
+def fill(stages, X, cache, **options):
+    rows = rows_of(stages, X, cache, **options)
+    n = len(X)
+    rows.ensure(np.arange(n), np.zeros(n, bool))
+    rows.close()
+    return rows
+
+
+@pytest.mark.parametrize(
+    "change", ["weight", "statistic", "size", "cut", "pixel", "dtype"]
+)
+def test_what_has_changed_is_not_found(change):
+    X, _ = pictures(16)
+    cache = ActivationCache()
+    stages = make_resnet("mini_resnet18", 3, 0.0, (8, 8)).eval()
+    fill(stages, X, cache)
+    n_stages = 3
+    if change == "weight":
+        stages.layer1[0].conv1.weight.data[0] += 1e-3
+    elif change == "statistic":
+        stages.layer1[0].bn1.running_mean += 1e-3
+    elif change == "size":
+        stages.preprocess.image_size = (12, 12)
+    elif change == "cut":
+        n_stages = 2
+    elif change == "pixel":
+        X = X ^ np.uint8(1)
+    else:
+        X = X.astype(np.float32)
+    assert fill(stages, X, cache, n_stages=n_stages).hits == 0
+
+
+def test_what_lies_behind_the_prefix_may_change():
+    X, _ = pictures(16)
+    cache = ActivationCache()
+    stages = make_resnet("mini_resnet18", 3, 0.0, (8, 8)).eval()
+    fill(stages, X, cache)
+    stages.layer4[0].conv1.weight.data[0] += 1
+    other = make_resnet("mini_resnet18", 7, 0.5, (8, 8)).eval()
+    other.load_state_dict(stages.state_dict() | head_of(other))
+    assert fill(stages, X, cache).misses == 0
+    assert fill(other, X, cache).misses == 0
+
+
+def head_of(stages):
+    return {k: v for k, v in stages.state_dict().items() if k.startswith("head")}
+
+
+def test_what_was_used_least_recently_goes_first():
+    stages = make_resnet("mini_resnet18", 3, 0.0, (8, 8)).eval()
+    cache = ActivationCache(30 * FEATURE_BYTES)
+    old, middle, new = (pictures(10, seed=seed)[0] for seed in (1, 2, 3))
+    for X in (old, middle, new, old):
+        fill(stages, X, cache, n_stages=5)
+    fill(stages, pictures(10, seed=4)[0], cache, n_stages=5)
+    assert cache.info().n_bytes <= 30 * FEATURE_BYTES
+    assert fill(stages, old, cache, n_stages=5).misses == 0
+    assert fill(stages, new, cache, n_stages=5).misses == 0
+    assert fill(stages, middle, cache, n_stages=5).hits == 0
+
+
+def test_what_a_fit_uses_now_is_not_taken_away():
+    stages = make_resnet("mini_resnet18", 3, 0.0, (8, 8)).eval()
+    cache = ActivationCache(20 * FEATURE_BYTES)
+    X = pictures(20)[0]
+    rows = rows_of(stages, X, cache, n_stages=5)
+    rows.ensure(np.arange(20), np.zeros(20, bool))
+    before = rows.gather(np.arange(20), np.zeros(20, bool)).clone()
+    fill(stages, pictures(20, seed=5)[0], cache, n_stages=5)
+    assert torch.equal(rows.gather(np.arange(20), np.zeros(20, bool)), before)
+    rows.close()
+    fill(stages, pictures(20, seed=5)[0], cache, n_stages=5)
+    assert fill(stages, X, cache, n_stages=5).hits == 0
+
+
+def test_another_network_makes_room_for_itself():
+    cache = ActivationCache(20 * FEATURE_BYTES)
+    first, second = (make_resnet("mini_resnet18", 3, 0.0, (8, 8)).eval() for _ in "ab")
+    X = pictures(20)[0]
+    for stages in (first, second):
+        fill(stages, X, cache, n_stages=5)
+    assert cache.info().n_bytes == 20 * FEATURE_BYTES
+    assert fill(second, X, cache, n_stages=5).misses == 0
+
+
+def test_clearing_in_the_middle_of_a_fit_changes_nothing():
+    stages = make_resnet("mini_resnet18", 3, 0.0, (8, 8)).eval()
+    cache = ActivationCache()
+    X, none = pictures(20)[0], np.zeros(20, bool)
+    rows = rows_of(stages, X, cache)
+    rows.ensure(np.arange(20), none)
+    before = rows.gather(np.arange(20), none).clone()
+    cache.clear()
+    assert cache.info().n_bytes == 0
+    assert torch.equal(rows.gather(np.arange(20), none), before)
+    fill(stages, pictures(20, seed=1)[0], cache)
+    assert torch.equal(rows.gather(np.arange(20), none), before)
+
+
+def test_fits_in_threads_may_share_a_cache():
+    stages = pretrained_resnet("mini_resnet18", "auto", 3, 0.0, 8, (8, 8, 3)).eval()
+    sets = [pictures(24, seed=seed)[0] for seed in range(6)]
+    every, none = np.arange(24), np.zeros(24, bool)
+    expected = [rows_of(stages, X, None).gather(every, none) for X in sets]
+    cache = ActivationCache(3 * 24 * expected[0][0].numel() * 4)
+
+    def use(X):
+        rows = rows_of(stages, X, cache)
+        rows.ensure(every, none)
+        out = rows.gather(every, none)
+        rows.close()
+        return out
+
+    with ThreadPoolExecutor(4) as pool:
+        for got, want in zip(pool.map(use, sets * 3), expected * 3, strict=True):
+            assert torch.equal(got, want)
+
+
+def test_neighbours_and_positions_do_not_change_an_activation():
+    stages = make_resnet("mini_resnet18", 3, 0.0, (8, 8)).eval()
+    prefix = Prefix(stages, 4, CPU, "float32")
+    X = pictures(37)[0]
+    together = prefix.encode(X, np.zeros(37, bool))
+    order = np.random.default_rng(0).permutation(37)
+    shuffled = prefix.encode(X[order], np.zeros(37, bool))
+    assert torch.equal(together[torch.from_numpy(order)], shuffled)
+    none = np.zeros(1, bool)
+    alone = torch.cat([prefix.encode(X[i : i + 1], none) for i in range(5)])
+    assert torch.equal(alone, together[:5])
+
+
+def test_keys_tell_pixels_shape_and_dtype_apart():
+    X = pictures(4)[0]
+    rows = np.arange(4)
+    keys = image_keys(X, rows)
+    assert len(set(keys)) == 4
+    assert image_keys(np.ascontiguousarray(X[::-1]), rows) == keys[::-1]
+    assert not set(image_keys(X.astype(np.int16), rows)) & set(keys)
+    assert not set(image_keys(X.reshape(4, 4, 16, 3), rows)) & set(keys)
+
+
+def test_clones_share_the_cache_and_pickles_start_an_empty_one():
+    X, y = pictures(12)
+    cache = ActivationCache(10**6)
+    clf = transfer(activation_cache=cache)
+    assert clone(clf).activation_cache is cache
+    clf.fit(X, y)
+    copy = pickle.loads(pickle.dumps(clf))
+    assert copy.activation_cache.max_bytes == 10**6
+    assert copy.activation_cache.info().n_bytes == 0
+    np.testing.assert_array_equal(copy.predict_proba(X), clf.predict_proba(X))
+
+
+def test_auto_is_one_cache_for_the_process_with_a_share_of_free_memory():
+    assert resolve_cache("auto") is resolve_cache("auto")
+    assert resolve_cache(None) is None
+    assert 10**6 < resolve_budget("auto", CPU) < 10**13
+    assert resolve_budget(5, CPU) == 5
+
+
+@pytest.mark.parametrize("max_bytes", [-1, "much"])
+def test_a_wrong_budget_is_refused(max_bytes):
+    with pytest.raises(ValueError, match=f"max_bytes={max_bytes!r} must be 'auto' or"):
+        ActivationCache(max_bytes)
+
+
+@pytest.mark.parametrize("wrong", ["disk", 3])
+def test_a_wrong_cache_is_refused(wrong):
+    with pytest.raises(ValueError, match="'activation_cache' parameter"):
+        transfer(activation_cache=wrong).fit(*pictures(6))
+
+
+def test_a_callback_may_not_open_a_stage_whose_activations_are_used():
+    from skorch.callbacks import Callback
+
+    class Opens(Callback):
+        def on_epoch_begin(self, net, **kwargs):
+            net.module_.unfreeze(4)
+
+    clf = transfer(unfreeze_depth=1, callbacks=[Opens()])
+    with pytest.raises(ValueError, match="a callback opened the stages"):
+        clf.fit(*pictures(12))
