@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +15,7 @@ from sktransfer._prefix import Prefix, image_keys
 
 # A quarter leaves room for the images, the network and everything else on a machine.
 SHARE_OF_FREE_MEMORY = 0.25
-FALLBACK_BYTES = 2**30
+FALLBACK_BYTES = 2**32
 
 # Images encoded before their activations are kept: bounds memory, and what is lost
 # where there is no room for them.
@@ -293,11 +293,13 @@ def resolve_budget(max_bytes: int | str, device: torch.device) -> int:
 
 
 def _free_memory() -> int:
-    """Bytes of memory that are free; a guess where the system does not say."""
+    """Bytes of memory that could be had; a guess where the system does not say."""
     try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):
-        return int(FALLBACK_BYTES / SHARE_OF_FREE_MEMORY)
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        available = next(line for line in lines if line.startswith("MemAvailable"))
+        return 1024 * int(available.split()[1])
+    except (OSError, StopIteration, ValueError, IndexError):
+        return FALLBACK_BYTES
 
 
 class ActivationRows:
@@ -321,6 +323,7 @@ class ActivationRows:
         self.prefix, self.images, self.cache = prefix, images, cache
         self.hits = self.misses = 0
         self.saved = 0.0
+        self.is_full = False
         self.slots = np.full((2, len(images)), -1, np.int64)
         self.keys: list[bytes | None] = [None] * len(images)
         if cache is not None:
@@ -347,44 +350,49 @@ class ActivationRows:
         self._forget_if_cleared()
         view = mirrored.astype(np.int64)
         unknown = np.flatnonzero(self.slots[view, rows] < 0)
-        if not len(unknown):
-            self._count(len(rows), 0, 0.0)
-            return
-        rows_unknown, view_unknown = rows[unknown], view[unknown]
-        keys = self._keys(rows_unknown, view_unknown)
-        slots = self.cache.find(self.namespace, keys)
-        self.slots[view_unknown, rows_unknown] = slots
-        missing = np.flatnonzero(slots < 0)
-        # An image that stands twice is computed once.
-        missing = missing[np.unique([keys[i] for i in missing], return_index=True)[1]]
-        n_computed, seconds = self._compute(
-            rows_unknown[missing], view_unknown[missing], [keys[i] for i in missing]
-        )
-        still = np.flatnonzero(slots < 0)
-        if n_computed:
-            self.slots[view_unknown[still], rows_unknown[still]] = self.cache.find(
-                self.namespace, [keys[i] for i in still]
-            )
-        self._count(len(rows) - n_computed, n_computed, seconds)
+        n_computed, n_kept, seconds = 0, 0, 0.0
+        if len(unknown):
+            rows_unknown, view_unknown = rows[unknown], view[unknown]
+            keys = self._keys(rows_unknown, view_unknown)
+            slots = self.cache.find(self.namespace, keys)
+            if not self.is_full:
+                missing = np.flatnonzero(slots < 0)
+                # An image that stands twice is computed once.
+                first = np.unique([keys[i] for i in missing], return_index=True)[1]
+                missing = missing[first]
+                n_computed, n_kept, seconds = self._compute(
+                    rows_unknown[missing],
+                    view_unknown[missing],
+                    [keys[i] for i in missing],
+                )
+                slots = self.cache.find(self.namespace, keys)
+            self.slots[view_unknown, rows_unknown] = slots
+        n_absent = int((self.slots[view, rows] < 0).sum())
+        self._count(len(rows) - n_absent - n_kept, n_computed, seconds)
 
     def gather(self, rows: np.ndarray, mirrored: np.ndarray) -> torch.Tensor:
-        """Activations of these rows and views, (n, *activation), on the device."""
+        """Activations of these rows and views, (n, *activation), float32."""
         self._forget_if_cleared()
         slots = self.slots[mirrored.astype(np.int64), rows]
         absent = np.flatnonzero(slots < 0)
-        if self.cache is None or len(absent) == len(slots):
-            return self.prefix.encode(self.images[rows], mirrored)
-        found = self.cache.rows(self.namespace, np.maximum(slots, 0))
-        if len(absent):
-            found[torch.from_numpy(absent).to(found.device)] = self.prefix.encode(
-                self.images[rows[absent]], mirrored[absent]
-            )
-        return found
+        if len(absent) == 0 and self.cache is not None:
+            return self.cache.rows(self.namespace, slots).float()
+        started = time.perf_counter()
+        activations = self.prefix.encode(self.images[rows[absent]], mirrored[absent])
+        if self.cache is None:
+            return activations.float()
+        self._count(0, len(absent), time.perf_counter() - started)
+        if len(absent) < len(slots):
+            found = self.cache.rows(self.namespace, np.maximum(slots, 0))
+            found[torch.from_numpy(absent).to(found.device)] = activations
+            activations = found
+        return activations.float()
 
     def _forget_if_cleared(self) -> None:
         """Take slots for unknown once the cache was emptied."""
         if self.cache is not None and self.n_cleared != self.cache.n_cleared:
             self.slots[:] = -1
+            self.is_full = False
             self.n_cleared = self.cache.n_cleared
 
     def info(self) -> CacheInfo:
@@ -409,10 +417,10 @@ class ActivationRows:
 
     def _compute(
         self, rows: np.ndarray, view: np.ndarray, keys: list[bytes]
-    ) -> tuple[int, float]:
-        """Compute and keep what there is room for; how many and in which time."""
+    ) -> tuple[int, int, float]:
+        """Compute what there is room for; how many, how many kept, and the seconds."""
         assert self.cache is not None
-        started, done = time.perf_counter(), 0
+        started, done, n_kept = time.perf_counter(), 0, 0
         while done < len(rows):
             block = slice(done, done + BLOCK)
             activations = self.prefix.encode(self.images[rows[block]], view[block] == 1)
@@ -420,9 +428,11 @@ class ActivationRows:
                 self.cache.reserve(self.namespace, activations, len(rows))
             slots = self.cache.put(self.namespace, keys[block], activations)
             done += len(activations)
+            n_kept += int((slots >= 0).sum())
             if (slots < 0).any():
+                self.is_full = True
                 break
-        return done, time.perf_counter() - started
+        return done, n_kept, time.perf_counter() - started
 
     def _count(self, hits: int, misses: int, seconds: float) -> None:
         assert self.cache is not None

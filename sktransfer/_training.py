@@ -128,11 +128,16 @@ def _encoded(
         return
     prefix = Prefix(stages, n_prefix, settings.device, settings.precision)
     with ExitStack() as stack:
+        # The images set aside for validation are in the same array.
+        known: dict[int, ActivationRows] = {}
 
         def encoded(dataset: ImageDataset) -> ImageDataset:
-            rows = ActivationRows(prefix, dataset.images, settings.activation_cache)
-            stack.callback(rows.close)
-            return dataset.with_activations(rows)
+            images = dataset.images
+            if id(images) not in known:
+                rows = ActivationRows(prefix, images, settings.activation_cache)
+                stack.callback(rows.close)
+                known[id(images)] = rows
+            return dataset.with_activations(known[id(images)])
 
         if has_finite_views(settings.augment):
             train_set = encoded(train_set)
@@ -143,7 +148,7 @@ def _encoded(
 
 def _cache_info(sets: tuple[ImageDataset, ImageDataset | None]) -> CacheInfo:
     """What the cache did for this fit."""
-    rows = [s.activations for s in sets if s is not None and s.activations is not None]
+    rows = {s.activations for s in sets if s is not None and s.activations is not None}
     infos = [r.info() for r in rows]
     return CacheInfo(
         hits=sum(info.hits for info in infos),

@@ -291,3 +291,26 @@ def test_a_callback_may_not_open_a_stage_whose_activations_are_used():
     clf = transfer(unfreeze_depth=1, callbacks=[Opens()])
     with pytest.raises(ValueError, match="a callback opened the stages"):
         clf.fit(*pictures(12))
+
+
+def test_where_there_is_no_room_every_pass_is_counted_as_a_miss(counted):
+    X, y = pictures(40)
+    clf = transfer(
+        activation_cache=ActivationCache(10 * FEATURE_BYTES),
+        unfreeze_depth=0,
+        augment=None,
+        max_epochs=3,
+    ).fit(X, y)
+    assert clf.cache_info_.misses == sum(counted)
+    # 40 images in 3 epochs and 8 in the last check; 30 were computed before the cache
+    # was known to be full.
+    assert clf.cache_info_.hits + clf.cache_info_.misses == 3 * 40 + 8 + 30
+
+
+def test_activations_in_bfloat16_train_validate_and_predict():
+    X, y = pictures(30)
+    clf = transfer(precision="bfloat16", early_stopping=True, unfreeze_depth=1)
+    proba = clf.fit(X, y).predict_proba(X)
+    assert proba.dtype == np.float32
+    off = clone(clf).set_params(activation_cache=None).fit(X, y).predict_proba(X)
+    np.testing.assert_array_equal(proba, off)
