@@ -342,8 +342,10 @@ class ActivationRows:
         Parameters
         ----------
         rows : ndarray of shape (n,), int
+            Which images.
 
         mirrored : ndarray of shape (n,), bool
+            Which of them are turned left to right.
         """
         if self.cache is None:
             return

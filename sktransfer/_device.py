@@ -39,8 +39,7 @@ def resolve_precision(precision: str, device: torch.device) -> str:
     """Turn the ``precision`` parameter into ``"float32"`` or ``"bfloat16"``.
 
     ``"auto"`` takes bfloat16 on CUDA devices that compute it natively and float32
-    elsewhere: on CPUs with AVX512-BF16 but no AMX, training small networks in
-    bfloat16 measured slower than in float32.
+    elsewhere: not every CPU multiplies it faster (``benchmarks/precision.py``).
     """
     if precision != "auto":
         return precision
