@@ -80,7 +80,8 @@ def refuse_what_is_no_set(X: Any) -> None:
         raise TypeError(
             f"X is a single {type(X).__name__}; pass a list of paths or PIL images."
         )
-    if isinstance(X, (Iterator, set, frozenset, dict)):
+    # SciPy's DOK matrices are dicts, with a shape; scikit-learn refuses them by name.
+    if isinstance(X, (Iterator, set, frozenset, dict)) and not hasattr(X, "shape"):
         raise TypeError(f"X is a {type(X).__name__}; pass a list, such as list(X).")
 
 
