@@ -16,9 +16,10 @@ from sktransfer import datasets
 from sktransfer._features import ResNetFeatureExtractor
 from sktransfer._scratch import ScratchCNNClassifier
 from sktransfer._transfer import ResNetTransferClassifier
+from sktransfer._views import DrawnViews
 
 if TYPE_CHECKING:
-    from sktransfer._activations import ActivationCache
+    from sktransfer._cache import ActivationCache
     from sktransfer._stages import Stages
     from sktransfer._unfreezing import UnfreezeSchedule
 
@@ -26,6 +27,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ActivationCache",
+    "DrawnViews",
     "ResNetFeatureExtractor",
     "ResNetTransferClassifier",
     "ScratchCNNClassifier",
@@ -36,7 +38,7 @@ __all__ = [
 
 
 _LAZY = {
-    "ActivationCache": "_activations",
+    "ActivationCache": "_cache",
     "Stages": "_stages",
     "UnfreezeSchedule": "_unfreezing",
 }

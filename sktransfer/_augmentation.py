@@ -1,21 +1,14 @@
-"""Random flips and shifts of a batch of images, seeded."""
+"""Flips and shifts of a batch of images."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
-Augment = str | Callable[[torch.Tensor], torch.Tensor] | None
-
-# The customary shift for 32-pixel images is 4 pixels (He et al. 2016, section 4.2).
-SHIFT = 1 / 8
-
-
-def has_finite_views(augment: Augment) -> bool:
-    """Whether an image has at most two views: as it is, and mirrored."""
-    return augment is None or augment == "flip"
+from sktransfer._views import AS_IT_IS, Augment, View, most_shift, views_of
 
 
 def _reflect(index: torch.Tensor, n: int) -> torch.Tensor:
@@ -26,7 +19,7 @@ def _reflect(index: torch.Tensor, n: int) -> torch.Tensor:
 
 def _shifted(n_images: int, n: int, generator: torch.Generator) -> torch.Tensor:
     """Pixel positions of each image after a random shift: (n_images, n)."""
-    most = max(1, round(SHIFT * n))
+    most = most_shift(n)
     shift = torch.randint(-most, most + 1, (n_images, 1), generator=generator)
     return _reflect(torch.arange(n) + shift, n)
 
@@ -50,6 +43,56 @@ def _checked(changed: Any, images: torch.Tensor) -> torch.Tensor:
     )
 
 
+def _moved(
+    images: torch.Tensor, rows: torch.Tensor, cols: torch.Tensor
+) -> torch.Tensor:
+    """Put together each image from pixel positions, (n, height) and (n, width)."""
+    index = torch.arange(len(images))[:, None, None].to(images.device)
+    return images[
+        index, rows[:, :, None].to(images.device), cols[:, None, :].to(images.device)
+    ]
+
+
+def draw_views(
+    n_images: int, n_views: int, generator: torch.Generator | None
+) -> np.ndarray:
+    """A view for each image by lot, (n_images,) int; the first without a generator."""
+    if generator is None or n_views == 1:
+        return np.zeros(n_images, np.int64)
+    return torch.randint(n_views, (n_images,), generator=generator).numpy()
+
+
+def apply_views(
+    images: torch.Tensor, views: Sequence[View], chosen: np.ndarray
+) -> torch.Tensor:
+    """Show each image of a batch in the view that was chosen for it.
+
+    Parameters
+    ----------
+    images : tensor of shape (n_images, height, width, n_channels)
+        uint8 or float.
+
+    views : sequence of View
+        What may be chosen.
+
+    chosen : ndarray of shape (n_images,), int
+        Positions in `views`.
+
+    Returns
+    -------
+    tensor of the same shape and dtype
+    """
+    if all(views[i] == AS_IT_IS for i in np.unique(chosen)):
+        return images
+    _, height, width, _ = images.shape
+    rows = torch.stack([_reflect(torch.arange(height) + v.down, height) for v in views])
+    cols = torch.stack([_reflect(torch.arange(width) + v.right, width) for v in views])
+    mirrored = torch.tensor([[v.is_mirrored] for v in views])
+    cols = torch.where(mirrored, cols.flip(1), cols)
+    at = torch.from_numpy(chosen)
+    return _moved(images, rows[at], cols[at])
+
+
 def augment_batch(
     images: torch.Tensor, augment: Augment, generator: torch.Generator
 ) -> torch.Tensor:
@@ -60,10 +103,11 @@ def augment_batch(
     images : tensor of shape (n_images, height, width, n_channels)
         uint8 or float.
 
-    augment : {"flip", "flip_crop"}, callable or None
+    augment : {"flip", "flip_crop"}, DrawnViews, callable or None
         ``"flip"`` mirrors half of the images left to right; ``"flip_crop"`` also
-        shifts them by up to an eighth of their size, the border reflected; a callable
-        maps the batch to a batch.
+        shifts them by up to an eighth of their size, the border reflected;
+        :class:`DrawnViews` takes one of its views of each; a callable maps the batch
+        to a batch.
 
     generator : torch.Generator
         Source of chance, on the CPU.
@@ -77,19 +121,13 @@ def augment_batch(
     ValueError
         If a callable returns anything but a batch of as many images.
     """
-    if augment is None:
-        return images
+    n, height, width, _ = images.shape
+    views = views_of(augment, height, width)
+    if views is not None:
+        return apply_views(images, views, draw_views(n, len(views), generator))
     if callable(augment):
         return _checked(augment(images), images)
-    n, height, width, _ = images.shape
-    rows = torch.arange(height).expand(n, height)
-    cols = torch.arange(width).expand(n, width)
-    if augment == "flip_crop":
-        rows = _shifted(n, height, generator)
-        cols = _shifted(n, width, generator)
+    rows = _shifted(n, height, generator)
+    cols = _shifted(n, width, generator)
     flip = torch.rand(n, 1, generator=generator) < 0.5
-    cols = torch.where(flip, cols.flip(1), cols)
-    index = torch.arange(n)[:, None, None].to(images.device)
-    return images[
-        index, rows[:, :, None].to(images.device), cols[:, None, :].to(images.device)
-    ]
+    return _moved(images, rows, torch.where(flip, cols.flip(1), cols))

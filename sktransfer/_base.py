@@ -22,6 +22,7 @@ from sklearn.utils.validation import (
 
 from sktransfer._input import ImageInput, kept_on_error
 from sktransfer._validation import loss_weights, split_rows
+from sktransfer._views import DrawnViews
 
 if TYPE_CHECKING:
     from sktransfer._batches import ImageDataset
@@ -44,7 +45,7 @@ class BaseImageClassifier(ClassifierMixin, ImageInput):
             Interval(Integral, 1, None, closed="left"),
         ],
         "image_shape": [tuple, list, None],
-        "augment": [StrOptions({"flip", "flip_crop"}), callable, None],
+        "augment": [StrOptions({"flip", "flip_crop"}), DrawnViews, callable, None],
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
         "batch_size": [
             StrOptions({"auto"}),
@@ -180,7 +181,7 @@ class BaseImageClassifier(ClassifierMixin, ImageInput):
     def _logits(self, X: Any) -> np.ndarray:
         """Logits of shape (n_images, n_classes), float32."""
         check_is_fitted(self)
-        from sktransfer._activations import resolve_cache
+        from sktransfer._cache import resolve_cache
         from sktransfer._device import resolve_device
         from sktransfer._prediction import logits
 
@@ -201,12 +202,14 @@ class BaseImageClassifier(ClassifierMixin, ImageInput):
     ) -> tuple[StagesNet, np.ndarray]:
         """The trained net and the classes; sets the shape of the images alone."""
         from sktransfer._batches import ImageDataset
+        from sktransfer._cache import resolve_cache
         from sktransfer._device import resolve_device, resolve_precision
         from sktransfer._seed import forked_rng
         from sktransfer._training import train
 
         device = resolve_device(self.device)
         precision = resolve_precision(self.precision, device)
+        resolve_cache(self.activation_cache)  # for its errors
         unfreezing = self._unfreezing()
         last_shape = getattr(self, "image_shape_", None)
 
@@ -279,7 +282,7 @@ class BaseImageClassifier(ClassifierMixin, ImageInput):
         unfreezing: Mapping[str, Any],
     ) -> TrainingSettings:
         """The parameters that the training loop reads."""
-        from sktransfer._activations import resolve_cache
+        from sktransfer._cache import resolve_cache
         from sktransfer._schedule import resolve_batch_size
         from sktransfer._training import TrainingSettings
 

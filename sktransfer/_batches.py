@@ -10,9 +10,10 @@ import torch
 from torch.utils.data import Dataset
 
 from sktransfer._activations import ActivationRows
-from sktransfer._augmentation import Augment, augment_batch
+from sktransfer._augmentation import augment_batch, draw_views
 from sktransfer._preprocessing import to_batch
 from sktransfer._schedule import n_batches
+from sktransfer._views import Augment
 
 Batch = tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]
 
@@ -98,9 +99,13 @@ class Batches:
         rows = self.dataset.rows[order.numpy()]
         labels = torch.from_numpy(self.dataset.labels[rows]).to(self.device)
         weights = torch.from_numpy(self.dataset.weights[rows]).to(self.device)
-        inputs = self._images if self.dataset.activations is None else self._activations
+        activations = self.dataset.activations
+        if activations is None:
+            inputs = self._images(rows)
+        else:
+            inputs = self._activations(activations, rows)
         parts = [part.tensor_split(len(self)) for part in (labels, weights)]
-        for x, *targets in zip(inputs(rows), *parts, strict=True):
+        for x, *targets in zip(inputs, *parts, strict=True):
             yield x, (targets[0], targets[1])
 
     def _images(self, rows: np.ndarray) -> Iterator[torch.Tensor]:
@@ -111,13 +116,11 @@ class Batches:
                 batch = augment_batch(batch, self.augment, self.generator)
             yield batch
 
-    def _activations(self, rows: np.ndarray) -> Iterator[torch.Tensor]:
+    def _activations(
+        self, activations: ActivationRows, rows: np.ndarray
+    ) -> Iterator[torch.Tensor]:
         """Batches of activations, each of one of its image's views."""
-        activations = self.dataset.activations
-        mirrored = np.zeros(len(rows), bool)
-        if self.generator is not None and self.augment == "flip":
-            mirrored = (torch.rand(len(rows), generator=self.generator) < 0.5).numpy()
-        if activations is not None:
-            activations.ensure(rows, mirrored)
-            for some in np.array_split(np.arange(len(rows)), len(self)):
-                yield activations.gather(rows[some], mirrored[some])
+        chosen = draw_views(len(rows), len(activations.views), self.generator)
+        activations.ensure(rows, chosen)
+        for some in np.array_split(np.arange(len(rows)), len(self)):
+            yield activations.gather(rows[some], chosen[some])

@@ -5,15 +5,18 @@ from __future__ import annotations
 import copy
 import os
 from numbers import Integral
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from sktransfer._input import ImageInput, kept_on_error
+
+if TYPE_CHECKING:
+    from sktransfer._cache import ActivationCache, CacheInfo
 
 
 class ResNetFeatureExtractor(
@@ -41,11 +44,12 @@ class ResNetFeatureExtractor(
         Height, width and channels of an image where X holds rows of pixels; one may
         be -1.
 
-    activation_cache : "auto", ActivationCache or None, default="auto"
+    activation_cache : "auto", path, ActivationCache or None, default="auto"
         Where the activations of the stages that stay frozen are kept, so that no
         image passes them twice: ``"auto"`` in the memory of this process, shared by
-        all fits and predictions in it; an :class:`ActivationCache` of your own; or
-        ``None``, nowhere. The results are the same, bit for bit.
+        all fits and predictions in it; a folder, shared with other processes and
+        later runs too; an :class:`ActivationCache` of your own; or ``None``, nowhere.
+        The results are the same, bit for bit.
 
     device : str, default="auto"
         ``"auto"`` takes CUDA where there is one; or a torch device.
@@ -93,7 +97,7 @@ class ResNetFeatureExtractor(
             Interval(Integral, 1, None, closed="left"),
         ],
         "image_shape": [tuple, list, None],
-        "activation_cache": [StrOptions({"auto"}), HasMethods(["find", "put"]), None],
+        "activation_cache": [str, os.PathLike, HasMethods(["warm", "clear"]), None],
         "device": [str],
         "random_state": ["random_state"],
     }
@@ -140,6 +144,7 @@ class ResNetFeatureExtractor(
         OSError
             If the weights are not here and cannot be downloaded.
         """
+        from sktransfer._cache import resolve_cache
         from sktransfer._device import resolve_device
         from sktransfer._resnet import pretrained_resnet
         from sktransfer._seed import forked_rng
@@ -147,6 +152,7 @@ class ResNetFeatureExtractor(
         with kept_on_error(self):
             self._validate_params()
             device = resolve_device(self.device)
+            resolve_cache(self.activation_cache)  # for its errors
             if hasattr(self.weights, "fit"):
                 check_is_fitted(self.weights)
             images, _ = self._check_images(X, reset=True)
@@ -179,13 +185,25 @@ class ResNetFeatureExtractor(
             mini_resnet18.
         """
         check_is_fitted(self)
-        from sktransfer._activations import resolve_cache
+        from sktransfer._cache import resolve_cache
         from sktransfer._device import resolve_device
         from sktransfer._prediction import features
 
         images, _ = self._check_images(X, reset=False)
         cache = resolve_cache(self.activation_cache)
         return features(self.stages_, images, resolve_device(self.device_), cache)
+
+    def _warm(self, X: Any, cache: ActivationCache) -> CacheInfo:
+        """Compute what :meth:`transform` will ask for; for `ActivationCache.warm`."""
+        from sktransfer._device import resolve_device
+        from sktransfer._frozen import warm
+        from sktransfer._prefix import Prefix
+
+        fitted = clone(self).fit(X)
+        images, _ = fitted._check_images(X, reset=False)
+        device, n_stages = resolve_device(fitted.device_), len(fitted.stages_.names) - 1
+        prefix = Prefix(fitted.stages_, n_stages, device, "float32")
+        return warm(prefix, images, None, cache)
 
     @property
     def _n_features_out(self) -> int:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -25,6 +23,7 @@ from sktransfer._images import (
     refuse_what_is_no_set,
 )
 from sktransfer._shapes import Shape, array_shape, checked_shape, highest, row_shape
+from sktransfer._warn import warn
 
 # Floats a little above 1 may come from resizing or from brightened images.
 UNSCALED = 2
@@ -43,16 +42,6 @@ def kept_on_error(estimator: BaseEstimator) -> Iterator[None]:
         vars(estimator).clear()
         vars(estimator).update(before)
         raise
-
-
-def warn(message: str) -> None:
-    """Warn at the line outside this package that called it."""
-    level, frame = 1, inspect.currentframe()
-    while frame is not None and frame.f_globals.get("__name__", "").startswith(
-        __package__ or ""
-    ):
-        level, frame = level + 1, frame.f_back
-    warnings.warn(message, UserWarning, stacklevel=level)
 
 
 class ImageInput(BaseEstimator):

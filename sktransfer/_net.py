@@ -10,10 +10,10 @@ from skorch.callbacks import Callback, EpochTimer, PrintLog
 from torch import nn
 from torch.nn import functional as F
 
-from sktransfer._augmentation import Augment
 from sktransfer._batches import Batch, Batches, ImageDataset
 from sktransfer._device import autocast
 from sktransfer._stages import Stages
+from sktransfer._views import Augment
 
 _REMEDY = "Lower lr, or check that X is scaled to [0, 1]."
 

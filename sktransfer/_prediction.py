@@ -7,11 +7,13 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from sktransfer._activations import ActivationCache, ActivationRows
+from sktransfer._activations import ActivationRows
+from sktransfer._cache import ActivationCache
 from sktransfer._inference import run_in_batches
 from sktransfer._prefix import Prefix
 from sktransfer._preprocessing import to_batch
 from sktransfer._stages import Stages
+from sktransfer._views import AS_IT_IS
 
 
 def logits(
@@ -71,13 +73,13 @@ def _behind(
 ) -> np.ndarray:
     """Apply a function to the activations of images."""
     n = len(images)
-    not_mirrored = np.zeros(n, bool)
-    activations = ActivationRows(prefix, images, cache)
+    first_view = np.zeros(n, np.int64)
+    activations = ActivationRows(prefix, images, (AS_IT_IS,), cache)
     try:
-        activations.ensure(np.arange(n), not_mirrored)
+        activations.ensure(np.arange(n), first_view)
         return run_in_batches(
             function,
-            lambda a, b: activations.gather(np.arange(a, b), not_mirrored[a:b]),
+            lambda a, b: activations.gather(np.arange(a, b), first_view[a:b]),
             n,
             device,
         )

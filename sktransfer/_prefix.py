@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 
+from sktransfer._augmentation import apply_views
 from sktransfer._device import autocast
 from sktransfer._inference import BATCH_SIZES, filled_up
 from sktransfer._preprocessing import to_batch
 from sktransfer._stages import Stages
+from sktransfer._views import View
 
 # Raised when the numbers of an activation change for the same network and image.
-FORMAT = 1
+FORMAT = 2
 
 
 class Prefix:
@@ -40,16 +43,22 @@ class Prefix:
         self.stages, self.n_stages = stages, n_stages
         self.device, self.precision = device, precision
 
-    def namespace(self) -> str:
-        """Hash of everything but the image that decides the bits of an activation."""
+    @property
+    def batch_size(self) -> int:
+        """How many images pass at a time; it decides which kernels run."""
+        return BATCH_SIZES[self.device.type == "cuda"]
+
+    def namespace(self, image_shape: tuple[int, ...]) -> str:
+        """Hash of everything but the image that decides the bits of an activation.
+
+        Images of another shape have activations of another shape where they are not
+        resized.
+        """
         digest = hashlib.sha256()
-        # The batch size decides which kernels run.
-        size = BATCH_SIZES[self.device.type == "cuda"]
-        kind = torch.backends.cpu.get_cpu_capability()
-        if self.device.type == "cuda":
-            kind = torch.cuda.get_device_name(self.device)
-        where = (self.device.type, kind, self.precision, size)
-        digest.update(repr((FORMAT, torch.__version__, *where)).encode())
+        where = (_processor(self.device), self.precision, self.batch_size)
+        digest.update(
+            repr((FORMAT, torch.__version__, *where, tuple(image_shape))).encode()
+        )
         for name in ("preprocess", *self.stages.names[: self.n_stages]):
             module = self.stages.get_submodule(name)
             digest.update(f"{name}: {module!r}".encode())
@@ -64,7 +73,9 @@ class Prefix:
         return digest.hexdigest()[:32]
 
     @torch.no_grad()
-    def encode(self, images: np.ndarray, mirrored: np.ndarray) -> torch.Tensor:
+    def encode(
+        self, images: np.ndarray, views: Sequence[View], chosen: np.ndarray
+    ) -> torch.Tensor:
         """Activations of images, in batches of one fixed size.
 
         The kernels that a library picks depend on the batch size; with one size, the
@@ -75,24 +86,37 @@ class Prefix:
         images : ndarray of shape (n_images, height, width, n_channels)
             As the user has them.
 
-        mirrored : ndarray of shape (n_images,), bool
-            Which of them to turn left to right first.
+        views : sequence of View
+            How an image may be shown.
+
+        chosen : ndarray of shape (n_images,), int
+            The view of each image, as a position in `views`.
 
         Returns
         -------
         tensor of shape (n_images, *activation)
             On the device of the stages.
         """
-        size = BATCH_SIZES[self.device.type == "cuda"]
+        size = self.batch_size
         outputs = []
         for start in range(0, len(images), size):
-            batch = to_batch(images[start : start + size], self.device)
-            flip = torch.from_numpy(mirrored[start : start + size]).to(self.device)
-            batch = torch.where(flip[:, None, None, None], batch.flip(2), batch)
+            some = slice(start, start + size)
+            batch = to_batch(images[some], self.device)
+            batch = apply_views(batch, views, chosen[some])
             with autocast(self.precision, self.device):
                 activation = self.stages.encode(filled_up(batch, size), self.n_stages)
             outputs.append(activation[: len(batch)].contiguous())
         return torch.cat(outputs)
+
+
+def _processor(device: torch.device) -> str:
+    """What decides the kernels: another processor may round otherwise."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    traits: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    able = sorted(name for name, value in traits.items() if value is True)
+    kind = torch.backends.cpu.get_cpu_capability()
+    return f"{kind} {traits.get('cpu_name')} {able}"
 
 
 def image_keys(images: np.ndarray, rows: np.ndarray) -> list[bytes]:

@@ -42,7 +42,7 @@ class ScratchCNNClassifier(BaseImageClassifier):
         Height, width and channels of an image where X holds rows of pixels; one may
         be -1. Square grey and RGB images are recognised without it.
 
-    augment : {"flip", "flip_crop"}, callable or None, default="flip_crop"
+    augment : {"flip", "flip_crop"}, DrawnViews, callable or None, default="flip_crop"
         Random changes of the training images: mirrored; also shifted by up to an
         eighth of their size; or a function of a batch tensor of shape
         (n, height, width, n_channels), uint8 or float32, that keeps the dtype.

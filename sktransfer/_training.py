@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,14 +11,22 @@ import torch
 from skorch.callbacks import BatchScoring, Callback, EarlyStopping, EpochScoring
 from skorch.helper import predefined_split
 
-from sktransfer._activations import ActivationCache, ActivationRows, CacheInfo
-from sktransfer._augmentation import Augment, has_finite_views
 from sktransfer._batches import ImageDataset
+from sktransfer._cache import ActivationCache
+from sktransfer._frozen import (
+    any_full,
+    encoded,
+    n_always_frozen,
+    reason_without_cache,
+    summary,
+    total_info,
+)
 from sktransfer._net import StagesNet
 from sktransfer._prefix import Prefix
-from sktransfer._schedule import Schedule, unfreeze_plan
+from sktransfer._schedule import Schedule
 from sktransfer._stages import Stages
 from sktransfer._unfreezing import UnfreezeSchedule
+from sktransfer._views import Augment
 
 
 @dataclass(frozen=True)
@@ -99,63 +106,26 @@ def train(
         )
         callbacks.append(("early_stopping", best))
     stages.to(settings.device)
-    depth = max(
-        unfreeze_plan(
-            settings.unfreeze_schedule, settings.unfreeze_depth, settings.max_epochs
-        )
+    n_prefix = n_always_frozen(
+        stages, settings.unfreeze_schedule, settings.unfreeze_depth, settings.max_epochs
     )
-    n_prefix = max(0, len(stages.names) - 1 - depth)
-    with _encoded(stages, n_prefix, train_set, valid_set, settings) as sets:
+    prefix, cache = None, settings.activation_cache
+    if n_prefix:
+        prefix = Prefix(stages, n_prefix, settings.device, settings.precision)
+    reason = reason_without_cache(
+        prefix, train_set.images, settings.augment, cache is not None
+    )
+    if settings.verbose and reason is not None:
+        print(reason)
+    with encoded(prefix, (train_set, valid_set), settings.augment, cache) as sets:
         net = _make_net(stages, n_prefix, sets[1], settings, callbacks)
         net.partial_fit(sets[0], None)
         net.check_last_step(sets[0])
-        net.cache_info_ = _cache_info(sets)
+        net.cache_info_ = total_info(sets)
+        if settings.verbose and reason is None and prefix is not None:
+            print(summary(net.cache_info_, any_full(sets)))
     _forget_training_state(net, best)
     return net
-
-
-@contextmanager
-def _encoded(
-    stages: Stages,
-    n_prefix: int,
-    train_set: ImageDataset,
-    valid_set: ImageDataset | None,
-    settings: TrainingSettings,
-) -> Iterator[tuple[ImageDataset, ImageDataset | None]]:
-    """The data sets with the activations of the frozen prefix, where they serve."""
-    if n_prefix == 0:
-        yield train_set, valid_set
-        return
-    prefix = Prefix(stages, n_prefix, settings.device, settings.precision)
-    with ExitStack() as stack:
-        # The images set aside for validation are in the same array.
-        known: dict[int, ActivationRows] = {}
-
-        def encoded(dataset: ImageDataset) -> ImageDataset:
-            images = dataset.images
-            if id(images) not in known:
-                rows = ActivationRows(prefix, images, settings.activation_cache)
-                stack.callback(rows.close)
-                known[id(images)] = rows
-            return dataset.with_activations(known[id(images)])
-
-        if has_finite_views(settings.augment):
-            train_set = encoded(train_set)
-        if valid_set is not None:
-            valid_set = encoded(valid_set)
-        yield train_set, valid_set
-
-
-def _cache_info(sets: tuple[ImageDataset, ImageDataset | None]) -> CacheInfo:
-    """What the cache did for this fit."""
-    rows = {s.activations for s in sets if s is not None and s.activations is not None}
-    infos = [r.info() for r in rows]
-    return CacheInfo(
-        hits=sum(info.hits for info in infos),
-        misses=sum(info.misses for info in infos),
-        n_bytes=max((info.n_bytes for info in infos), default=0),
-        seconds_saved=sum(info.seconds_saved for info in infos),
-    )
 
 
 def _copied(callbacks: list[Any]) -> list[Any]:

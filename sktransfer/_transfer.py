@@ -8,12 +8,15 @@ from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from sklearn.base import clone
+from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from sktransfer._base import BaseImageClassifier
 
 if TYPE_CHECKING:
+    from sktransfer._cache import ActivationCache, CacheInfo
     from sktransfer._stages import Stages
 
 
@@ -57,10 +60,12 @@ class ResNetTransferClassifier(BaseImageClassifier):
         Height, width and channels of an image where X holds rows of pixels; one may
         be -1. Square grey and RGB images are recognised without it.
 
-    augment : {"flip", "flip_crop"}, callable or None, default="flip"
+    augment : {"flip", "flip_crop"}, DrawnViews, callable or None, default="flip"
         Random changes of the training images: mirrored; also shifted by up to an
-        eighth of their size; or a function of a batch tensor of shape
-        (n, height, width, n_channels), uint8 or float32, that keeps the dtype.
+        eighth of their size; one of a few such views drawn once, which frozen stages
+        then compute once each (:class:`DrawnViews`); or a function of a batch tensor
+        of shape (n, height, width, n_channels), uint8 or float32, that keeps the
+        dtype.
 
     max_epochs : int, default=5
         Passes over the training images.
@@ -100,11 +105,12 @@ class ResNetTransferClassifier(BaseImageClassifier):
     n_iter_no_change : int, default=2
         Epochs without improvement after which training stops.
 
-    activation_cache : "auto", ActivationCache or None, default="auto"
+    activation_cache : "auto", path, ActivationCache or None, default="auto"
         Where the activations of the stages that stay frozen are kept, so that no
         image passes them twice: ``"auto"`` in the memory of this process, shared by
-        all fits and predictions in it; an :class:`ActivationCache` of your own; or
-        ``None``, nowhere. The results are the same, bit for bit.
+        all fits and predictions in it; a folder, shared with other processes and
+        later runs too; an :class:`ActivationCache` of your own; or ``None``, nowhere.
+        The results are the same, bit for bit.
 
     device : str, default="auto"
         ``"auto"`` takes CUDA where there is one; or a torch device.
@@ -203,7 +209,7 @@ class ResNetTransferClassifier(BaseImageClassifier):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseImageClassifier._parameter_constraints,
         "backbone": [str],
-        "activation_cache": [StrOptions({"auto"}), HasMethods(["find", "put"]), None],
+        "activation_cache": [str, os.PathLike, HasMethods(["warm", "clear"]), None],
         "weights": [str, os.PathLike, HasMethods("fit"), None],
         "unfreeze_depth": [Interval(Integral, 0, None, closed="left")],
         "unfreeze_schedule": [StrOptions({"gradual", "immediate"}), Mapping],
@@ -293,6 +299,30 @@ class ResNetTransferClassifier(BaseImageClassifier):
             "unfreeze_schedule": self.unfreeze_schedule,
             "backbone_lr_factor": self.backbone_lr_factor,
         }
+
+    def _warm(self, X: Any, cache: ActivationCache) -> CacheInfo:
+        """Compute what :meth:`fit` will ask for; for `ActivationCache.warm`."""
+        from sktransfer._cache import CacheInfo
+        from sktransfer._device import resolve_device, resolve_precision
+        from sktransfer._frozen import n_always_frozen, warm
+        from sktransfer._prefix import Prefix
+        from sktransfer._seed import forked_rng
+
+        fresh = clone(self)
+        fresh._validate_params()
+        device = resolve_device(self.device)
+        images, _ = fresh._check_images(X, reset=True)
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        with forked_rng(seed, device):
+            stages = fresh._make_stages(images, n_classes=2).to(device).eval()
+        n_stages = n_always_frozen(
+            stages, self.unfreeze_schedule, self.unfreeze_depth, self.max_epochs
+        )
+        if n_stages == 0:
+            return CacheInfo(0, 0, 0, 0.0)
+        precision = resolve_precision(self.precision, device)
+        prefix = Prefix(stages, n_stages, device, precision)
+        return warm(prefix, images, self.augment, cache)
 
     def _expects_unit_scale(self) -> bool:
         return self.weights is not None

@@ -12,13 +12,17 @@ from sklearn.model_selection import GridSearchCV, cross_val_predict
 from sklearn.pipeline import make_pipeline
 
 from sktransfer import ActivationCache, ResNetFeatureExtractor
-from sktransfer._activations import ActivationRows, resolve_budget, resolve_cache
+from sktransfer._activations import ActivationRows
+from sktransfer._cache import resolve_cache
+from sktransfer._memory import resolve_budget
 from sktransfer._prefix import Prefix, image_keys
 from sktransfer._resnet import make_resnet, pretrained_resnet
 from sktransfer._stages import Stages
+from sktransfer._views import AS_IT_IS
 
 from .test_training import pictures, transfer
 
+PLAIN = (AS_IT_IS,)
 CPU = torch.device("cpu")
 FEATURE_BYTES = 128 * 4  # pooled features of mini_resnet18
 
@@ -29,9 +33,9 @@ def counted(monkeypatch):
     calls = []
     encode = Prefix.encode
 
-    def counting(self, images, mirrored):
+    def counting(self, images, views, chosen):
         calls.append(len(images))
-        return encode(self, images, mirrored)
+        return encode(self, images, views, chosen)
 
     monkeypatch.setattr(Prefix, "encode", counting)
     return calls
@@ -106,13 +110,13 @@ def test_an_image_that_stands_twice_is_computed_once(counted):
 
 
 def rows_of(stages: Stages, X, cache, n_stages=3):
-    return ActivationRows(Prefix(stages, n_stages, CPU, "float32"), X, cache)
+    return ActivationRows(Prefix(stages, n_stages, CPU, "float32"), X, PLAIN, cache)
 
 
 def fill(stages, X, cache, **options):
     rows = rows_of(stages, X, cache, **options)
     n = len(X)
-    rows.ensure(np.arange(n), np.zeros(n, bool))
+    rows.ensure(np.arange(n), np.zeros(n, int))
     rows.close()
     return rows
 
@@ -175,10 +179,10 @@ def test_what_a_fit_uses_now_is_not_taken_away():
     cache = ActivationCache(20 * FEATURE_BYTES)
     X = pictures(20)[0]
     rows = rows_of(stages, X, cache, n_stages=5)
-    rows.ensure(np.arange(20), np.zeros(20, bool))
-    before = rows.gather(np.arange(20), np.zeros(20, bool)).clone()
+    rows.ensure(np.arange(20), np.zeros(20, int))
+    before = rows.gather(np.arange(20), np.zeros(20, int)).clone()
     fill(stages, pictures(20, seed=5)[0], cache, n_stages=5)
-    assert torch.equal(rows.gather(np.arange(20), np.zeros(20, bool)), before)
+    assert torch.equal(rows.gather(np.arange(20), np.zeros(20, int)), before)
     rows.close()
     fill(stages, pictures(20, seed=5)[0], cache, n_stages=5)
     assert fill(stages, X, cache, n_stages=5).hits == 0
@@ -197,7 +201,7 @@ def test_another_network_makes_room_for_itself():
 def test_clearing_in_the_middle_of_a_fit_changes_nothing():
     stages = make_resnet("mini_resnet18", 3, 0.0, (8, 8)).eval()
     cache = ActivationCache()
-    X, none = pictures(20)[0], np.zeros(20, bool)
+    X, none = pictures(20)[0], np.zeros(20, int)
     rows = rows_of(stages, X, cache)
     rows.ensure(np.arange(20), none)
     before = rows.gather(np.arange(20), none).clone()
@@ -211,7 +215,7 @@ def test_clearing_in_the_middle_of_a_fit_changes_nothing():
 def test_fits_in_threads_may_share_a_cache():
     stages = pretrained_resnet("mini_resnet18", "auto", 3, 0.0, 8, (8, 8, 3)).eval()
     sets = [pictures(24, seed=seed)[0] for seed in range(6)]
-    every, none = np.arange(24), np.zeros(24, bool)
+    every, none = np.arange(24), np.zeros(24, int)
     expected = [rows_of(stages, X, None).gather(every, none) for X in sets]
     cache = ActivationCache(3 * 24 * expected[0][0].numel() * 4)
 
@@ -231,12 +235,12 @@ def test_neighbours_and_positions_do_not_change_an_activation():
     stages = make_resnet("mini_resnet18", 3, 0.0, (8, 8)).eval()
     prefix = Prefix(stages, 4, CPU, "float32")
     X = pictures(37)[0]
-    together = prefix.encode(X, np.zeros(37, bool))
+    together = prefix.encode(X, PLAIN, np.zeros(37, int))
     order = np.random.default_rng(0).permutation(37)
-    shuffled = prefix.encode(X[order], np.zeros(37, bool))
+    shuffled = prefix.encode(X[order], PLAIN, np.zeros(37, int))
     assert torch.equal(together[torch.from_numpy(order)], shuffled)
-    none = np.zeros(1, bool)
-    alone = torch.cat([prefix.encode(X[i : i + 1], none) for i in range(5)])
+    none = np.zeros(1, int)
+    alone = torch.cat([prefix.encode(X[i : i + 1], PLAIN, none) for i in range(5)])
     assert torch.equal(alone, together[:5])
 
 
@@ -275,7 +279,7 @@ def test_a_wrong_budget_is_refused(max_bytes):
         ActivationCache(max_bytes)
 
 
-@pytest.mark.parametrize("wrong", ["disk", 3])
+@pytest.mark.parametrize("wrong", [[], 3])
 def test_a_wrong_cache_is_refused(wrong):
     with pytest.raises(ValueError, match="'activation_cache' parameter"):
         transfer(activation_cache=wrong).fit(*pictures(6))
@@ -302,9 +306,9 @@ def test_where_there_is_no_room_every_pass_is_counted_as_a_miss(counted):
         max_epochs=3,
     ).fit(X, y)
     assert clf.cache_info_.misses == sum(counted)
-    # 40 images in 3 epochs and 8 in the last check; 30 were computed before the cache
+    # 40 images in 3 epochs and 8 in the last check; 6 were computed before the cache
     # was known to be full.
-    assert clf.cache_info_.hits + clf.cache_info_.misses == 3 * 40 + 8 + 30
+    assert clf.cache_info_.hits + clf.cache_info_.misses == 3 * 40 + 8 + 6
 
 
 def test_activations_in_bfloat16_train_validate_and_predict():

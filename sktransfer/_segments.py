@@ -1,0 +1,182 @@
+"""Activations in a file: a few rows, their keys and checksums, as safetensors."""
+
+from __future__ import annotations
+
+import json
+import math
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from safetensors.torch import save
+
+KEY_BYTES = 16
+# What a header takes here is about 300 bytes; a flipped bit may claim anything.
+MOST_HEADER_BYTES = 100_000
+DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
+
+
+class DamagedError(Exception):
+    """A file that is not what was written."""
+
+
+class Segment(NamedTuple):
+    """What a file holds, and where.
+
+    Attributes
+    ----------
+    keys : list of bytes of length 16
+        One a row.
+
+    checksums : list of int
+        CRC-32 of the key, the form and the bytes of each row.
+
+    dtype : torch.dtype
+        Of a row.
+
+    shape : tuple of int
+        Of a row.
+
+    offset : int
+        Where the first row begins, in bytes.
+    """
+
+    keys: list[bytes]
+    checksums: list[int]
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    offset: int
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+def _checksum(
+    key: bytes, dtype: torch.dtype, shape: Sequence[int], row: np.ndarray
+) -> int:
+    """CRC-32 of a row, of what it belongs to, and of the form it is read in."""
+    form = f"{dtype} {tuple(shape)}".encode()
+    return zlib.crc32(row.data, zlib.crc32(form, zlib.crc32(key)))
+
+
+def packed(keys: Sequence[bytes], rows: torch.Tensor) -> bytes:
+    """The content of a file with these rows.
+
+    Parameters
+    ----------
+    keys : sequence of bytes of length 16
+        One a row.
+
+    rows : tensor of shape (n_rows, *activation)
+        float32, bfloat16 or float16.
+    """
+    rows = rows.detach().cpu().contiguous()
+    n = len(rows)
+    flat = rows.view(n, -1).view(torch.uint8).numpy()
+    checksums = [
+        _checksum(key, rows.dtype, rows.shape[1:], row)
+        for key, row in zip(keys, flat, strict=True)
+    ]
+    tensors = {
+        "activations": rows,
+        "crc32": torch.tensor(checksums, dtype=torch.int64),
+        "keys": torch.frombuffer(bytearray(b"".join(keys)), dtype=torch.uint8),
+    }
+    content: bytes = save(tensors, {"format": "sktransfer activations"})
+    return content
+
+
+def read_segment(path: Path) -> Segment:
+    """Read what a file says it holds; its rows are checked when they are read.
+
+    Raises
+    ------
+    DamagedError
+        If it cannot be such a file as :func:`packed` makes.
+    OSError
+        If it cannot be read.
+    """
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if not 2 <= length <= MOST_HEADER_BYTES:
+            raise DamagedError(f"a header of {length} bytes")
+        try:
+            header = json.loads(file.read(length))
+            entries = {
+                name: (header[name]["shape"], *header[name]["data_offsets"])
+                for name in ("activations", "crc32", "keys")
+            }
+            (n, *shape), begin, end = entries["activations"]
+            dtype = DTYPES[header["activations"]["dtype"]]
+            n_bytes = n * math.prod(shape) * dtype.itemsize
+            is_whole = (
+                n > 0
+                and end - begin == n_bytes
+                and entries["crc32"][2] - entries["crc32"][1] == 8 * n
+                and entries["keys"][2] - entries["keys"][1] == KEY_BYTES * n
+                and min(first for _, first, _ in entries.values()) >= 0
+                and max(last for *_, last in entries.values())
+                == path.stat().st_size - 8 - length
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DamagedError("its header cannot be read") from error
+        if not is_whole:
+            raise DamagedError("its header and length do not agree")
+
+        def part(name: str) -> bytes:
+            _, first, last = entries[name]
+            file.seek(8 + length + first)
+            return file.read(last - first)
+
+        checksums, keys = part("crc32"), part("keys")
+    return Segment(
+        [keys[i : i + KEY_BYTES] for i in range(0, len(keys), KEY_BYTES)],
+        np.frombuffer(checksums, "<i8").tolist(),
+        dtype,
+        tuple(shape),
+        8 + length + begin,
+    )
+
+
+def read_rows(
+    path: Path, segment: Segment, numbers: Sequence[int]
+) -> tuple[torch.Tensor, np.ndarray]:
+    """Read some rows of a file.
+
+    The file is read, not mapped: a mapped file that somebody shortens ends the process.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    segment : Segment
+        What :func:`read_segment` said of it.
+
+    numbers : sequence of int
+        Which rows.
+
+    Returns
+    -------
+    rows : tensor of shape (n, *activation)
+
+    is_right : ndarray of shape (n,), bool
+        Whether each row has its checksum; the others hold anything.
+    """
+    flat = np.zeros((len(numbers), segment.row_bytes), np.uint8)
+    is_right = np.zeros(len(numbers), bool)
+    with path.open("rb", buffering=0) as file:
+        for i, number in enumerate(numbers):
+            file.seek(segment.offset + number * segment.row_bytes)
+            n_read = file.readinto(flat[i].data)
+            is_right[i] = n_read == segment.row_bytes and (
+                _checksum(segment.keys[number], segment.dtype, segment.shape, flat[i])
+                == segment.checksums[number]
+            )
+    rows = torch.from_numpy(flat).view(segment.dtype)
+    return rows.reshape(len(numbers), *segment.shape), is_right

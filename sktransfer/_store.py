@@ -1,0 +1,331 @@
+"""Activations in a folder, shared by processes and runs, within a size limit."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from sktransfer._leases import Leases
+from sktransfer._segments import (
+    DamagedError,
+    Segment,
+    packed,
+    read_rows,
+    read_segment,
+)
+
+# https://bford.info/cachedir/: backup programs leave such a folder out.
+MARKER = "CACHEDIR.TAG"
+MARK = (
+    "Signature: 8a477f597d28d172789f06886806bc55\n"
+    "# Activations kept by sktransfer. The folder may be deleted at any time.\n"
+)
+SUFFIX = ".safetensors"
+TEMPORARY = ".writing-"
+# A temporary file that old belongs to a process that died while it wrote.
+ABANDONED_SECONDS = 3600
+SHARE_OF_FREE_DISK = 0.5
+
+_AGAIN = "what it held is computed again"
+
+Row = tuple[Path, int]
+
+
+class Store:
+    """Rows of activations in immutable files, one folder a namespace.
+
+    Files are written under another name and then renamed, so that every process sees
+    whole ones; each row has a checksum, and what does not match it counts as absent.
+    Nothing raises but :meth:`prepare`: what fails on the disk warns once.
+
+    Parameters
+    ----------
+    path : Path
+        The folder.
+
+    max_bytes : int or "auto"
+        Most bytes that files take; ``"auto"``: half of what is free and theirs.
+
+    warn : callable
+        Takes the text of a warning.
+    """
+
+    def __init__(
+        self, path: Path, max_bytes: int | str, warn: Callable[[str], None]
+    ) -> None:
+        self.path, self.max_bytes = path, max_bytes
+        self.leases = Leases(path / "leases")
+        self.can_write = True
+        self._warn = warn
+        self._warned: set[str] = set()
+        self._limit: int | None = None
+        self._n_bytes = 0
+        self._segments: dict[Path, Segment] = {}
+        self._rows: dict[str, dict[bytes, Row]] = {}
+        self._touched: set[Path] = set()
+
+    def prepare(self) -> None:
+        """Make the folder, or see that it is one of these.
+
+        Raises
+        ------
+        ValueError
+            If the path is a file, or a folder that holds something else.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise ValueError(
+                f"activation_cache={str(self.path)!r} is a file; pass a folder, which "
+                "is made where there is none."
+            )
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            inside = [p for p in os.listdir(self.path) if not p.startswith(TEMPORARY)]
+            if not inside:
+                self._write(self.path / MARKER, MARK.encode())
+                return
+        except OSError as error:
+            self._give_up_writing(f"cannot be made or written to ({error})")
+            return
+        if not self._is_ours():
+            raise ValueError(
+                f"activation_cache={str(self.path)!r} holds something else (no "
+                f"{MARKER} of this package); pass an empty or a new folder."
+            )
+
+    def _is_ours(self) -> bool:
+        try:
+            return (self.path / MARKER).read_text() == MARK
+        except (OSError, UnicodeError):
+            return False
+
+    def find(self, namespace: str, keys: Sequence[bytes]) -> np.ndarray:
+        """Whether each key is there, (n_keys,) bool; looks for new files if need be."""
+        rows = self._rows.setdefault(namespace, {})
+        if any(key not in rows for key in keys):
+            self._scan(namespace)
+        return np.array([key in rows for key in keys], bool)
+
+    def read(
+        self, namespace: str, keys: Sequence[bytes]
+    ) -> tuple[torch.Tensor | None, np.ndarray]:
+        """Rows of keys, and whether each was found and right; the others hold anything.
+
+        Returns None in place of the rows where none was.
+        """
+        is_right = np.zeros(len(keys), bool)
+        places: dict[Path, list[int]] = {}
+        index = self._rows.setdefault(namespace, {})
+        for i, key in enumerate(keys):
+            if key in index:
+                places.setdefault(index[key][0], []).append(i)
+        out: torch.Tensor | None = None
+        for path, at in places.items():
+            rows, right = self._read_from(path, [index[keys[i]][1] for i in at])
+            for i in np.flatnonzero(~right).tolist():
+                index.pop(keys[at[i]], None)
+            if rows is None:
+                continue
+            if out is None:
+                out = rows.new_zeros((len(keys), *rows.shape[1:]))
+            if rows.dtype == out.dtype and rows.shape[1:] == out.shape[1:]:
+                out[at] = rows
+                is_right[at] = right
+        return (out if is_right.any() else None), is_right
+
+    def _read_from(
+        self, path: Path, numbers: Sequence[int]
+    ) -> tuple[torch.Tensor | None, np.ndarray]:
+        """Rows of one file; it counts as used now."""
+        try:
+            rows, is_right = read_rows(path, self._segments[path], numbers)
+        except FileNotFoundError:  # made room for others
+            return None, np.zeros(len(numbers), bool)
+        except OSError as error:
+            self._warn_once("damaged", f"{path} could not be read ({error})")
+            return None, np.zeros(len(numbers), bool)
+        if not is_right.all():
+            self._warn_once("damaged", f"{path} is damaged; {_AGAIN}")
+        if path not in self._touched:
+            self._touched.add(path)
+            with suppress(OSError):  # somebody else's file, or a read-only disk
+                os.utime(path)
+        return rows, is_right
+
+    def write(self, namespace: str, keys: Sequence[bytes], rows: torch.Tensor) -> bool:
+        """Publish rows in a new file; whether that could be done."""
+        if not self.can_write or not len(rows):
+            return False
+        # Later files come later in order of name, and count where two hold one key.
+        name = f"{time.time_ns():020d}-{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}"
+        path = self.path / namespace / name
+        try:
+            content = packed(keys, rows)
+            if len(content) > self.limit():
+                self._warn_of_limit(len(content), len(rows))
+                return False
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            self._write(path, content)
+        except OSError as error:
+            self._give_up_writing(f"cannot be written to ({error})")
+            return False
+        self._n_bytes += len(content)
+        self._note(namespace, path)
+        if self._n_bytes > self.limit():
+            self._make_room(path)
+        return True
+
+    def _write(self, path: Path, content: bytes) -> None:
+        """Write a file under another name, then give it its own."""
+        temporary = path.with_name(f"{TEMPORARY}{secrets.token_hex(8)}")
+        try:
+            temporary.write_bytes(content)
+            os.replace(temporary, path)
+        except OSError:
+            with suppress(OSError):
+                temporary.unlink()
+            raise
+
+    def limit(self) -> int:
+        """Most bytes that files may take."""
+        if self._limit is None:
+            self._n_bytes = sum(size for _, size, _ in self._files())
+            if isinstance(self.max_bytes, str):
+                free = shutil.disk_usage(self.path).free
+                self._limit = int(SHARE_OF_FREE_DISK * (free + self._n_bytes))
+            else:
+                self._limit = int(self.max_bytes)
+        return self._limit
+
+    def n_bytes(self, namespace: str | None = None) -> int:
+        """Bytes of all files now, or of those of a namespace."""
+        return sum(
+            size
+            for _, size, path in self._files()
+            if namespace in (None, path.parent.name)
+        )
+
+    def clear(self) -> None:
+        """Delete the files of this store, and nothing else in its folder."""
+        if not self._is_ours():
+            return
+        for path in self._own_paths():
+            with suppress(OSError):
+                path.unlink()
+        for folder in self._folders():
+            with suppress(OSError):
+                folder.rmdir()
+        self._segments.clear()
+        self._rows.clear()
+        self._n_bytes = 0
+
+    def _make_room(self, newest: Path) -> None:
+        """Delete the files used least recently until the limit is kept."""
+        files = sorted(self._files())
+        self._n_bytes = sum(size for _, size, _ in files)
+        for _, size, path in files:
+            if self._n_bytes <= self.limit():
+                return
+            if path != newest:
+                with suppress(OSError):
+                    path.unlink()
+                self._n_bytes -= size
+
+    def _files(self) -> Iterator[tuple[float, int, Path]]:
+        """When each file was used last, its bytes and its path."""
+        for path in self._own_paths():
+            with suppress(OSError):
+                status = path.stat()
+                abandoned = time.time() - status.st_mtime > ABANDONED_SECONDS
+                if path.suffix == SUFFIX:
+                    yield status.st_mtime, status.st_size, path
+                elif abandoned:
+                    path.unlink()
+
+    def _own_paths(self) -> list[Path]:
+        """Every file with a name that this store gives, half-written ones too."""
+        return [
+            path
+            for folder in self._folders()
+            for path in _listed(folder)
+            if _is_own_name(path.name)
+        ]
+
+    def _folders(self) -> list[Path]:
+        return [p for p in _listed(self.path) if _is_hex(p.name, 32) and p.is_dir()]
+
+    def _scan(self, namespace: str) -> None:
+        """Take note of files that are new in a namespace."""
+        for path in sorted(_listed(self.path / namespace)):
+            is_one = path.suffix == SUFFIX and _is_own_name(path.name)
+            if is_one and path not in self._segments:
+                self._note(namespace, path)
+
+    def _note(self, namespace: str, path: Path) -> None:
+        """Take note of a file and of what it holds; delete it if it is damaged."""
+        try:
+            segment = read_segment(path)
+        except FileNotFoundError:
+            return
+        except (OSError, DamagedError) as error:
+            self._warn_once("damaged", f"{path} is damaged ({error}); {_AGAIN}")
+            if isinstance(error, DamagedError):
+                with suppress(OSError):
+                    path.unlink()
+            return
+        self._segments[path] = segment
+        rows = self._rows.setdefault(namespace, {})
+        rows.update({key: (path, i) for i, key in enumerate(segment.keys)})
+
+    def _give_up_writing(self, why: str) -> None:
+        self.can_write = False
+        self._warn_once(
+            "write",
+            f"activation_cache={str(self.path)!r} {why}; activations are kept in "
+            "memory alone from now on",
+        )
+
+    def _warn_of_limit(self, n_bytes: int, n_rows: int) -> None:
+        if self.limit() > 0:  # 0 bytes are meant so
+            self._warn_once(
+                "limit",
+                f"max_disk_bytes={self.limit()} of {self.path} is less than the "
+                f"{n_bytes} bytes of {n_rows} activations, which are not kept there",
+            )
+
+    def _warn_once(self, kind: str, message: str) -> None:
+        if kind not in self._warned:
+            self._warned.add(kind)
+            self._warn(message + ".")
+
+
+def _listed(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError:
+        return []
+
+
+def _is_hex(text: str, n: int) -> bool:
+    return len(text) == n and set(text) <= set("0123456789abcdef")
+
+
+def _is_own_name(name: str) -> bool:
+    """Whether a file in a namespace has a name that this store gives."""
+    if name.startswith(TEMPORARY):
+        return _is_hex(name.removeprefix(TEMPORARY), 16)
+    parts = name.removesuffix(SUFFIX).split("-")
+    return (
+        name.endswith(SUFFIX)
+        and len(parts) == 3
+        and parts[0].isdigit()
+        and parts[1].isdigit()
+        and _is_hex(parts[2], 8)
+    )

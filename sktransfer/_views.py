@@ -1,0 +1,113 @@
+"""Augmentations that are a finite set of views of an image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+Augment = Any | Callable[[Any], Any] | None
+
+# The customary shift for 32-pixel images is 4 pixels (He et al. 2016, section 4.2).
+SHIFT = 1 / 8
+
+
+class View(NamedTuple):
+    """One way of looking at an image: shifted, then mirrored left to right.
+
+    Attributes
+    ----------
+    down, right : int
+        Shift in pixels; the border is reflected.
+
+    is_mirrored : bool
+        Whether left and right change places.
+    """
+
+    down: int = 0
+    right: int = 0
+    is_mirrored: bool = False
+
+
+AS_IT_IS = View()
+MIRRORED = View(is_mirrored=True)
+
+
+def most_shift(n_pixels: int) -> int:
+    """Greatest shift along a side of `n_pixels` pixels."""
+    return max(1, round(SHIFT * n_pixels))
+
+
+@dataclass(frozen=True)
+class DrawnViews:
+    """Shifted and mirrored views of every image, drawn once: ``augment=DrawnViews(8)``.
+
+    Each time an image is trained on, one of its views is taken by lot. Since there are
+    only `n_views` of them, frozen stages compute each once, however many epochs and
+    fits see it. Every image has the same views: as it is, and others that are shifted
+    by up to an eighth of its height and width, half of them mirrored.
+
+    Parameters
+    ----------
+    n_views : int, default=8
+        Views of an image, 1 or more. On small images some of those drawn may be equal
+        and count once.
+
+    mirror : bool, default=True
+        Whether views may be mirrored left to right.
+
+    random_state : int, default=0
+        Seeds which views are drawn.
+
+    Examples
+    --------
+    >>> from sktransfer import DrawnViews, ResNetTransferClassifier
+    >>> clf = ResNetTransferClassifier("mini_resnet18", augment=DrawnViews(4))
+    """
+
+    n_views: int = 8
+    mirror: bool = True
+    random_state: int = 0
+
+    def views(self, height: int, width: int) -> tuple[View, ...]:
+        """Views of images of this size in pixels, all different.
+
+        Parameters
+        ----------
+        height, width : int
+            Size of the images, in pixels.
+
+        Returns
+        -------
+        tuple of View
+            The first shows the image as it is.
+
+        Raises
+        ------
+        ValueError
+            If `n_views` is not an integer of 1 or more.
+        """
+        if not isinstance(self.n_views, int) or self.n_views < 1:
+            raise ValueError(
+                f"n_views={self.n_views!r} of DrawnViews must be an integer, 1 or more."
+            )
+        chance = np.random.default_rng(self.random_state)
+        drawn = [AS_IT_IS]
+        for _ in range(self.n_views - 1):
+            down, right = (
+                int(chance.integers(-most, most + 1))
+                for most in (most_shift(height), most_shift(width))
+            )
+            drawn.append(View(down, right, self.mirror and bool(chance.random() < 0.5)))
+        return tuple(dict.fromkeys(drawn))
+
+
+def views_of(augment: Augment, height: int, width: int) -> tuple[View, ...] | None:
+    """Every view that an augmentation makes of an image; None where there is no end."""
+    if augment is None:
+        return (AS_IT_IS,)
+    if isinstance(augment, DrawnViews):
+        return augment.views(height, width)
+    return (AS_IT_IS, MIRRORED) if augment == "flip" else None
