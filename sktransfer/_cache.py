@@ -233,7 +233,7 @@ class ActivationCache:
             return self._store.read(namespace, keys)
 
     def load(self, namespace: str, keys: Sequence[bytes], device: torch.device) -> None:
-        """Bring keys that are not in memory there from disk, as far as there is room."""
+        """Bring keys that are not in memory from disk, as far as there is room."""
         if self._store is None:
             return
         there = self.slots(namespace, keys) >= 0

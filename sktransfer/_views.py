@@ -40,8 +40,9 @@ def most_shift(n_pixels: int) -> int:
     return max(1, round(SHIFT * n_pixels))
 
 
+# numpydoc does not take the fields of a dataclass for its parameters.
 @dataclass(frozen=True)
-class DrawnViews:
+class DrawnViews:  # numpydoc ignore=PR02
     """Shifted and mirrored views of every image, drawn once: ``augment=DrawnViews(8)``.
 
     Each time an image is trained on, one of its views is taken by lot. Since there are

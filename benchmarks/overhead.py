@@ -1,0 +1,153 @@
+"""What the estimator costs on top of bare torch, over the same tensors.
+
+    python benchmarks/overhead.py
+
+The claims, as seconds of ours over seconds of a bare loop in turn in one run: a head
+on activations that the cache has trains within 1.3 times a bare loop, a learning suffix
+within 1.05 times, and predict runs within 1.05 times bare inference. The bare loops
+hold their tensors ready, draw the same batches and record nothing; ours is the whole of
+``fit`` or ``predict``, checks, hashing and loading of weights included, and for ``fit``
+also the epochs alone. Random images: speed does not depend on what they show.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from record import Record, spread
+from torch import nn
+
+from sktransfer import ActivationCache, ResNetTransferClassifier
+from sktransfer._inference import BATCH_SIZES
+from sktransfer._prefix import Prefix
+from sktransfer._views import AS_IT_IS
+
+N_ROUNDS, N_EPOCHS, BATCH = 7, 5, 128
+CPU = torch.device("cpu")
+# Backbone, image size in pixels, number of images: a suffix takes long enough to time.
+CASES = {
+    0: ("mini_resnet18", 32, 10_000),
+    1: ("mini_resnet18", 32, 2_000),
+    2: ("mini_resnet18", 32, 1_000),
+}
+
+
+def bare_training(
+    suffix: nn.Module, activations: torch.Tensor, labels: torch.Tensor
+) -> float:
+    """Seconds of a plain loop: SGD with momentum over shuffled batches."""
+    started = time.perf_counter()
+    suffix.train()
+    optimizer = torch.optim.SGD(
+        suffix.parameters(), 0.01, momentum=0.9, nesterov=True, weight_decay=5e-4
+    )
+    for _ in range(N_EPOCHS):
+        order = torch.randperm(len(labels))
+        for batch in order.split(BATCH):
+            loss = nn.functional.cross_entropy(
+                suffix(activations[batch]), labels[batch]
+            )
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    return time.perf_counter() - started
+
+
+def timed(function: Callable[[], object]) -> float:
+    """Seconds of a call."""
+    started = time.perf_counter()
+    function()
+    return time.perf_counter() - started
+
+
+@torch.inference_mode()
+def bare_inference(net: nn.Module, images: np.ndarray, size: int) -> torch.Tensor:
+    """Most probable classes, in batches of `size` images."""
+    net.eval()
+    batches = torch.from_numpy(images).split(size)
+    return torch.cat([net(batch).argmax(1) for batch in batches])
+
+
+def measure_training(record: Record, depth: int) -> None:
+    """Ours against a bare loop over the same activations, warm cache."""
+    backbone, size, n = CASES[depth]
+    chance = np.random.default_rng(0)
+    X = chance.integers(0, 256, (n, size, size, 3), dtype=np.uint8)
+    y = np.arange(n) % 10
+    clf = ResNetTransferClassifier(
+        backbone,
+        unfreeze_depth=depth,
+        unfreeze_schedule="immediate",
+        augment=None,
+        max_epochs=N_EPOCHS,
+        batch_size=BATCH,
+        early_stopping=False,
+        activation_cache=ActivationCache(),
+        dropout=0.0,
+        precision="float32",
+        device="cpu",
+        random_state=0,
+    )
+    stages = clf.fit(X, y).net_.module_
+    n_prefix = clf.net_.n_prefix
+    activations = Prefix(stages, n_prefix, CPU, "float32").encode(
+        X, (AS_IT_IS,), np.zeros(n, int)
+    )
+    suffix = nn.Sequential(*(stages.get_submodule(s) for s in stages.names[n_prefix:]))
+    labels = torch.from_numpy(y)
+    whole, epochs, bare = [], [], []
+    for _ in range(N_ROUNDS):
+        bare.append(bare_training(suffix, activations, labels))
+        whole.append(timed(lambda: clf.fit(X, y)))
+        epochs.append(sum(row["dur"] for row in clf.history_))
+    record.add(
+        what="training",
+        backbone=backbone,
+        unfreeze_depth=depth,
+        n_images=n,
+        bare_seconds=spread(bare, ".3f"),
+        fit_ratio=spread(np.divide(whole, bare).tolist(), ".3f"),
+        epochs_ratio=spread(np.divide(epochs, bare).tolist(), ".3f"),
+    )
+
+
+def measure_predict(record: Record) -> None:
+    """Ours against bare inference, nothing cached."""
+    chance = np.random.default_rng(0)
+    X = chance.integers(0, 256, (1000, 32, 32, 3), dtype=np.uint8)
+    clf = ResNetTransferClassifier(
+        "mini_resnet18", max_epochs=1, activation_cache=None, device="cpu"
+    ).fit(X[:100], np.arange(100) % 10)
+    net = clf.net_.module_
+    sizes = (BATCH_SIZES[0], 64, 256)
+    ours, bare = [], {size: [] for size in sizes}
+    for _ in range(N_ROUNDS):
+        ours.append(timed(lambda: clf.predict(X)))
+        for size in sizes:
+            bare[size].append(timed(lambda size=size: bare_inference(net, X, size)))
+    record.add(
+        what="predict",
+        backbone="mini_resnet18",
+        n_images=len(X),
+        seconds=spread(ours, ".3f"),
+        ratio_by_bare_batch_size={
+            size: spread(np.divide(ours, bare[size]).tolist(), ".3f") for size in sizes
+        },
+    )
+
+
+def main() -> None:
+    """Measure what is missing."""
+    record = Record("overhead")
+    for depth in CASES:
+        if not record.find(what="training", unfreeze_depth=depth):
+            measure_training(record, depth)
+    if not record.find(what="predict"):
+        measure_predict(record)
+
+
+if __name__ == "__main__":
+    main()
