@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from sklearn.base import ClassifierMixin
-from sklearn.utils import check_random_state, compute_class_weight
+from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
@@ -205,18 +205,20 @@ class BaseImageClassifier(ClassifierMixin, ImageInput):
         from sktransfer._cache import resolve_cache
         from sktransfer._device import resolve_device, resolve_precision
         from sktransfer._seed import forked_rng
-        from sktransfer._training import train
+        from sktransfer._training import optimizer_params, own_callbacks, train
 
         device = resolve_device(self.device)
         precision = resolve_precision(self.precision, device)
         resolve_cache(self.activation_cache)  # for its errors
+        own_callbacks(list(self.callbacks or []))  # for theirs
+        optimizer_params(self.net_params or {})
         unfreezing = self._unfreezing()
         last_shape = getattr(self, "image_shape_", None)
 
         images, y = self._check_images(X, y, reset=True, min_samples=2)
         check_classification_targets(y)
         classes, labels = np.unique(y, return_inverse=True)
-        weights = loss_weights(sample_weight, self.class_weight, y)
+        weights, by_class = loss_weights(sample_weight, self.class_weight, y)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         if X_val is None:
             stop, fraction = self.early_stopping, self.validation_fraction
@@ -226,20 +228,21 @@ class BaseImageClassifier(ClassifierMixin, ImageInput):
                 valid_set = ImageDataset(images, labels, weights, valid_rows)
         else:
             rows = np.flatnonzero(weights > 0)
-            by_class = compute_class_weight(self.class_weight, classes=classes, y=y)
             valid_set = self._validation_set(
                 X_val, y_val, sample_weight_val, classes, by_class
             )
 
+        goes_on = self.warm_start and hasattr(self, "net_")
+        if goes_on:
+            self._check_warm_start(classes, last_shape)
+            unfreezing["unfreeze_schedule"] = "immediate"
+        settings = self._settings(len(rows), device, precision, seed, unfreezing)
         with forked_rng(seed, device):
-            if self.warm_start and hasattr(self, "net_"):
-                self._check_warm_start(classes, last_shape)
+            if goes_on:
                 stages = copy.deepcopy(self.net_.module_)
-                unfreezing["unfreeze_schedule"] = "immediate"
             else:
-                stages = self._make_stages(images, len(classes))
-            stages.unfreeze(unfreezing["unfreeze_depth"])
-            settings = self._settings(len(rows), device, precision, seed, unfreezing)
+                stages = self._make_stages(images, rows, len(classes))
+            stages.unfreeze(settings.unfreeze_depth)
             train_set = ImageDataset(images, labels, weights, rows)
             return train(stages, train_set, valid_set, settings), classes
 
@@ -265,8 +268,10 @@ class BaseImageClassifier(ClassifierMixin, ImageInput):
         names = ("backbone", "width", "dropout", "image_size")
         return {n: v for n, v in self.get_params(deep=False).items() if n in names}
 
-    def _make_stages(self, images: np.ndarray, n_classes: int) -> Stages:
-        """The network for these training images."""
+    def _make_stages(
+        self, images: np.ndarray, rows: np.ndarray, n_classes: int
+    ) -> Stages:
+        """The network for these images, of which `rows` are trained on."""
         raise NotImplementedError
 
     def _unfreezing(self) -> dict[str, Any]:
@@ -284,7 +289,7 @@ class BaseImageClassifier(ClassifierMixin, ImageInput):
         """The parameters that the training loop reads."""
         from sktransfer._cache import resolve_cache
         from sktransfer._schedule import resolve_batch_size
-        from sktransfer._training import TrainingSettings
+        from sktransfer._training import TrainingSettings, own_callbacks
 
         stop = self.early_stopping
         return TrainingSettings(
@@ -301,7 +306,7 @@ class BaseImageClassifier(ClassifierMixin, ImageInput):
             precision=precision,
             seed=seed,
             verbose=int(self.verbose),
-            callbacks=list(self.callbacks or []),
+            callbacks=own_callbacks(list(self.callbacks or [])),
             net_params=self.net_params or {},
             activation_cache=resolve_cache(self.activation_cache),
             **unfreezing,

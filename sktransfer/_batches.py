@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +18,7 @@ Batch = tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]
 
 
 class ImageDataset(Dataset):  # type: ignore[type-arg]
-    """Images in memory with labels and weights, indexed by whole batches.
+    """Images in memory with labels and weights; :class:`Batches` cuts them up.
 
     Parameters
     ----------
@@ -53,10 +52,6 @@ class ImageDataset(Dataset):  # type: ignore[type-arg]
 
     def __len__(self) -> int:
         return len(self.rows)
-
-    def __getitem__(self, index: Any) -> tuple[Any, tuple[Any, Any]]:
-        rows = self.rows[index]
-        return self.images[rows], (self.labels[rows], self.weights[rows])
 
     def with_activations(self, activations: ActivationRows) -> ImageDataset:
         """The same set, to train on activations."""

@@ -1,4 +1,4 @@
-"""A compact CNN for training from scratch, as stages, and what it trains with."""
+"""A compact CNN for training from scratch, as stages."""
 
 from __future__ import annotations
 

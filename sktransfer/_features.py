@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import copy
-import os
-from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
 from sklearn.utils import Tags, check_random_state
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from sktransfer._input import ImageInput, kept_on_error
+from sktransfer._pretrained import Pretrained
 
 if TYPE_CHECKING:
     from sktransfer._cache import ActivationCache, CacheInfo
@@ -22,6 +20,7 @@ if TYPE_CHECKING:
 class ResNetFeatureExtractor(
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
+    Pretrained,
     ImageInput,
 ):
     """Turn images into the pooled features of a pretrained ResNet.
@@ -89,15 +88,8 @@ class ResNetFeatureExtractor(
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "backbone": [str],
-        "weights": [str, os.PathLike, HasMethods("fit"), None],
-        "image_size": [
-            StrOptions({"auto"}),
-            None,
-            Interval(Integral, 1, None, closed="left"),
-        ],
+        **Pretrained._backbone_constraints,
         "image_shape": [tuple, list, None],
-        "activation_cache": [str, os.PathLike, HasMethods(["warm", "clear"]), None],
         "device": [str],
         "random_state": ["random_state"],
     }
@@ -146,26 +138,16 @@ class ResNetFeatureExtractor(
         """
         from sktransfer._cache import resolve_cache
         from sktransfer._device import resolve_device
-        from sktransfer._resnet import pretrained_resnet
         from sktransfer._seed import forked_rng
 
         with kept_on_error(self):
             self._validate_params()
             device = resolve_device(self.device)
             resolve_cache(self.activation_cache)  # for its errors
-            if hasattr(self.weights, "fit"):
-                check_is_fitted(self.weights)
             images, _ = self._check_images(X, reset=True)
             seed = int(check_random_state(self.random_state).randint(2**31 - 1))
             with forked_rng(seed, device):
-                stages = pretrained_resnet(
-                    self.backbone,
-                    self.weights,
-                    n_classes=1,
-                    dropout=0.0,
-                    image_size=self.image_size,
-                    image_shape=images.shape[1:],
-                )
+                stages = self._load(1, 0.0, images.shape[1:])
             self.stages_ = stages.to(device).eval()
             self.device_ = str(device)
         return self
@@ -210,14 +192,6 @@ class ResNetFeatureExtractor(
         linear = self.stages_.get_submodule("head.linear")
         return int(linear.in_features)  # type: ignore[arg-type]
 
-    def _expects_unit_scale(self) -> bool:
-        return self.weights is not None
-
-    def _size_for_pictures(self) -> int:
-        from sktransfer._resnet import resolve_image_size
-
-        return resolve_image_size(self.backbone, self.image_size, None)
-
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = super().__getstate__()
         if "stages_" not in state:
@@ -228,16 +202,14 @@ class ResNetFeatureExtractor(
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         if hasattr(self, "stages_"):
-            self.device_ = "cpu"
+            import torch
+
+            if not torch.cuda.is_available():
+                self.device_ = "cpu"
+            self.stages_.to(self.device_)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "stages_")
-
-    def __sklearn_clone__(self) -> ResNetFeatureExtractor:
-        # clone() would replace a fitted estimator in `weights` by an unfitted one.
-        cloned: ResNetFeatureExtractor = super().__sklearn_clone__()
-        cloned.weights = self.weights
-        return cloned
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -73,16 +73,31 @@ def refuse_what_is_no_set(X: Any) -> None:
 
     Raises
     ------
-    TypeError
+    TypeError, ValueError
         With what to pass instead.
     """
     if isinstance(X, (str, os.PathLike, Image.Image)):
         raise TypeError(
             f"X is a single {type(X).__name__}; pass a list of paths or PIL images."
         )
+    if isinstance(X, (list, tuple)):
+        _refuse_what_is_no_list(X)
     # SciPy's DOK matrices are dicts, with a shape; scikit-learn refuses them by name.
     if isinstance(X, (Iterator, set, frozenset, dict)) and not hasattr(X, "shape"):
         raise TypeError(f"X is a {type(X).__name__}; pass a list, such as list(X).")
+
+
+def _refuse_what_is_no_list(X: Sequence[Any]) -> None:
+    """Raise where a list is empty or holds arrays of several shapes."""
+    if not len(X):
+        raise ValueError("X is an empty list: 0 sample(s); pass one image or more.")
+    shapes = [x.shape if isinstance(x, np.ndarray) else None for x in X]
+    other = next((i for i, shape in enumerate(shapes) if shape != shapes[0]), None)
+    if other is not None:
+        raise ValueError(
+            f"X[{other}] has shape {shapes[other]}, but X[0] has {shapes[0]}; give all "
+            "arrays one shape, or pass paths or PIL images, which are resized."
+        )
 
 
 def _is_column(shape: tuple[int, ...]) -> bool:

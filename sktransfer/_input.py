@@ -131,9 +131,8 @@ class ImageInput(BaseEstimator):
                 )
             y = column_or_1d(check_array(y, ensure_2d=False, dtype=None), warn=True)
             check_consistent_length(pictures, y)
-        shape = common_shape(pictures)
         if reset:
-            self.image_shape_ = self._shape_of_pictures(shape)
+            self.image_shape_ = self._shape_of_pictures(common_shape(pictures))
             self.n_features_in_ = int(np.prod(self.image_shape_))
             self._brightness = 1.0
             self.__dict__.pop("feature_names_in_", None)  # of a fit on a frame

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from sktransfer._batches import Batch, Batches, ImageDataset
 from sktransfer._device import autocast
+from sktransfer._interrupts import heard_interrupts
 from sktransfer._stages import Stages
 from sktransfer._views import Augment
 
@@ -80,14 +81,15 @@ class StagesNet(NeuralNet):
         """Train; remember a Ctrl-C, which skorch would swallow."""
         self.interrupt_: KeyboardInterrupt | None = None
         self.is_between_epochs_ = False
-        try:
-            super().fit_loop(X, y, epochs, **fit_params)
-        except KeyboardInterrupt as error:
-            # Callbacks stop the training by the same exception, at the end of an epoch.
-            if not self.is_between_epochs_:
-                # Its frames would keep the images alive.
-                self.interrupt_ = error.with_traceback(None)
-            raise
+        with heard_interrupts() as heard:
+            try:
+                super().fit_loop(X, y, epochs, **fit_params)
+            except KeyboardInterrupt as error:
+                # Callbacks end the training by the same exception, between epochs.
+                if heard or not self.is_between_epochs_:
+                    # Its frames would keep the images alive.
+                    self.interrupt_ = error.with_traceback(None)
+                raise
         return self
 
     def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:

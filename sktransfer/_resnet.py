@@ -16,6 +16,8 @@ from sktransfer._weights import load_backbone, read_weights
 
 TORCHVISION_BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 MINI_BACKBONE = "mini_resnet18"
+# Of every backbone here, with its head.
+STAGES = ("stem", "layer1", "layer2", "layer3", "layer4", "head")
 BACKBONES = (*TORCHVISION_BACKBONES, MINI_BACKBONE)
 
 # Of torchvision's ImageNet weights, per channel of images scaled to [0, 1].

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 # Images whose mean and deviation per channel normalise all others.
 N_FOR_STATISTICS = 10_000
+BLOCK = 256
+# A deviation below this share of the mean is that of a constant, summed in float64.
+ROUNDING = 1e-12
 
 
 class ScratchCNNClassifier(BaseImageClassifier):
@@ -103,7 +107,8 @@ class ScratchCNNClassifier(BaseImageClassifier):
 
     random_state : int, RandomState instance or None, default=None
         Seeds the network, dropout, shuffling, augmentation and the validation split.
-        torch's and NumPy's global states are left alone.
+        torch's global state is left alone; NumPy's too, unless ``None`` draws a seed
+        from it, as everywhere in scikit-learn.
 
     verbose : int, default=0
         1 prints a line per epoch.
@@ -219,7 +224,9 @@ class ScratchCNNClassifier(BaseImageClassifier):
         self.random_state = random_state
         self.verbose = verbose
 
-    def _make_stages(self, images: np.ndarray, n_classes: int) -> Stages:
+    def _make_stages(
+        self, images: np.ndarray, rows: np.ndarray, n_classes: int
+    ) -> Stages:
         from sktransfer._cnn import SMALLEST_IMAGE, make_cnn, native_size
 
         size = None
@@ -233,7 +240,7 @@ class ScratchCNNClassifier(BaseImageClassifier):
                 f"{images.shape[1:]} smaller than {SMALLEST_IMAGE} pixels, which the "
                 "network cannot halve three times; pass image_size='auto'."
             )
-        mean, std = channel_statistics(images)
+        mean, std = channel_statistics(images, rows)
         return make_cnn(n_classes, self.width, self.dropout, size, mean, std)
 
     def _unfreezing(self) -> dict[str, Any]:
@@ -256,21 +263,38 @@ class ScratchCNNClassifier(BaseImageClassifier):
         return int(self.image_size)
 
 
-def channel_statistics(images: np.ndarray) -> tuple[list[float], list[float]]:
+def channel_statistics(
+    images: np.ndarray, rows: np.ndarray
+) -> tuple[list[float], list[float]]:
     """Mean and standard deviation of each channel, in the unit of scaled images.
 
     Parameters
     ----------
     images : ndarray of shape (n_images, height, width, n_channels)
-        Of which evenly spaced ones are read if they are many.
+        Read a few at a time.
+
+    rows : ndarray of int
+        Images that count, of which evenly spaced ones are read if they are many.
 
     Returns
     -------
     mean, std : list of float of length n_channels
-        A deviation of zero is given as 1.
+        A deviation of zero, but for rounding, is given as 1.
     """
-    few = images[:: -(-len(images) // N_FOR_STATISTICS)]
+    few = rows[:: -(-len(rows) // N_FOR_STATISTICS)]
+    blocks = np.array_split(few, -(-len(few) // BLOCK))
+    n_pixels = len(few) * images.shape[1] * images.shape[2]
+
+    def mean_of(function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        sums = [
+            function(images[some].astype(np.float64)).sum(axis=(0, 1, 2))
+            for some in blocks
+        ]
+        mean: np.ndarray = np.sum(sums, axis=0) / n_pixels
+        return mean
+
+    mean = mean_of(lambda block: block)
+    std = np.sqrt(mean_of(lambda block: (block - mean) ** 2))
     scale = scale_of(images.dtype)
-    mean = few.mean(axis=(0, 1, 2), dtype=np.float64) / scale
-    std = few.std(axis=(0, 1, 2), dtype=np.float64) / scale
-    return mean.tolist(), np.where(std > 0, std, 1.0).tolist()
+    std = np.where(std > ROUNDING * np.abs(mean), std / scale, 1.0)
+    return (mean / scale).tolist(), std.tolist()

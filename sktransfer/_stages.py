@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import nn
@@ -28,6 +28,17 @@ class Head(nn.Module):
             activation = self.pool(activation)
         logits: torch.Tensor = self.linear(self.dropout(activation))
         return logits
+
+
+def check_depth(depth: int, names: Sequence[str]) -> None:
+    """Raise a ValueError unless stages of these names can be unfrozen so deep."""
+    deepest = len(names) - 1
+    if not 0 <= depth <= deepest:
+        raise ValueError(
+            f"unfreeze_depth={depth!r} is out of range: this network has "
+            f"{len(names)} stages ({', '.join(names)}); choose an "
+            f"integer from 0 (head only) to {deepest} (every stage)."
+        )
 
 
 class Stages(nn.Module):
@@ -120,13 +131,7 @@ class Stages(nn.Module):
         ValueError
             If ``depth`` is not in ``[0, n_stages - 1]``.
         """
-        deepest = len(self.names) - 1
-        if not 0 <= depth <= deepest:
-            raise ValueError(
-                f"unfreeze_depth={depth!r} is out of range: this network has "
-                f"{len(self.names)} stages ({', '.join(self.names)}); choose an "
-                f"integer from 0 (head only) to {deepest} (every stage)."
-            )
+        check_depth(depth, self.names)
         self.unfreeze_depth = depth
         learning = self.learning()
         for name, stage in self.items():

@@ -104,14 +104,19 @@ def evaluate(data: StudyData, model_name: str, model: Any, seed: int) -> RunResu
 def run_study(
     data: StudyData, make_models: MakeModels, seeds: Iterable[int], report: Report
 ) -> Iterator[RunResult]:
-    """Fit every model once a seed on the same split; `report` hears of each fit."""
+    """Fit every model once a seed on the same split; `report` hears how it goes."""
+    from sktransfer._progress import EpochReport
+
     for seed in seeds:
         for name, make in make_models.items():
-            report(f"seed {seed}, {name}: training ...")
-            result = evaluate(data, name, make(seed), seed)
+            label = f"seed {seed}, {name}"
+            report(f"{label}: training ...")
+            model = make(seed)
+            if hasattr(model, "callbacks"):
+                model.set_params(callbacks=[EpochReport(report, label)])
+            result = evaluate(data, name, model, seed)
             report(
-                f"seed {seed}, {name}: accuracy {result.accuracy:.1%} after "
-                f"{result.seconds:.1f} s"
+                f"{label}: accuracy {result.accuracy:.1%} after {result.seconds:.1f} s"
             )
             yield result
 

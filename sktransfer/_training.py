@@ -8,7 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from skorch.callbacks import BatchScoring, Callback, EarlyStopping, EpochScoring
+from skorch.callbacks import (
+    BatchScoring,
+    Callback,
+    EarlyStopping,
+    EpochScoring,
+    LRScheduler,
+)
 from skorch.helper import predefined_split
 
 from sktransfer._batches import ImageDataset
@@ -82,7 +88,7 @@ def train(
     FloatingPointError
         If a loss or the logits become nan or infinite.
     ValueError
-        If `settings.net_params` or `settings.callbacks` are not skorch's.
+        If `settings.net_params` do not fit their optimizer.
     """
     callbacks: list[Any] = [
         (
@@ -93,7 +99,7 @@ def train(
                 settings.backbone_lr_factor,
             ),
         ),
-        *_copied(settings.callbacks),
+        *settings.callbacks,
     ]
     best = None
     if valid_set is not None:
@@ -120,7 +126,8 @@ def train(
     with encoded(prefix, (train_set, valid_set), settings.augment, cache) as sets:
         net = _make_net(stages, n_prefix, sets[1], settings, callbacks)
         net.partial_fit(sets[0], None)
-        net.check_last_step(sets[0])
+        if net.interrupt_ is None:
+            net.check_last_step(sets[0])
         net.cache_info_ = total_info(sets)
         if settings.verbose and reason is None and prefix is not None:
             print(summary(net.cache_info_, any_full(sets)))
@@ -128,8 +135,14 @@ def train(
     return net
 
 
-def _copied(callbacks: list[Any]) -> list[Any]:
-    """Copies of the user's callbacks, bare or as (name, callback)."""
+def own_callbacks(callbacks: list[Any]) -> list[Any]:
+    """Copies of the user's callbacks, bare or as (name, callback).
+
+    Raises
+    ------
+    ValueError
+        If they are not callbacks of skorch, or of a kind that cannot serve here.
+    """
     for item in callbacks:
         callback = item[1] if isinstance(item, tuple) and len(item) == 2 else item
         kind = callback if isinstance(callback, type) else type(callback)
@@ -149,6 +162,11 @@ def _copied(callbacks: list[Any]) -> list[Any]:
                 "batches; history_ has train_ and valid_accuracy, and predict any "
                 "other score."
             )
+        if issubclass(kind, LRScheduler):
+            raise ValueError(
+                f"callbacks holds a {kind.__name__}, but the estimator sets the rate "
+                "of every stage itself; pass lr and backbone_lr_factor."
+            )
     try:
         return copy.deepcopy(callbacks)
     except Exception as error:
@@ -158,18 +176,19 @@ def _copied(callbacks: list[Any]) -> list[Any]:
         ) from error
 
 
+def optimizer_params(net_params: Mapping[str, Any]) -> Mapping[str, Any]:
+    """`net_params` if they are about the optimizer alone, else a ValueError."""
+    for key in net_params:
+        if key != "optimizer" and not key.startswith("optimizer__"):
+            raise ValueError(
+                f"net_params has {key!r}; only 'optimizer' and 'optimizer__...' go "
+                "there, the estimator's own parameters say the rest."
+            )
+    return net_params
+
+
 def _optimizer(settings: TrainingSettings) -> dict[str, Any]:
     """SGD with Nesterov momentum, or what `net_params` has in its place."""
-    owned = [
-        key
-        for key in settings.net_params
-        if key != "optimizer" and not key.startswith("optimizer__")
-    ]
-    if owned:
-        raise ValueError(
-            f"net_params has {owned[0]!r}; only 'optimizer' and 'optimizer__...' go "
-            "there, the estimator's own parameters say the rest."
-        )
     defaults: dict[str, Any] = {"optimizer__weight_decay": settings.weight_decay}
     if "optimizer" not in settings.net_params:
         defaults["optimizer"] = torch.optim.SGD

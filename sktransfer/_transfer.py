@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -10,17 +9,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from sklearn.base import clone
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils._param_validation import Interval, StrOptions
 
 from sktransfer._base import BaseImageClassifier
+from sktransfer._pretrained import Pretrained
 
 if TYPE_CHECKING:
     from sktransfer._cache import ActivationCache, CacheInfo
     from sktransfer._stages import Stages
 
 
-class ResNetTransferClassifier(BaseImageClassifier):
+class ResNetTransferClassifier(Pretrained, BaseImageClassifier):
     """Classify images with a pretrained ResNet, fine-tuned on them.
 
     A new head is trained first; then the last stages of the backbone join it, one by
@@ -133,7 +132,8 @@ class ResNetTransferClassifier(BaseImageClassifier):
 
     random_state : int, RandomState instance or None, default=None
         Seeds the head, dropout, shuffling, augmentation and the validation split.
-        torch's and NumPy's global states are left alone.
+        torch's global state is left alone; NumPy's too, unless ``None`` draws a seed
+        from it, as everywhere in scikit-learn.
 
     verbose : int, default=0
         1 prints a line per epoch.
@@ -208,9 +208,7 @@ class ResNetTransferClassifier(BaseImageClassifier):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseImageClassifier._parameter_constraints,
-        "backbone": [str],
-        "activation_cache": [str, os.PathLike, HasMethods(["warm", "clear"]), None],
-        "weights": [str, os.PathLike, HasMethods("fit"), None],
+        **Pretrained._backbone_constraints,
         "unfreeze_depth": [Interval(Integral, 0, None, closed="left")],
         "unfreeze_schedule": [StrOptions({"gradual", "immediate"}), Mapping],
         "backbone_lr_factor": [Interval(Real, 0, None, closed="neither")],
@@ -275,24 +273,18 @@ class ResNetTransferClassifier(BaseImageClassifier):
         self.random_state = random_state
         self.verbose = verbose
 
-    def _make_stages(self, images: np.ndarray, n_classes: int) -> Stages:
-        from sktransfer._resnet import pretrained_resnet
-
-        if hasattr(self.weights, "fit"):
-            check_is_fitted(self.weights)
-        return pretrained_resnet(
-            self.backbone,
-            self.weights,
-            n_classes,
-            self.dropout,
-            self.image_size,
-            images.shape[1:],
-        )
+    def _make_stages(
+        self, images: np.ndarray, rows: np.ndarray, n_classes: int
+    ) -> Stages:
+        return self._load(n_classes, self.dropout, images.shape[1:])
 
     def _unfreezing(self) -> dict[str, Any]:
+        from sktransfer._resnet import STAGES
         from sktransfer._schedule import unfreeze_plan
+        from sktransfer._stages import check_depth
 
-        # Only for its errors, which must not wait until weights are downloaded.
+        # Only for their errors, which must not wait until weights are downloaded.
+        check_depth(self.unfreeze_depth, STAGES)
         unfreeze_plan(self.unfreeze_schedule, self.unfreeze_depth, self.max_epochs)
         return {
             "unfreeze_depth": self.unfreeze_depth,
@@ -314,7 +306,7 @@ class ResNetTransferClassifier(BaseImageClassifier):
         images, _ = fresh._check_images(X, reset=True)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         with forked_rng(seed, device):
-            stages = fresh._make_stages(images, n_classes=2).to(device).eval()
+            stages = fresh._load(2, self.dropout, images.shape[1:]).to(device).eval()
         n_stages = n_always_frozen(
             stages, self.unfreeze_schedule, self.unfreeze_depth, self.max_epochs
         )
@@ -323,17 +315,3 @@ class ResNetTransferClassifier(BaseImageClassifier):
         precision = resolve_precision(self.precision, device)
         prefix = Prefix(stages, n_stages, device, precision)
         return warm(prefix, images, self.augment, cache)
-
-    def _expects_unit_scale(self) -> bool:
-        return self.weights is not None
-
-    def _size_for_pictures(self) -> int:
-        from sktransfer._resnet import resolve_image_size
-
-        return resolve_image_size(self.backbone, self.image_size, None)
-
-    def __sklearn_clone__(self) -> ResNetTransferClassifier:
-        # clone() would replace a fitted estimator in `weights` by an unfitted one.
-        cloned: ResNetTransferClassifier = super().__sklearn_clone__()
-        cloned.weights = self.weights
-        return cloned

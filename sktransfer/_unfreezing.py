@@ -9,6 +9,7 @@ from skorch import NeuralNet
 from skorch.callbacks import Callback
 
 from sktransfer._schedule import WARMUP_EPOCHS, Schedule, rate, unfreeze_plan
+from sktransfer._stages import check_depth
 
 
 class UnfreezeSchedule(Callback):
@@ -23,7 +24,8 @@ class UnfreezeSchedule(Callback):
     ----------
     schedule : {"gradual", "immediate"} or mapping of int to int, default="gradual"
         ``"gradual"`` trains the head alone in the first epoch and opens one stage an
-        epoch after it, ``"immediate"`` opens all at once, ``{epoch: depth}`` sets the
+        epoch after it, or several where otherwise half of the epochs would pass before
+        all are open; ``"immediate"`` opens all at once, ``{epoch: depth}`` sets the
         depth from an epoch (counted from 0) on.
 
     unfreeze_depth : int, default=2
@@ -45,6 +47,7 @@ class UnfreezeSchedule(Callback):
 
     def on_train_begin(self, net: NeuralNet, **kwargs: Any) -> None:
         """Freeze what the first epoch leaves frozen."""
+        check_depth(self.unfreeze_depth, net.module_.names)
         self.plan_ = unfreeze_plan(self.schedule, self.unfreeze_depth, net.max_epochs)
         self.epoch_ = self.step_ = 0
         stages = net.module_.unfreeze(self.plan_[0])

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.model_selection import train_test_split
-from sklearn.utils import compute_sample_weight
+from sklearn.utils import compute_class_weight
 from sklearn.utils.validation import _check_sample_weight
 
 # From this many images on, early_stopping="auto" sets some aside, as scikit-learn's
@@ -14,7 +14,24 @@ from sklearn.utils.validation import _check_sample_weight
 EARLY_STOPPING_FROM = 10_000
 
 
-def loss_weights(sample_weight: Any, class_weight: Any, y: np.ndarray) -> np.ndarray:
+def class_factors(
+    class_weight: Any, classes: np.ndarray, y: np.ndarray, sample_weight: np.ndarray
+) -> np.ndarray:
+    """Weight of each class, (n_classes,); "balanced" by the weights of its images."""
+    if class_weight != "balanced":
+        given: np.ndarray = compute_class_weight(class_weight, classes=classes, y=y)
+        return given
+    totals = np.bincount(np.searchsorted(classes, y), sample_weight, len(classes))
+    counted = totals > 0
+    mean = totals.sum() / max(1, counted.sum())
+    factors = np.zeros(len(classes))
+    factors[counted] = mean / totals[counted]
+    return factors
+
+
+def loss_weights(
+    sample_weight: Any, class_weight: Any, y: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Weight of each image in the loss, 1 on average over those that count.
 
     Parameters
@@ -30,17 +47,23 @@ def loss_weights(sample_weight: Any, class_weight: Any, y: np.ndarray) -> np.nda
 
     Returns
     -------
-    ndarray of shape (n_images,), float32
+    weights : ndarray of shape (n_images,), float32
         0 or more.
+
+    by_class : ndarray of shape (n_classes,)
+        The part of them that `class_weight` decides, classes sorted.
 
     Raises
     ------
     ValueError
         If a weight is negative, or fewer than two images have a positive one.
     """
+    classes, labels = np.unique(y, return_inverse=True)
     weights = _check_sample_weight(
         sample_weight, y, dtype=np.float64, ensure_non_negative=True
-    ) * compute_sample_weight(class_weight, y)
+    )
+    by_class = class_factors(class_weight, classes, y, weights)
+    weights = weights * by_class[labels]
     if weights.min() < 0 or not np.isfinite(weights).all():
         raise ValueError(
             f"class_weight={class_weight!r} must hold finite numbers of 0 or more."
@@ -52,7 +75,7 @@ def loss_weights(sample_weight: Any, class_weight: Any, y: np.ndarray) -> np.nda
             "image(s) with a positive weight; at least 2 are needed."
         )
     normalised: np.ndarray = (weights / weights[counted].mean()).astype(np.float32)
-    return normalised
+    return normalised, by_class
 
 
 def split_rows(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from http.client import HTTPException
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -93,9 +95,15 @@ def _download(backbone: str, name: str) -> State:
     """Torchvision weights from its local cache, or else from the network."""
     entry: Any = get_model_weights(backbone)[name]
     target = Path(torch.hub.get_dir()) / "checkpoints" / Path(entry.url).name
+    was_there = target.exists()
     try:
         downloaded: State = entry.get_state_dict(progress=False, check_hash=True)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, HTTPException, EOFError, UnpicklingError) as error:
+        if was_there:
+            raise OSError(
+                f"weights={name!r} of {backbone}: {target} is damaged ({error}); "
+                "delete it, and the next fit downloads it again."
+            ) from error
         raise OSError(
             f"weights={name!r} of {backbone} are not on this machine and could not be "
             f"downloaded ({error}). Ways out: download {entry.url} elsewhere and put "

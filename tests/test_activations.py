@@ -10,6 +10,7 @@ from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_predict
 from sklearn.pipeline import make_pipeline
+from skorch.callbacks import Callback
 
 from sktransfer import ActivationCache, ResNetFeatureExtractor
 from sktransfer._activations import ActivationRows
@@ -212,6 +213,23 @@ def test_clearing_in_the_middle_of_a_fit_changes_nothing():
     assert torch.equal(rows.gather(np.arange(20), none), before)
 
 
+def test_clearing_a_full_cache_in_mid_fit_leaves_what_the_fit_uses_alone():
+    X, y = pictures(40)
+    cache = ActivationCache(40 * FEATURE_BYTES)  # for one of two views
+
+    class Clears(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            if len(net.history) == 2:
+                cache.clear()
+
+    settings = {"unfreeze_depth": 0, "max_epochs": 6, "callbacks": [Clears()]}
+    for seed in (1, 2, 3):
+        transfer(activation_cache=cache, unfreeze_depth=0).fit(*pictures(40, seed))
+    proba = transfer(activation_cache=cache, **settings).fit(X, y).predict_proba(X)
+    off = transfer(activation_cache=None, **settings).fit(X, y).predict_proba(X)
+    np.testing.assert_array_equal(proba, off)
+
+
 def test_fits_in_threads_may_share_a_cache():
     stages = pretrained_resnet("mini_resnet18", "auto", 3, 0.0, 8, (8, 8, 3)).eval()
     sets = [pictures(24, seed=seed)[0] for seed in range(6)]
@@ -286,8 +304,6 @@ def test_a_wrong_cache_is_refused(wrong):
 
 
 def test_a_callback_may_not_open_a_stage_whose_activations_are_used():
-    from skorch.callbacks import Callback
-
     class Opens(Callback):
         def on_epoch_begin(self, net, **kwargs):
             net.module_.unfreeze(4)

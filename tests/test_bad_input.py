@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+from http.client import IncompleteRead
 from pathlib import Path
 from urllib.error import URLError
 
@@ -121,8 +122,15 @@ def test_sparse_rows_are_refused(make):
 @BOTH
 @pytest.mark.parametrize("empty", [np.zeros((0, 192)), []])
 def test_no_images_are_refused(make, empty):
-    with pytest.raises(ValueError, match=r"0 sample\(s\)|Expected 2D array"):
+    with pytest.raises(ValueError, match=r"0 sample\(s\)"):
         make().fit(empty, [])
+
+
+@BOTH
+def test_arrays_of_several_shapes_are_refused_with_the_first_that_differs(make):
+    images = [np.zeros((8, 8, 3))] * 4 + [np.zeros((9, 8, 3))]
+    with pytest.raises(ValueError, match=r"X\[4\] has shape \(9, 8, 3\), but X\[0\]"):
+        make().fit(images, [0, 1, 0, 1, 0])
 
 
 @BOTH
@@ -441,6 +449,26 @@ def test_weights_that_cannot_be_downloaded_come_with_ways_out(
         "weights=None",
     ):
         assert part in message
+
+
+def test_a_download_that_breaks_off_comes_with_ways_out(tmp_path, monkeypatch):
+    def break_off(*args, **kwargs):
+        raise IncompleteRead(b"")
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", break_off)
+    with pytest.raises(OSError, match="could not be downloaded"):
+        transfer(backbone="resnet18").fit(X, y)
+
+
+@pytest.mark.parametrize("content", [b"", b"no weights"])
+def test_a_damaged_download_is_named(tmp_path, monkeypatch, content):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    path = tmp_path / "checkpoints" / "resnet18-f37072fd.pth"
+    path.parent.mkdir()
+    path.write_bytes(content)
+    with pytest.raises(OSError, match=r"resnet18-f37072fd\.pth is damaged .*; delete"):
+        transfer(backbone="resnet18").fit(X, y)
 
 
 @pytest.mark.parametrize("suffix", ["pth", "safetensors"])

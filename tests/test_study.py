@@ -264,3 +264,14 @@ def test_the_real_models_run_and_count_their_parameters(tmp_path):
     assert "transfer: ResNetTransferClassifier(augment=None, backbone='mini_" in told
     assert "scratch: ScratchCNNClassifier(augment=None, max_epochs=1" in told
     assert "trainable parameters" in "\n".join(lines)
+
+
+def test_a_long_fit_says_how_it_goes(monkeypatch):
+    monkeypatch.setattr("sktransfer._progress.EVERY_SECONDS", 0)
+    lines = []
+    make = default_models("digits", "mini_resnet18", 2)["scratch"]
+    list(run_study(load_data("digits", 50, 50), {"scratch": make}, (3,), lines.append))
+    assert any(
+        line.startswith("seed 3, scratch: epoch 2 of 2 after ") for line in lines
+    )
+    assert "training accuracy" in lines[1]

@@ -1,11 +1,14 @@
+import os
+import signal
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
 from sklearn.exceptions import NotFittedError
 from skorch import NeuralNetClassifier
-from skorch.callbacks import Callback, Checkpoint, EpochScoring
+from skorch.callbacks import Callback, Checkpoint, EpochScoring, LRScheduler
 
 from sktransfer import (
     ResNetFeatureExtractor,
@@ -134,6 +137,7 @@ class Locked(Callback):
         ({"callbacks": [("name", "x")]}, r"callbacks holds \('name', 'x'\)"),
         ({"callbacks": [UnfreezeSchedule()]}, "which the estimator has already"),
         ({"callbacks": [EpochScoring("accuracy")]}, "cannot read weighted batches"),
+        ({"callbacks": [LRScheduler("StepLR")]}, "sets the rate of every stage itself"),
         ({"callbacks": [Locked()]}, "could not be copied"),
         ({"net_params": {"max_epochs": 1}}, "net_params has 'max_epochs'; only 'opt"),
         ({"net_params": {"optimizer__colour": 1}}, r"optimizer__colour.* does not fit"),
@@ -145,6 +149,31 @@ class Locked(Callback):
 def test_what_the_loop_cannot_use_is_named(parameters, message):
     with pytest.raises(ValueError, match=message):
         transfer(**parameters).fit(*pictures())
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"callbacks": [3]},
+        {"net_params": {"max_epochs": 1}},
+        {"unfreeze_depth": 9},
+        {"unfreeze_schedule": {0: 1, 1: 0}},
+        {"activation_cache": __file__},
+    ],
+)
+def test_wrong_parameters_are_told_before_weights_are_looked_for(parameters):
+    with pytest.raises(ValueError, match=next(iter(parameters))):
+        transfer(weights="absent.pth", **parameters).fit(*pictures())
+
+
+def test_the_schedule_in_a_plain_net_names_the_depth_that_it_was_given():
+    net = NeuralNetClassifier(
+        make_resnet("mini_resnet18", 3, 0.0, (8, 8)),
+        callbacks=[UnfreezeSchedule("gradual", 7)],
+        verbose=0,
+    )
+    with pytest.raises(ValueError, match="unfreeze_depth=7 is out of range"):
+        net.fit(pictures()[0], np.arange(45) % 3)
 
 
 @pytest.mark.parametrize(
@@ -267,6 +296,59 @@ def test_ctrl_c_in_the_first_epoch_leaves_nothing_fitted():
         clf.fit(*pictures())
     with pytest.raises(NotFittedError):
         clf.predict(pictures()[0])
+
+
+class Signal(Callback):
+    """Sends the process a real Ctrl-C once, at the end of the second epoch."""
+
+    def on_epoch_end(self, net, **kwargs):
+        if len(net.history) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_ctrl_c_between_epochs_is_not_taken_for_a_callback_that_stops():
+    handler = signal.getsignal(signal.SIGINT)
+    clf = transfer(max_epochs=4, callbacks=[Signal()])
+    with pytest.raises(KeyboardInterrupt):
+        clf.fit(*pictures())
+    assert clf.n_iter_ == 2
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_ctrl_c_stays_one_where_the_weights_are_ruined_already():
+    class Ruins(CtrlC):
+        def on_batch_begin(self, net, **kwargs):
+            if len(net.history) == 3:
+                net.module_.head.linear.weight.data[:] = float("nan")
+            super().on_batch_begin(net)
+
+    with pytest.raises(KeyboardInterrupt):
+        transfer(max_epochs=4, callbacks=[Ruins()]).fit(*pictures())
+
+
+def test_fits_in_threads_give_what_they_give_alone_and_leave_the_global_state():
+    X, y = pictures(24)
+    expected = [transfer(random_state=s).fit(X, y).predict_proba(X) for s in range(4)]
+    before = torch.get_rng_state()
+    with ThreadPoolExecutor(4) as pool:
+        fits = pool.map(lambda s: transfer(random_state=s).fit(X, y), range(4))
+        got = [clf.predict_proba(X) for clf in fits]
+    for a, b in zip(got, expected, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("scratch", [True, False])
+def test_images_of_weight_zero_might_as_well_not_be_there(scratch):
+    X, y = pictures(45)
+    weight = np.r_[np.ones(30), np.zeros(15)]
+    brighter = np.concatenate([X[:30], X[30:] // 2 + 127])
+    settings = {"class_weight": "balanced", "random_state": 0, "device": "cpu"}
+    clf = transfer(**settings)
+    if scratch:
+        clf = ScratchCNNClassifier(width=4, max_epochs=2, **settings)
+    zero = clf.fit(brighter, y, sample_weight=weight).predict_proba(X)
+    np.testing.assert_array_equal(zero, clf.fit(X[:30], y[:30]).predict_proba(X))
 
 
 def test_early_stopping_restores_the_best_epoch():

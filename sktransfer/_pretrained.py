@@ -1,0 +1,62 @@
+"""What estimators over a pretrained backbone share: which one, and its weights."""
+
+from __future__ import annotations
+
+import os
+from numbers import Integral
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
+
+if TYPE_CHECKING:
+    from sktransfer._shapes import Shape
+    from sktransfer._stages import Stages
+
+
+class Pretrained:
+    """Parameters that say which backbone, beside an `ImageInput`."""
+
+    backbone: str
+    weights: Any
+    image_size: int | str | None
+
+    _backbone_constraints: ClassVar[dict[str, list[Any]]] = {
+        "backbone": [str],
+        "weights": [str, os.PathLike, HasMethods("fit"), None],
+        "image_size": [
+            StrOptions({"auto"}),
+            None,
+            Interval(Integral, 1, None, closed="left"),
+        ],
+        "activation_cache": [str, os.PathLike, HasMethods(["warm", "clear"]), None],
+    }
+
+    def _load(self, n_classes: int, dropout: float, image_shape: Shape) -> Stages:
+        """The backbone with its weights and a new head."""
+        from sktransfer._resnet import pretrained_resnet
+
+        if hasattr(self.weights, "fit"):
+            check_is_fitted(self.weights)
+        return pretrained_resnet(
+            self.backbone,
+            self.weights,
+            n_classes,
+            dropout,
+            self.image_size,
+            image_shape,
+        )
+
+    def _expects_unit_scale(self) -> bool:
+        return self.weights is not None
+
+    def _size_for_pictures(self) -> int:
+        from sktransfer._resnet import resolve_image_size
+
+        return resolve_image_size(self.backbone, self.image_size, None)
+
+    def __sklearn_clone__(self) -> Self:
+        # clone() would replace a fitted estimator in `weights` by an unfitted one.
+        cloned: Self = super().__sklearn_clone__()  # type: ignore[misc]
+        cloned.weights = self.weights
+        return cloned
