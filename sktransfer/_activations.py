@@ -168,12 +168,13 @@ class ActivationRows:
         What another process is computing is waited for.
         """
         assert self.cache is not None
-        n_kept, most = 0, self.prefix.batch_size
+        n_kept = 0
+        most = looked_at = self.prefix.batch_size
         pending, waited_since = np.arange(len(rows)), time.monotonic()
         while len(pending) and not self.is_full:
             alone = time.monotonic() - waited_since > PATIENCE_SECONDS
-            pending_keys = [keys[i] for i in pending]
-            with self.cache.turn(self.namespace, pending_keys, most, alone) as turn:
+            next_keys = [keys[i] for i in pending[:looked_at]]
+            with self.cache.turn(self.namespace, next_keys, most, alone) as turn:
                 mine, done = turn
                 if mine:
                     at = pending[mine]
@@ -192,6 +193,9 @@ class ActivationRows:
             if mine or done:
                 waited_since = time.monotonic()
                 pending = np.delete(pending, mine + done)
+                looked_at = most
+            elif looked_at < len(pending):
+                looked_at *= 4  # others have taken on all these
             else:
                 time.sleep(POLL_SECONDS)
         return n_kept

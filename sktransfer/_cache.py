@@ -298,7 +298,8 @@ class ActivationCache:
                         mine.append(i)
                 if self._store is not None and mine:
                     # Published between the look above and the lease.
-                    late = self._store.find(namespace, [keys[i] for i in mine])
+                    with self._lock:
+                        late = self._store.find(namespace, [keys[i] for i in mine])
                     done += [mine[i] for i in np.flatnonzero(late).tolist()]
                     yield [mine[i] for i in np.flatnonzero(~late).tolist()], done
                 else:

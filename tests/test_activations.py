@@ -17,7 +17,7 @@ from sktransfer._activations import ActivationRows
 from sktransfer._cache import resolve_cache
 from sktransfer._memory import resolve_budget
 from sktransfer._prefix import Prefix, image_keys
-from sktransfer._resnet import make_resnet, pretrained_resnet
+from sktransfer._resnet import MINI_WIDTH, make_resnet, pretrained_resnet
 from sktransfer._stages import Stages
 from sktransfer._views import AS_IT_IS
 
@@ -25,7 +25,7 @@ from .test_training import pictures, transfer
 
 PLAIN = (AS_IT_IS,)
 CPU = torch.device("cpu")
-FEATURE_BYTES = 128 * 4  # pooled features of mini_resnet18
+FEATURE_BYTES = 8 * MINI_WIDTH * 4  # pooled features of mini_resnet18
 
 
 @pytest.fixture

@@ -38,6 +38,7 @@ from sktransfer import (
     ScratchCNNClassifier,
     UnfreezeSchedule,
 )
+from sktransfer._resnet import MINI_WIDTH
 from sktransfer._stages import Stages
 
 N_CLASSES = 3
@@ -373,7 +374,7 @@ def test_extracted_features_become_a_frame_with_names():
     pytest.importorskip("pandas")
     fitted = extractor().set_output(transform="pandas").fit(X)
     frame = fitted.transform(X)
-    assert frame.shape == (len(X), 128)
+    assert frame.shape == (len(X), 8 * MINI_WIDTH)
     assert list(frame.columns) == list(fitted.get_feature_names_out())
     assert frame.columns[0] == "resnetfeatureextractor0"
 

@@ -24,7 +24,12 @@ from sktransfer import (
     ResNetTransferClassifier,
     ScratchCNNClassifier,
 )
-from sktransfer._resnet import BACKBONES, make_resnet, resolve_image_size
+from sktransfer._resnet import (
+    BACKBONES,
+    MINI_WIDTH,
+    make_resnet,
+    resolve_image_size,
+)
 from sktransfer._weights import load_backbone
 
 from .test_training import pictures, transfer
@@ -36,7 +41,7 @@ def test_features_feed_any_classifier():
     clf = make_pipeline(features, LogisticRegression(max_iter=500)).fit(X, y)
     assert clf.score(*pictures(30, seed=1)) > 0.8
     frame = features.set_output(transform="pandas").fit_transform(X)
-    assert frame.shape == (45, 128)
+    assert frame.shape == (45, 8 * MINI_WIDTH)
     assert list(frame.columns) == list(features.get_feature_names_out())
 
 
