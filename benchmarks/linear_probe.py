@@ -4,7 +4,8 @@
 
 The claim: logistic regression on the pooled features of the bundled backbone beats
 the same on the same network with random weights by at least 20 points, with all
-50,000 training images. Features are standardised; accuracy on the official test split.
+50,000 training images. Features are standardised and the penalty is chosen by three
+folds of the training images; accuracy on the official test split.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ import time
 
 from record import Record, bundled_weights
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import train_test_split
+from sklearn.model_selection import GridSearchCV, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sktransfer import ResNetFeatureExtractor, datasets
 
 SIZES = (1000, 10000, 50000)
+PENALTIES = (0.01, 0.1, 1.0)
 
 
 def main() -> None:
@@ -46,7 +48,11 @@ def main() -> None:
                 few, _, labels, _ = train_test_split(
                     features, y, train_size=n, stratify=y, random_state=0
                 )
-            probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
+            probe = GridSearchCV(
+                make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)),
+                {"logisticregression__C": PENALTIES},
+                cv=3,
+            )
             record.add(
                 **key,
                 network=name,

@@ -163,7 +163,7 @@ class ResNetFeatureExtractor(
         Returns
         -------
         ndarray of shape (n_images, n_features), float32
-            512 features for resnet18 and 34, 2048 for the larger ones, 128 for
+            512 features for resnet18 and 34, 2048 for the larger ones, 192 for
             mini_resnet18.
         """
         check_is_fitted(self)
