@@ -116,23 +116,26 @@ class StagesNet(NeuralNet):
             )
         self.module_.train(training)
         self._pass(iterator.dataset)
-        losses, weights, right = [], [], []
+        losses, predicted, labels, weights = [], [], [], []
         for batch in iterator:
             self.notify("on_batch_begin", batch=batch, training=training)
             step = step_fn(batch, **kwargs)
-            labels, weight = batch[1]
-            losses.append(step["loss"].detach() * len(labels))
-            weights.append(weight.sum())
-            right.append(((step["y_pred"].argmax(1) == labels) * weight).sum())
+            losses.append(step["loss"].detach())
+            # Not the logits: with many classes an epoch of them is large.
+            predicted.append(step["y_pred"].argmax(1))
+            labels.append(batch[1][0])
+            weights.append(batch[1][1])
             self.notify("on_batch_end", batch=batch, training=training, **step)
-        loss, weight = torch.stack(losses), torch.stack(weights)
+        loss, weight = torch.stack(losses), torch.cat(weights)
         self._check_finite(loss, prefix)
+        loss *= torch.tensor([len(some) for some in labels], device=loss.device)
+        right = (torch.cat(predicted) == torch.cat(labels)) * weight
         total = weight.sum()
         mean = float(loss.sum() / total)
         so_far = [row.get(f"{prefix}_loss", mean) for row in self.history]
         self.history.record(f"{prefix}_loss", mean)
         self.history.record(f"{prefix}_loss_best", mean <= min(so_far))
-        accuracy = float(torch.stack(right).sum() / total)
+        accuracy = float(right.sum() / total)
         self.history.record(f"{prefix}_accuracy", accuracy)
 
     def _pass(self, dataset: ImageDataset) -> None:
