@@ -48,7 +48,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--max-epochs",
         type=int,
-        help="epochs of both models (default: 18; transfer 5 except on digits)",
+        help="epochs of both models (default: 18; transfer 5, except on digits, where "
+        "every stage learns for 18 and nothing is mirrored)",
     )
     return parser
 
@@ -66,6 +67,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             backbone=options.backbone,
             max_epochs=options.max_epochs,
         )
+    except KeyboardInterrupt:
+        print(
+            "python -m sktransfer: interrupted; finished fits are in "
+            f"{options.out / 'results.json'}, if there are any",
+            file=sys.stderr,
+        )
+        return 130
     except (ValueError, OSError, ImportError) as error:
         print(f"python -m sktransfer: {error}", file=sys.stderr)
         return 2

@@ -96,7 +96,7 @@ class ActivationRows:
                 slots = self.cache.slots(self.namespace, keys)
             self.slots[chosen_unknown, rows_unknown] = slots
         n_there = int((self.slots[chosen, rows] >= 0).sum())
-        self._count(max(0, n_there - n_fresh), 0, 0.0)
+        self._count_hits(max(0, n_there - n_fresh))
 
     def gather(self, rows: np.ndarray, chosen: np.ndarray) -> torch.Tensor:
         """Activations of these rows and views, (n, *activation), float32."""
@@ -127,15 +127,13 @@ class ActivationRows:
         assert self.cache is not None
         keys = self._keys(rows, chosen)
         found_rows, found = self.cache.read(self.namespace, keys)
-        self._count(int(found.sum()), 0, 0.0)
+        self._count_hits(int(found.sum()))
         left = np.flatnonzero(~found)
         if found_rows is not None:
             found_rows = found_rows.to(self.prefix.device)
             if not len(left):
                 return found_rows
-        started = time.perf_counter()
-        computed = self.prefix.encode(self.images[rows[left]], self.views, chosen[left])
-        self._count(0, len(left), time.perf_counter() - started)
+        computed = self._encode(rows[left], chosen[left])
         if found_rows is None:
             return computed
         found_rows[torch.from_numpy(left).to(computed.device)] = computed
@@ -178,15 +176,11 @@ class ActivationRows:
                 mine, done = turn
                 if mine:
                     at = pending[mine]
-                    started = time.perf_counter()
-                    activations = self.prefix.encode(
-                        self.images[rows[at]], self.views, chosen[at]
-                    )
+                    activations = self._encode(rows[at], chosen[at])
                     fresh = [keys[i] for i in at]
                     kept = self.cache.keep(
                         self.namespace, fresh, activations, len(pending)
                     )
-                    self._count(0, len(at), time.perf_counter() - started)
                     self.is_full = kept < len(at)
                     n_kept += kept
                     most = self._block(activations)
@@ -205,8 +199,19 @@ class ActivationRows:
         size = self.prefix.batch_size
         return max(size, block_rows(activations) // size * size)
 
-    def _count(self, hits: int, misses: int, seconds: float) -> None:
+    def _encode(self, rows: np.ndarray, chosen: np.ndarray) -> torch.Tensor:
+        """Compute activations; counted and timed."""
+        assert self.cache is not None
+        started = time.perf_counter()
+        activations = self.prefix.encode(self.images[rows], self.views, chosen)
+        size = self.prefix.batch_size
+        n_filled_up = -(-len(rows) // size) * size
+        seconds_each = (time.perf_counter() - started) / n_filled_up
+        self.misses += len(rows)
+        self.cache.count(0, len(rows), seconds_each)
+        return activations
+
+    def _count_hits(self, hits: int) -> None:
         assert self.cache is not None
         self.hits += hits
-        self.misses += misses
-        self.saved += self.cache.count(hits, misses, seconds)
+        self.saved += self.cache.count(hits)

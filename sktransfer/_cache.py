@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections.abc import Iterator, Sequence
@@ -37,7 +38,8 @@ class CacheInfo(NamedTuple):
         Bytes held in memory now.
 
     seconds_saved : float
-        Hits times the mean seconds that computing one took; 0 where none was computed.
+        Hits times the least seconds that computing one took so far, so that a busy
+        moment does not count as saved; 0 where none was computed.
 
     n_bytes_on_disk : int
         Bytes held on disk now.
@@ -119,7 +121,8 @@ class ActivationCache:
 
     def _reset_counts(self) -> None:
         self._hits = self._misses = 0
-        self._seconds = self._saved = 0.0
+        self._saved = 0.0
+        self._seconds_each = math.inf
 
     def __repr__(self) -> str:
         path = "" if self.path is None else f", path={str(self.path)!r}"
@@ -337,16 +340,19 @@ class ActivationCache:
                 f"({row_bytes} bytes), so none is kept in memory."
             )
 
-    def count(self, hits: int, misses: int, seconds: float) -> float:
+    def count(
+        self, hits: int, misses: int = 0, seconds_each: float = math.inf
+    ) -> float:
         """Add to the counts; return the seconds that the hits saved.
 
-        `seconds` is what computing the misses took.
+        `seconds_each` is what computing one of the misses took.
         """
         with self._lock:
             self._hits += hits
             self._misses += misses
-            self._seconds += seconds
-            saved = hits * self._seconds / self._misses if self._misses else 0.0
+            self._seconds_each = min(self._seconds_each, seconds_each)
+            is_known = math.isfinite(self._seconds_each)
+            saved = hits * self._seconds_each if is_known else 0.0
             self._saved += saved
             return saved
 

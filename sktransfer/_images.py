@@ -78,17 +78,35 @@ def refuse_what_is_no_set(X: Any) -> None:
     """
     if isinstance(X, (str, os.PathLike, Image.Image)):
         raise TypeError(
-            f"X is a single {type(X).__name__}; pass a list of paths or PIL images."
+            f"X is a single {type(X).__name__}; pass a list of paths or PIL images "
+            "(sktransfer.datasets.load_image_folder lists those of a folder)."
         )
     if isinstance(X, (list, tuple)):
         _refuse_what_is_no_list(X)
+    if hasattr(X, "iloc") and len(X.shape) == 2 and X.shape[0] and X.shape[1] > 1:
+        _refuse_a_frame_of_paths(X)
     # SciPy's DOK matrices are dicts, with a shape; scikit-learn refuses them by name.
     if isinstance(X, (Iterator, set, frozenset, dict)) and not hasattr(X, "shape"):
         raise TypeError(f"X is a {type(X).__name__}; pass a list, such as list(X).")
 
 
+def _refuse_a_frame_of_paths(X: Any) -> None:
+    """Raise where one of several columns holds paths or PIL images."""
+    for name, value in zip(X.columns, X.iloc[0], strict=True):
+        if isinstance(value, (str, os.PathLike, Image.Image)):
+            raise ValueError(
+                f"X is a frame of {X.shape[1]} columns, of which {name!r} holds "
+                f"{type(value).__name__}; pass the column of pictures alone, X[...]."
+            )
+
+
 def _refuse_what_is_no_list(X: Sequence[Any]) -> None:
     """Raise where a list is empty or holds arrays of several shapes."""
+    if len(X) and isinstance(X[0], (bytes, bytearray)):
+        raise TypeError(
+            "X[0] is the content of a file; pass paths, or PIL images, such as "
+            "Image.open(io.BytesIO(content))."
+        )
     if not len(X):
         raise ValueError("X is an empty list: 0 sample(s); pass one image or more.")
     shapes = [x.shape if isinstance(x, np.ndarray) else None for x in X]

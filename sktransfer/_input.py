@@ -22,11 +22,20 @@ from sktransfer._images import (
     read_pictures,
     refuse_what_is_no_set,
 )
-from sktransfer._shapes import Shape, array_shape, checked_shape, highest, row_shape
+from sktransfer._shapes import (
+    Shape,
+    array_shape,
+    checked_shape,
+    lowest_and_highest,
+    row_shape,
+)
 from sktransfer._warn import warn
 
 # Floats a little above 1 may come from resizing or from brightened images.
 UNSCALED = 2
+
+# scikit-learn's digits are the smallest images that one meets: 8 x 8 pixels.
+SMALLEST_GUESS = 8
 
 # scikit-learn's word for a check of X alone, where y=None would be an error.
 NO_LABELS = "no_validation"
@@ -42,6 +51,26 @@ def kept_on_error(estimator: BaseEstimator) -> Iterator[None]:
         vars(estimator).clear()
         vars(estimator).update(before)
         raise
+
+
+def refuse_a_single_image(X: Any, y: Any) -> None:
+    """Raise where X is one colour image, and y tells that it is not many grey ones."""
+    shape: tuple[int, ...] = getattr(X, "shape", ())
+    is_one = len(shape) == 3 and shape[2] in (3, 4) and hasattr(y, "__len__")
+    if is_one and not isinstance(y, str) and len(y) != shape[0]:
+        raise ValueError(
+            f"X of shape {shape} with {len(y)} label(s) looks like a single colour "
+            "image; pass X[None]."
+        )
+
+
+def warn_of_a_guess(shape: Shape) -> None:
+    """Warn where rows were taken for images too small to be any."""
+    if min(shape[:2]) < SMALLEST_GUESS:
+        warn(
+            f"rows of {int(np.prod(shape))} numbers are taken for images of shape "
+            f"{shape}; pass image_shape={shape} if that is meant."
+        )
 
 
 class ImageInput(BaseEstimator):
@@ -64,6 +93,7 @@ class ImageInput(BaseEstimator):
         y : ndarray of shape (n_images,), or as it was where not given
         """
         refuse_what_is_no_set(X)
+        refuse_a_single_image(X, y)
         if is_pictures(X):
             return self._check_pictures(X, y, reset, min_samples)
         shape = None
@@ -81,31 +111,53 @@ class ImageInput(BaseEstimator):
                 )
             X = X.reshape(len(X), int(np.prod(shape)))
         options = {"reset": reset, "ensure_min_samples": min_samples}
-        if isinstance(y, str) and y == NO_LABELS:
-            X = validate_data(self, X, **options)
-        else:
-            X, y = validate_data(self, X, y, **options)
+        try:
+            if isinstance(y, str) and y == NO_LABELS:
+                X = validate_data(self, X, **options)
+            else:
+                X, y = validate_data(self, X, y, **options)
+        except ValueError as error:
+            if "Input X contains" not in str(error):
+                raise
+            # scikit-learn's own message goes on about imputing columns.
+            bad = np.flatnonzero(~np.isfinite(np.asarray(X, float)).all(axis=1))
+            raise ValueError(
+                f"Input X contains NaN or infinity in {len(bad)} image(s), the first "
+                f"of which is X[{bad[0]}]; leave them out, or mend them."
+            ) from None
         if reset:
             self.image_shape_ = shape or row_shape(X.shape[1], self.image_shape)
+            if shape is None and self.image_shape is None:
+                warn_of_a_guess(self.image_shape_)
         images = X.reshape(len(X), *self.image_shape_)
         self._check_scale(images, reset)
         return images, y
 
     def _check_scale(self, images: np.ndarray, reset: bool) -> None:
         """Warn where images are far brighter than those that fit has seen."""
-        brightness = highest(images)
+        darkness, brightness = lowest_and_highest(images)
         if reset:
             self._brightness = brightness
             if self._expects_unit_scale() and brightness > UNSCALED:
                 warn(
                     f"X holds {images.dtype} values up to {brightness:g}, but a "
-                    "pretrained backbone expects uint8 or floats in [0, 1]; "
-                    "pass X as uint8, or divide it by its full brightness."
+                    "pretrained backbone expects uint8 or floats in [0, 1] and is of "
+                    "little use here; pass X as uint8, or divide it by its full "
+                    "brightness."
                 )
-        elif brightness > UNSCALED * max(1.0, self._brightness):
+            elif self._expects_unit_scale() and darkness < 0:
+                warn(
+                    f"X holds {images.dtype} values down to {darkness:g}, as if it "
+                    "were normalised already, which the network does by itself; pass "
+                    "uint8 or floats in [0, 1]."
+                )
+            return
+        is_brighter = brightness > UNSCALED * max(1.0, self._brightness)
+        is_darker = brightness <= 1 and self._brightness > UNSCALED
+        if is_brighter or is_darker:
             warn(
                 f"X holds {images.dtype} values up to {brightness:g}, but the images "
-                f"in fit had at most {self._brightness:g} (uint8 counts as 0 to 1); "
+                f"in fit had up to {self._brightness:g} (uint8 counts as 0 to 1); "
                 "pass X as fit had it."
             )
 

@@ -6,6 +6,7 @@ import os
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from sklearn.exceptions import NotFittedError
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
@@ -37,7 +38,15 @@ class Pretrained:
         from sktransfer._resnet import pretrained_resnet
 
         if hasattr(self.weights, "fit"):
-            check_is_fitted(self.weights)
+            try:
+                check_is_fitted(self.weights)
+            except NotFittedError as error:
+                raise NotFittedError(
+                    f"weights holds a {type(self.weights).__name__} that is not "
+                    "fitted; fit it first. As one of several values in a grid search, "
+                    "wrap it in sklearn.frozen.FrozenEstimator, or the search unfits "
+                    "it."
+                ) from error
         return pretrained_resnet(
             self.backbone,
             self.weights,

@@ -179,7 +179,8 @@ def pretrained_resnet(
     if image_shape[2] not in (1, 3):
         raise ValueError(
             f"X holds images with {image_shape[2]} channels (image shape "
-            f"{tuple(image_shape)}); a pretrained ResNet takes 1 (grey) or 3 (RGB)."
+            f"{tuple(image_shape)}); a pretrained ResNet takes 1 (grey) or 3 (RGB), "
+            "such as X[..., :3]."
         )
     size = None
     if image_size is not None:

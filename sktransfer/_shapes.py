@@ -98,8 +98,8 @@ def array_shape(shape: tuple[int, ...], image_shape: Sequence[int] | None) -> Sh
     if len(shape) not in (3, 4) or min(shape[1:]) < 1:
         raise ValueError(
             "X must have shape (n, height, width, channels), (n, height, width) or "
-            f"(n, n_features), none of them empty; got {shape}. Reshape your data, for "
-            "example X.reshape(1, -1) for a single row."
+            f"(n, n_features), none of them empty; got {shape}. "
+            + ("Reshape your data: X[None] for a single row." * (len(shape) == 1))
         )
     if len(shape) == 4 and shape[3] > 4 and shape[1] in (1, 3):
         raise ValueError(
@@ -129,8 +129,8 @@ def scale_of(dtype: DTypeLike) -> float:
     return {("u", 1): 255.0, ("u", 2): 65535.0}.get((kind.kind, kind.itemsize), 1.0)
 
 
-def highest(images: np.ndarray) -> float:
-    """Return the highest value of images in the unit of scaled ones.
+def lowest_and_highest(images: np.ndarray) -> tuple[float, float]:
+    """Return the lowest and the highest value of images in the unit of scaled ones.
 
     Parameters
     ----------
@@ -139,5 +139,6 @@ def highest(images: np.ndarray) -> float:
     """
     scale = scale_of(images.dtype)
     if scale != 1 or not images.size:
-        return 1.0
-    return float(images[:: -(-len(images) // N_FOR_SCALE)].max())
+        return 0.0, 1.0
+    few = images[:: -(-len(images) // N_FOR_SCALE)]
+    return float(few.min()), float(few.max())

@@ -43,11 +43,16 @@ def default_models(
     data_name: str, backbone: str, max_epochs: int | None
 ) -> dict[str, Callable[[int], Any]]:
     """Return, by name, the functions that make an unfitted model from a seed."""
+    from sktransfer._resnet import make_resnet
     from sktransfer._scratch import ScratchCNNClassifier
     from sktransfer._transfer import ResNetTransferClassifier
+    from sktransfer._weights import read_weights
 
     # Loaded before any clock runs, or the first fit would pay for importing torch.
     importlib.import_module("sktransfer._training")
+    # For its errors, before anything is trained; make_resnet names the backbones.
+    make_resnet(backbone, 1, 0.0, None)
+    read_weights(backbone, "auto")
     transfer: dict[str, Any] = {}
     scratch: dict[str, Any] = {}
     if data_name == "digits":
@@ -170,14 +175,16 @@ def study(
         raise ValueError(f"seeds={n_seeds} runs nothing; pass 1 or more.")
     new_figure(1, 1)  # without matplotlib, fail before the training, not after it
     data = load_data(data_name, n_train, n_test)
+    models = make_models
+    if models is None:
+        models = default_models(data_name, backbone, max_epochs)
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"out={str(out)!r} is a file; pass a folder.")
     out.mkdir(parents=True, exist_ok=True)
     report(
         f"{data.name}: {len(data.y_train)} training and {len(data.y_test)} test images "
         f"of {len(data.names)} classes; one split for every seed and model."
     )
-    models = make_models
-    if models is None:
-        models = default_models(data_name, backbone, max_epochs)
     settings = {name: " ".join(repr(make(0)).split()) for name, make in models.items()}
     for name, text in settings.items():
         report(f"{name}: {text}")

@@ -36,16 +36,21 @@ def draw_confusion_matrices(
 
     figure = new_figure(6 * len(predictions), 5.5)
     panels = figure.subplots(1, len(predictions), squeeze=False)[0]
-    for ax, (model, predicted) in zip(panels, predictions.items(), strict=True):
-        counts = confusion_matrix(y_true, predicted, labels=labels)
+    matrices = {
+        model: confusion_matrix(y_true, predicted, labels=labels)
+        for model, predicted in predictions.items()
+    }
+    most = max(counts.max() for counts in matrices.values())
+    for ax, (model, counts) in zip(panels, matrices.items(), strict=True):
         ConfusionMatrixDisplay(counts, display_labels=names).plot(
+            im_kw={"vmin": 0, "vmax": most},  # one colour means one number
             ax=ax,
             cmap="Blues",
             colorbar=False,
             include_values=len(names) <= MAX_VALUES,
             xticks_rotation="vertical" if max(map(len, names)) > 2 else "horizontal",
         )
-        ax.set_title(f"{model}: accuracy {np.mean(predicted == y_true):.1%}")
+        ax.set_title(f"{model}: accuracy {np.mean(predictions[model] == y_true):.1%}")
     figure.savefig(path, dpi=120)
 
 

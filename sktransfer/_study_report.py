@@ -58,6 +58,16 @@ def verdict(transfer: Sequence[float], scratch: Sequence[float]) -> str:
     )
 
 
+def _over_seeds(accuracy: Sequence[float]) -> str:
+    """Mean and range, or the only one."""
+    if len(accuracy) == 1:
+        return f"{accuracy[0]:.1%}, one seed"
+    return (
+        f"mean {np.mean(accuracy):.1%}, from {min(accuracy):.1%} to "
+        f"{max(accuracy):.1%} over {len(accuracy)} seeds"
+    )
+
+
 def describe_model(data: StudyData, runs: Sequence[RunResult]) -> str:
     """Return the text on one model: the last seed's report, then all seeds."""
     last = runs[-1]
@@ -79,8 +89,7 @@ def describe_model(data: StudyData, runs: Sequence[RunResult]) -> str:
     lines = [
         f"== {last.model} (report of seed {last.seed}) ==",
         table.rstrip(),
-        f"accuracy: mean {np.mean(accuracy):.1%}, "
-        f"from {min(accuracy):.1%} to {max(accuracy):.1%} over {len(runs)} seed(s)",
+        f"accuracy: {_over_seeds(accuracy)}",
         f"macro mean: precision {macro['precision']:.3f}, "
         f"recall {macro['recall']:.3f}, F1 {macro['f1']:.3f}",
         f"training: {seconds:.1f} s a fit, {size} trainable parameters",

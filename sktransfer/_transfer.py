@@ -136,7 +136,7 @@ class ResNetTransferClassifier(Pretrained, BaseImageClassifier):
         from it, as everywhere in scikit-learn.
 
     verbose : int, default=0
-        1 prints a line per epoch.
+        1 prints a line per epoch and, at the end, what the activation cache did.
 
     Attributes
     ----------
@@ -172,8 +172,9 @@ class ResNetTransferClassifier(Pretrained, BaseImageClassifier):
         Seconds that :meth:`fit` took.
 
     cache_info_ : CacheInfo
-        Activations that :meth:`fit` found (``hits``) and computed (``misses``), the
-        bytes that they take (``n_bytes``), and the ``seconds_saved``.
+        Activations that :meth:`fit` found (``hits``) and computed (``misses``), its
+        last check of the weights included, the bytes that they take in memory
+        (``n_bytes``) and on disk, and the ``seconds_saved``.
 
     See Also
     --------
@@ -209,7 +210,7 @@ class ResNetTransferClassifier(Pretrained, BaseImageClassifier):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseImageClassifier._parameter_constraints,
         **Pretrained._backbone_constraints,
-        "unfreeze_depth": [Interval(Integral, 0, None, closed="left")],
+        "unfreeze_depth": [Integral],
         "unfreeze_schedule": [StrOptions({"gradual", "immediate"}), Mapping],
         "backbone_lr_factor": [Interval(Real, 0, None, closed="neither")],
     }

@@ -26,7 +26,7 @@ class UnfreezeSchedule(Callback):
         ``"gradual"`` trains the head alone in the first epoch and opens one stage an
         epoch after it, or several where otherwise half of the epochs would pass before
         all are open; ``"immediate"`` opens all at once, ``{epoch: depth}`` sets the
-        depth from an epoch (counted from 0) on.
+        depth from an epoch (counted from 0) on, `unfreeze_depth` at most.
 
     unfreeze_depth : int, default=2
         How many stages besides the head learn in the end.

@@ -62,6 +62,11 @@ def read_weights(backbone: str, weights: str | os.PathLike[str]) -> State:
         if backbone in BUNDLED
         else [w.name for w in get_model_weights(backbone)]
     )
+    if Path(name).is_file():
+        raise ValueError(
+            f"weights={name!r} is a file with another ending than .pth, .pt or "
+            ".safetensors, which say how it is read."
+        )
     if name not in (*known, "DEFAULT"):
         raise ValueError(
             f"weights={weights!r} is unknown for backbone={backbone!r}; pass 'auto', "
@@ -80,9 +85,12 @@ def _read_file(path: Path) -> State:
             return dict(load_file(path))
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
+        # torch goes on for a page, with advice about options that nobody has here.
+        why = str(error).partition("\n")[0][:200]
         raise ValueError(
-            f"weights={str(path)!r} could not be read as a state dict: {error}"
-        ) from error
+            f"weights={str(path)!r} could not be read as a state dict, as "
+            f"torch.save(net.state_dict(), path) writes one: {why}"
+        ) from None
     for wrapper in ("state_dict", "model"):
         if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
             state = state[wrapper]
@@ -103,14 +111,14 @@ def _download(backbone: str, name: str) -> State:
             raise OSError(
                 f"weights={name!r} of {backbone}: {target} is damaged ({error}); "
                 "delete it, and the next fit downloads it again."
-            ) from error
+            ) from None
         raise OSError(
             f"weights={name!r} of {backbone} are not on this machine and could not be "
             f"downloaded ({error}). Ways out: download {entry.url} elsewhere and put "
             f"it at {target}; pass its path as weights='...pth'; use "
             "backbone='mini_resnet18', whose weights are bundled; or weights=None for "
             "random weights."
-        ) from error
+        ) from None
     return downloaded
 
 

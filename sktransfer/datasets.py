@@ -33,6 +33,7 @@ CIFAR10_DESCRIPTION = (
     "train and 10,000 to test (Krizhevsky, 'Learning Multiple Layers of Features from "
     "Tiny Images', 2009)."
 )
+SPLIT_NAMES = {"train", "test", "val", "valid", "validation"}
 SUBSETS = {"train": ("train",), "test": ("test",), "all": ("train", "test")}
 
 
@@ -77,8 +78,9 @@ def load_image_folder(
     FileNotFoundError
         If `path` is not a folder.
     ValueError
-        If it holds no class folders or no images, or images of different sizes are
-        to become one array without `image_size`, or `image_size` is not positive.
+        If it holds no class folders, a split instead of them, or no images, or images
+        of different sizes are to become one array without `image_size`, or
+        `image_size` is not positive.
     """
     folder = Path(path)
     if not folder.is_dir():
@@ -87,6 +89,11 @@ def load_image_folder(
     if not classes:
         raise ValueError(
             f"path={str(path)!r} holds no class folders: expected <class>/<image>."
+        )
+    if set(classes) <= SPLIT_NAMES:
+        raise ValueError(
+            f"path={str(path)!r} holds the folders {sorted(classes)}, which look like "
+            f"a split rather than classes; pass {str(folder / sorted(classes)[-1])!r}."
         )
     files = [(file, name) for name, found in classes.items() for file in found]
     if not files:
@@ -187,19 +194,18 @@ def _cifar10_split(
     try:
         official = CIFAR10(str(home), train=split == "train", download=download)
     except (OSError, RuntimeError, HTTPException) as error:
-        reason = (
-            f"the download failed: {error}"
-            if download
-            else "`download_if_missing` is False"
-        )
+        reason = f"the download failed: {error}"
+        way_out = "try again with a connection"
+        if not download:
+            reason = "`download_if_missing` is False"
+            way_out = "with a connection, pass download_if_missing=True"
         raise OSError(
             f"CIFAR-10 not found, or damaged, and {reason}. Looked for images in "
-            f"{folder} and for the official files in {home}. Ways out: with a "
-            f"connection, pass download_if_missing=True; or download "
-            f"{CIFAR10.url} and unpack it in {home}; or set data_home or "
+            f"{folder} and for the official files in {home}. Ways out: {way_out}; or "
+            f"download {CIFAR10.url} and unpack it in {home}; or set data_home or "
             "SKTRANSFER_DATA to a folder that holds cifar10/train/<class>/ and "
             "cifar10/test/<class>/ images."
-        ) from error
+        ) from None
     return np.asarray(official.data), np.asarray(official.targets, dtype=np.int64)
 
 

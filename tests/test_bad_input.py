@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.error import URLError
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -218,7 +219,7 @@ def test_a_parameter_out_of_range_is_named_with_its_value(make, parameter, value
     ("unfreeze_depth", "message"),
     [
         (6, r"unfreeze_depth=6 is out of range.*from 0 \(head only\) to 5"),
-        (-1, "The 'unfreeze_depth' parameter .* Got -1"),
+        (-1, r"unfreeze_depth=-1 is out of range.*from 0 \(head only\) to 5"),
         (1.5, "The 'unfreeze_depth' parameter .* Got 1.5"),
     ],
 )
@@ -310,7 +311,7 @@ def test_floats_up_to_255_are_warned_about_before_pretrained_weights_see_them(ma
 
 @pytest.mark.parametrize("dtype", [int, float])
 def test_images_on_another_scale_than_in_fit_are_warned_about(fitted, dtype):
-    with pytest.warns(UserWarning, match=r"up to 25\d, but the images in fit had at"):
+    with pytest.warns(UserWarning, match=r"up to 25\d, but the images in fit had up"):
         fitted.predict(X.astype(dtype))
 
 
@@ -330,6 +331,32 @@ def test_images_on_another_scale_than_in_fit_are_warned_about(fitted, dtype):
 def test_what_is_no_set_of_images_is_refused(fitted, images, message):
     with pytest.raises(TypeError, match=message):
         fitted.predict(images)
+
+
+@BOTH
+def test_a_frame_with_a_column_of_paths_is_refused_by_name(make):
+    frame = pd.DataFrame({"path": ["a.png"] * 12, "label": y})
+    with pytest.raises(ValueError, match="2 columns, of which 'path' holds str"):
+        make().fit(frame, y)
+
+
+@BOTH
+def test_one_colour_image_with_one_label_is_refused(make):
+    with pytest.raises(ValueError, match=r"single colour image; pass X\[None\]"):
+        make().fit(X[0], y[:1])
+
+
+@BOTH
+def test_contents_of_files_are_refused(make):
+    with pytest.raises(TypeError, match="is the content of a file"):
+        make().fit([b"JPEG"] * 12, y)
+
+
+def test_a_weight_file_of_another_kind_is_named(tmp_path):
+    path = tmp_path / "picture.jpg"
+    path.write_bytes(b"x")
+    with pytest.raises(ValueError, match="is a file with another ending than"):
+        transfer(weights=str(path)).fit(X, y)
 
 
 def test_a_single_image_comes_with_a_hint(fitted):

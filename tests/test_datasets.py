@@ -253,3 +253,10 @@ def test_importing_datasets_does_not_import_torch():
 def test_an_unknown_subset_is_refused():
     with pytest.raises(ValueError, match="subset='val'"):
         datasets.fetch_cifar10(subset="val")
+
+
+def test_a_split_is_not_taken_for_classes(tmp_path):
+    for part in ("train", "test"):
+        (tmp_path / part / "cat").mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"look like a split .* pass '.*train'"):
+        datasets.load_image_folder(tmp_path)

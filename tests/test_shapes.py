@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from sktransfer._shapes import array_shape, highest, row_shape, scale_of
+from sktransfer._shapes import array_shape, lowest_and_highest, row_shape, scale_of
 
 
 @pytest.mark.parametrize(
@@ -124,4 +124,8 @@ def test_scale_is_decided_by_dtype(dtype, scale):
     ],
 )
 def test_the_highest_value_is_told_in_the_unit_of_scaled_images(images, expected):
-    assert highest(images) == expected
+    assert lowest_and_highest(images)[1] == expected
+
+
+def test_the_lowest_value_is_told():
+    assert lowest_and_highest(np.array([[[[-2.0]]], [[[1.0]]]])) == (-2, 1)

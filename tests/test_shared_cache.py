@@ -315,3 +315,12 @@ def test_verbose_says_what_became_of_the_cache(capsys, changes, said):
     assert said in capsys.readouterr().out
     transfer(verbose=0, **settings).fit(X, y)
     assert capsys.readouterr().out == ""
+
+
+def test_a_slow_moment_does_not_count_as_time_saved():
+    cache = ActivationCache()
+    assert cache.count(5) == 0
+    cache.count(0, 100, 0.01)
+    cache.count(0, 1, 50.0)
+    assert cache.count(10) == pytest.approx(0.1)
+    assert cache.info().seconds_saved == pytest.approx(0.1)

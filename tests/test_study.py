@@ -72,7 +72,7 @@ def test_the_report_holds_both_models_and_a_verdict(stub_study):
     assert "== transfer (report of seed 1) ==" in text
     assert "== scratch (report of seed 1) ==" in text
     assert text.count("macro avg") == 2
-    assert "over 2 seed(s)" in text
+    assert "over 2 seeds" in text
     assert "Verdict: a clear gain" in text
 
 
@@ -275,3 +275,32 @@ def test_a_long_fit_says_how_it_goes(monkeypatch):
         line.startswith("seed 3, scratch: epoch 2 of 2 after ") for line in lines
     )
     assert "training accuracy" in lines[1]
+
+
+def test_an_unknown_backbone_is_told_before_anything_is_trained(tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(["--backbone", "foo", "--out", str(out)]) == 2
+    assert "backbone='foo' is unknown" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_an_interrupted_study_ends_in_one_line(monkeypatch, capsys):
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sktransfer.__main__.study", interrupt)
+    assert main([]) == 130
+    assert "interrupted" in capsys.readouterr().err
+
+
+def test_one_seed_has_no_range(tmp_path):
+    lines = []
+    study_of_one = {"transfer": make_good, "scratch": make_poor}
+    study(
+        n_test=50,
+        n_seeds=1,
+        out=tmp_path,
+        make_models=study_of_one,
+        report=lines.append,
+    )
+    assert any("%, one seed" in line for line in lines)

@@ -374,3 +374,23 @@ def test_warm_start_goes_on_from_the_last_fit():
         clf.set_params(dropout=0.9).fit(X, y)
     with pytest.raises(ValueError, match="unfreeze_depth=9 is out of range"):
         clf.set_params(dropout=0.2, unfreeze_depth=9).fit(X, y)
+
+
+def test_darker_images_than_in_fit_are_warned_about():
+    X, y = pictures(12)
+    clf = ScratchCNNClassifier(width=4, max_epochs=1, device="cpu")
+    clf.fit(X.astype(float), y)
+    with pytest.warns(UserWarning, match=r"up to 1, but the images in fit had up to"):
+        clf.predict(X)
+
+
+def test_images_that_are_normalised_already_are_warned_about():
+    X, y = pictures(12)
+    with pytest.warns(UserWarning, match="as if it were normalised already"):
+        transfer().fit(X / 127.5 - 1, y)
+
+
+def test_rows_that_are_hardly_images_are_warned_about():
+    rows = np.random.default_rng(0).random((12, 4))
+    with pytest.warns(UserWarning, match=r"4 numbers are taken for .* \(2, 2, 1\)"):
+        transfer().fit(rows, np.arange(12) % 2)
