@@ -154,7 +154,7 @@ class ScratchCNNClassifier(BaseImageClassifier):
     -----
     `max_epochs` is that of the study this library grew from; the network's plan and
     `augment` are the customary ones of CIFAR-10 (shifts by an eighth of the size and
-    flips, He et al. [1]_).
+    flips, He et al. [1]_). The others are customary values, not tuned.
 
     References
     ----------
