@@ -23,7 +23,6 @@ class EpochReport(Callback):
 
     label : str
         What the line begins with.
-
     """
 
     def __init__(self, report: Callable[[str], None], label: str) -> None:
