@@ -11,7 +11,7 @@ fewer, scratch also runs with enough epochs for 1,000 steps ("scratch, long"), s
 a fixed number of epochs is no handicap.
 Finished rows are not run again, and transfer rows belong to the bundled weights that
 they were made with. ``--table`` prints Markdown: the median over the seeds, with the
-least and the greatest.
+least and the greatest, and the vector instructions of the processor.
 """
 
 from __future__ import annotations
@@ -93,8 +93,8 @@ def run(record: Record, sizes: list[int], models: list[str]) -> None:
 def table(record: Record) -> str:
     """The rows as a Markdown table."""
     lines = [
-        "| images | model | seeds | test accuracy, % | fit, s |",
-        "|---:|---|---:|---:|---:|",
+        "| images | model | seeds | test accuracy, % | fit, s | processor |",
+        "|---:|---|---:|---:|---:|---|",
     ]
     for n, n_seeds in SEEDS.items():
         for name in MODELS:
@@ -103,8 +103,11 @@ def table(record: Record) -> str:
             if cell:
                 accuracy = spread([100 * row["accuracy"] for row in cell], ".1f")
                 seconds = spread([row["fit_seconds"] for row in cell], ".0f")
+                places = [record.environments[row["environment"]] for row in cell]
+                kinds = ", ".join(sorted({place["capability"] for place in places}))
                 lines.append(
-                    f"| {n:,} | {name} | {len(cell)} | {accuracy} | {seconds} |"
+                    f"| {n:,} | {name} | {len(cell)} | {accuracy} | {seconds} "
+                    f"| {kinds} |"
                 )
     return "\n".join(lines)
 
