@@ -164,7 +164,9 @@ def test_fifty_killed_writers_lose_no_published_row_and_publish_no_wrong_one(tmp
     for kill in range(50):
         receive, send = fork.Pipe(duplex=False)
         writer = fork.Process(
-            target=write_for_ever, args=(tmp_path, kill * 1_000_000, send)
+            target=write_for_ever,
+            args=(tmp_path, kill * 1_000_000, send),
+            daemon=True,
         )
         writer.start()
         published.append(receive.recv())
@@ -201,7 +203,7 @@ def hold(path, keys, ready):
 def test_a_lease_excludes_other_processes_and_dies_with_its_own(tmp_path):
     keys = keys_of(i << 80 for i in range(4))
     receive, send = fork.Pipe(duplex=False)
-    holder = fork.Process(target=hold, args=(tmp_path, keys[:2], send))
+    holder = fork.Process(target=hold, args=(tmp_path, keys[:2], send), daemon=True)
     holder.start()
     receive.recv()
     leases = Leases(tmp_path / "leases")
