@@ -202,16 +202,12 @@ class BaseImageClassifier(ClassifierMixin, ImageInput):
     ) -> tuple[StagesNet, np.ndarray]:
         """The trained net and the classes; sets the shape of the images alone."""
         from sktransfer._batches import ImageDataset
-        from sktransfer._cache import resolve_cache
         from sktransfer._device import resolve_device, resolve_precision
         from sktransfer._seed import forked_rng
-        from sktransfer._training import optimizer_params, own_callbacks, train
+        from sktransfer._training import train
 
         device = resolve_device(self.device)
         precision = resolve_precision(self.precision, device)
-        resolve_cache(self.activation_cache)  # for its errors
-        own_callbacks(list(self.callbacks or []))  # for theirs
-        optimizer_params(self.net_params or {})
         unfreezing = self._unfreezing()
         last_shape = getattr(self, "image_shape_", None)
 
@@ -236,6 +232,7 @@ class BaseImageClassifier(ClassifierMixin, ImageInput):
         if goes_on:
             self._check_warm_start(classes, last_shape)
             unfreezing["unfreeze_schedule"] = "immediate"
+        # Before the network: its errors must not wait until weights are downloaded.
         settings = self._settings(len(rows), device, precision, seed, unfreezing)
         with forked_rng(seed, device):
             if goes_on:
@@ -289,7 +286,11 @@ class BaseImageClassifier(ClassifierMixin, ImageInput):
         """The parameters that the training loop reads."""
         from sktransfer._cache import resolve_cache
         from sktransfer._schedule import resolve_batch_size
-        from sktransfer._training import TrainingSettings, own_callbacks
+        from sktransfer._training import (
+            TrainingSettings,
+            optimizer_params,
+            own_callbacks,
+        )
 
         stop = self.early_stopping
         return TrainingSettings(
@@ -307,7 +308,7 @@ class BaseImageClassifier(ClassifierMixin, ImageInput):
             seed=seed,
             verbose=int(self.verbose),
             callbacks=own_callbacks(list(self.callbacks or [])),
-            net_params=self.net_params or {},
+            net_params=optimizer_params(self.net_params or {}),
             activation_cache=resolve_cache(self.activation_cache),
             **unfreezing,
         )
