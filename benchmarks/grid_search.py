@@ -1,23 +1,31 @@
-"""A grid search over depth and dropout: ours against plain skorch and the ideal.
+"""A grid search over depth and dropout: ours against skorch, fastai and the ideal.
 
     SKTRANSFER_DATA=FOLDER python benchmarks/grid_search.py
     SKTRANSFER_DATA=FOLDER python benchmarks/grid_search.py --backbone resnet50
 
 Three dropouts and three folds at depth 0, at depths 0 and 1, and at depths 0 to 2 (9,
-18 and 27 fits) of 5 epochs on CIFAR-10 images, all of them in one process, in turn:
+18 and 27 fits) of 5 epochs on CIFAR-10 images, all of them in one process, in turn, by
+the terms in ``peers.py``:
 
 - ours: ``GridSearchCV`` over ``ResNetTransferClassifier`` with an empty cache;
-- uncached: the same with ``activation_cache=None``; its scores must be the same;
-- skorch: ``GridSearchCV`` over ``NeuralNetClassifier`` around torchvision's network,
-  frozen by ``requires_grad``, as skorch's documentation teaches;
-- ideal: frozen stages once, then bare loops over the suffixes, which nothing that
-  trains all those candidates can beat.
+- skorch: ``GridSearchCV`` over ``NeuralNetClassifier`` around torchvision's network;
+- fastai: a loop over candidates and folds with its ``Learner`` (only with ``--fastai``,
+  where it is installed);
+- ideal: bare torch; the network loaded once, frozen stages once for each depth, then
+  plain loops over copies of the suffix, which nothing that trains all those candidates
+  can beat;
+- uncached, in the first round: ours with ``activation_cache=None``, whose scores must
+  be the same.
 
-Same images (resized beforehand for skorch and the ideal, which saves them that), same
-network and weights (random ones, as speed does not depend on them), float32, batches,
-epochs, rates and optimizer, every stage open from the first epoch, nothing augmented.
-Reported are the ratios of their seconds to ours, and how many images passed frozen
-stages in ours: once for each place where the network is cut.
+With ``--as-shipped``, ours and skorch instead with what they do by default, but for 5
+epochs: ours opens stages gradually, mirrors images (two views), sets a tenth aside to
+stop early and picks its batches; once in float32, the default on a CPU, and once in
+bfloat16. skorch has batches of 128 and validates on a fifth in each epoch.
+
+Each depth is a search of its own, one after another; their times are added up, which is
+what the larger searches take, since depths share no activations. Reported are the
+ratios of seconds to ours, and how many images passed frozen stages in ours: once for
+each place where the network is cut. Random weights: speed does not depend on them.
 """
 
 from __future__ import annotations
@@ -25,223 +33,132 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import peers
 import torch
+from peers import Setup
 from record import Record, spread
 from sklearn.model_selection import GridSearchCV, StratifiedKFold, train_test_split
-from skorch import NeuralNetClassifier
-from torch import nn
+from skorch.dataset import ValidSplit
 
-from sktransfer import ActivationCache, ResNetTransferClassifier, datasets
-from sktransfer._prefix import Prefix
+from sktransfer import ActivationCache, datasets
 from sktransfer._resnet import make_resnet
 
 DROPOUTS = (0.0, 0.2, 0.5)
-N_FOLDS, N_EPOCHS, BATCH, LR = 3, 5, 32, 0.01
-DEPTHS = {"0": (0,), "0-1": (0, 1), "0-2": (0, 1, 2)}
-OPTIMIZER = {"momentum": 0.9, "nesterov": True, "weight_decay": 5e-4}
-CPU = torch.device("cpu")
+FOLDS = StratifiedKFold(3)
+SHIPPED: dict[str, Any] = {
+    "unfreeze_schedule": "gradual",
+    "augment": "flip",
+    "batch_size": "auto",
+    "early_stopping": "auto",
+    "lr": 0.05,
+    "backbone_lr_factor": 0.1,
+}
+SKORCH_SHIPPED: dict[str, Any] = {"batch_size": 128, "train_split": ValidSplit(5)}
 
 
-class Network(nn.Module):
-    """torchvision's network as users of skorch wrap it: frozen up to a depth."""
-
-    def __init__(
-        self, backbone: str, weights: str, depth: int, dropout: float, size: int
-    ) -> None:
-        super().__init__()
-        self.stages = make_resnet(backbone, 10, dropout, (size, size))
-        self.stages.load_state_dict(torch.load(weights, weights_only=True))
-        learning = self.stages.names[len(self.stages.names) - 1 - depth :]
-        for name, stage in self.stages.items():
-            stage.requires_grad_(name in learning)
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits of images (n, 3, size, size), normalised."""
-        activation = images
-        for _, stage in self.stages.items():
-            activation = stage(activation)
-        return activation
-
-
-def folds() -> StratifiedKFold:
-    """The same folds for all."""
-    return StratifiedKFold(N_FOLDS)
-
-
-def ours(
-    X: np.ndarray,
-    y: np.ndarray,
-    setup: argparse.Namespace,
-    depths: tuple[int, ...],
-    cache: ActivationCache | None,
-) -> np.ndarray:
-    """Mean scores of the candidates."""
-    clf = ResNetTransferClassifier(
-        setup.backbone,
-        weights=setup.weights,
-        unfreeze_schedule="immediate",
-        image_size=setup.size,
-        augment=None,
-        max_epochs=N_EPOCHS,
-        batch_size=BATCH,
-        lr=LR,
-        backbone_lr_factor=1.0,
-        early_stopping=False,
-        activation_cache=cache,
-        precision="float32",
-        device="cpu",
-        random_state=0,
-    )
-    grid = {"unfreeze_depth": depths, "dropout": DROPOUTS}
-    search = GridSearchCV(clf, grid, cv=folds(), refit=False, error_score="raise")
-    scores: np.ndarray = search.fit(X, y).cv_results_["mean_test_score"]
+def search(estimator: Any, name: str, X: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Mean score of each dropout."""
+    grid = {name: list(DROPOUTS)}
+    made = GridSearchCV(estimator, grid, cv=FOLDS, refit=False, error_score="raise")
+    scores: np.ndarray = made.fit(X, y).cv_results_["mean_test_score"]
     return scores
 
 
-def plain_skorch(
-    resized: torch.Tensor,
-    y: np.ndarray,
-    setup: argparse.Namespace,
-    depths: tuple[int, ...],
-) -> None:
-    """The search as skorch's documentation teaches it."""
-    net = NeuralNetClassifier(
-        Network,
-        module__backbone=setup.backbone,
-        module__weights=setup.weights,
-        module__size=setup.size,
-        criterion=nn.CrossEntropyLoss,
-        optimizer=torch.optim.SGD,
-        lr=LR,
-        max_epochs=N_EPOCHS,
-        batch_size=BATCH,
-        train_split=None,
-        verbose=0,
-        **{f"optimizer__{name}": value for name, value in OPTIMIZER.items()},
-    )
-    grid = {"module__depth": depths, "module__dropout": DROPOUTS}
-    search = GridSearchCV(net, grid, cv=folds(), refit=False, error_score="raise")
-    search.fit(resized.numpy(), y)
+def ours(setup: Setup, depth: int, **params: Any) -> np.ndarray:
+    """Ours with an empty cache, unless `params` have another."""
+    params = {"cache": ActivationCache(), **params}
+    return search(peers.ours(setup, depth, **params), "dropout", setup.X, setup.y)
 
 
-def ideal(
-    resized: torch.Tensor,
-    y: np.ndarray,
-    setup: argparse.Namespace,
-    depths: tuple[int, ...],
-) -> None:
+def skorch(setup: Setup, depth: int, **params: Any) -> np.ndarray:
+    """Plain skorch."""
+    net = peers.skorch(setup, depth, **params)
+    return search(net, "module__dropout", setup.resized.numpy(), setup.y)
+
+
+def fastai(setup: Setup, depth: int) -> None:
+    """fastai, which has no search of its own."""
+    for dropout in DROPOUTS:
+        for train, test in FOLDS.split(setup.X, setup.y):
+            peers.fastai(setup, depth, dropout, train, test)
+
+
+def ideal(setup: Setup, depth: int) -> None:
     """Frozen stages once, then bare loops over the suffixes."""
-    labels = torch.from_numpy(y)
-    for depth in depths:
-        net = Network(setup.backbone, setup.weights, depth, 0.0, setup.size).stages
-        n_frozen = len(net.names) - 1 - depth
-        with torch.no_grad():
-            net.eval()
-            activations = torch.cat(
-                [frozen_pass(net, some, n_frozen) for some in resized.split(64)]
-            )
-        for dropout in DROPOUTS:
-            for train, test in folds().split(y, y):
-                fresh = Network(
-                    setup.backbone, setup.weights, depth, dropout, setup.size
-                ).stages
-                suffix = nn.Sequential(
-                    *(fresh.get_submodule(name) for name in fresh.names[n_frozen:])
-                )
-                train_bare(suffix, activations, labels, torch.from_numpy(train))
-                suffix.eval()
-                with torch.inference_mode():
-                    for some in torch.from_numpy(test).split(64):
-                        suffix(activations[some]).argmax(1)
-
-
-def frozen_pass(net: Any, images: torch.Tensor, n_frozen: int) -> torch.Tensor:
-    """Activations of images that are normalised already."""
-    activation = images
-    for name in net.names[:n_frozen]:
-        activation = net.get_submodule(name)(activation)
-    if n_frozen == len(net.names) - 1:
-        activation = net.get_submodule("head").pool(activation)
-    return activation
-
-
-def train_bare(
-    suffix: nn.Module,
-    activations: torch.Tensor,
-    labels: torch.Tensor,
-    rows: torch.Tensor,
-) -> None:
-    """A plain loop."""
-    suffix.train()
-    optimizer = torch.optim.SGD(suffix.parameters(), LR, **OPTIMIZER)
-    for _ in range(N_EPOCHS):
-        for some in rows[torch.randperm(len(rows))].split(BATCH):
-            loss = nn.functional.cross_entropy(suffix(activations[some]), labels[some])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-
-
-def seconds(function: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:
-    """How long a call takes, and what it returns."""
-    started = time.perf_counter()
-    result = function(*arguments)
-    return time.perf_counter() - started, result
-
-
-def count_passes() -> list[int]:
-    """Note how many images pass frozen stages from now on."""
-    passed: list[int] = []
-    encode = Prefix.encode
-
-    def counting(self: Prefix, images: np.ndarray, *rest: Any) -> torch.Tensor:
-        passed.append(len(images))
-        return encode(self, images, *rest)
-
-    Prefix.encode = counting  # type: ignore[method-assign]
-    return passed
+    labels = torch.from_numpy(setup.y)
+    net = peers.loaded(setup)
+    inputs = peers.activations(setup, net, depth)
+    for dropout in DROPOUTS:
+        for train, test in FOLDS.split(setup.X, setup.y):
+            suffix = peers.suffix(net, depth, dropout)
+            peers.bare(suffix, inputs, labels, train)
+            peers.predicted(suffix, inputs, test)
 
 
 def measure(
-    X: np.ndarray,
-    y: np.ndarray,
-    resized: torch.Tensor,
-    setup: argparse.Namespace,
-    depths: tuple[int, ...],
-) -> dict[str, Any]:
-    """All four in turn, several rounds."""
-    times: dict[str, list[float]] = {}
+    setup: Setup,
+    contestants: dict[str, Callable[..., Any]],
+    depths: Sequence[int],
+    rounds: int,
+) -> dict[str, np.ndarray]:
+    """Seconds of each by depth and round, (n_depths, n_rounds)."""
+    times = {name: np.zeros((len(depths), rounds)) for name in contestants}
+    for i in range(rounds):
+        for depth in depths:
+            for name, run in contestants.items():
+                started = time.perf_counter()
+                run(setup, depth)
+                times[name][depth, i] = time.perf_counter() - started
+    return times
 
-    def note(peer: str, function: Callable[..., Any], *arguments: Any) -> Any:
-        took, result = seconds(function, *arguments)
-        times.setdefault(peer, []).append(took)
-        return result
 
-    passed = count_passes()
-    for _ in range(setup.rounds):
-        passed.clear()
-        scores = note("ours", ours, X, y, setup, depths, ActivationCache())
-        n_passes = sum(passed)
-        uncached = note("uncached", ours, X, y, setup, depths, None)
-        if not np.array_equal(scores, uncached):
-            raise SystemExit("the cache changed a score")
-        note("skorch", plain_skorch, resized, y, setup, depths)
-        note("ideal", ideal, resized, y, setup, depths)
-    ratios = {
-        f"{peer}_over_ours": np.divide(times[peer], times["ours"]).tolist()
-        for peer in ("skorch", "uncached", "ideal")
-    }
-    return {
-        "n_fits": len(depths) * len(DROPOUTS) * N_FOLDS,
-        "rounds": setup.rounds,
-        "ours_seconds": spread(times["ours"], ".2f"),
-        "passes_per_image": n_passes / len(X),
-        **{name: spread(values, ".2f") for name, values in ratios.items()},
-    }
+def check_scores(setup: Setup, depths: Sequence[int]) -> tuple[list[float], float]:
+    """Passes an image in ours, by depth, where the cache changes no score."""
+    passes = []
+    uncached_seconds = 0.0
+    for depth in depths:
+        with peers.counted_passes() as passed:
+            cached = ours(setup, depth)
+        passes.append(sum(passed) / len(setup.X))
+        started = time.perf_counter()
+        uncached = ours(setup, depth, cache=None)
+        uncached_seconds += time.perf_counter() - started
+        if not np.array_equal(cached, uncached):
+            raise SystemExit(f"the cache changed a score: {cached}, {uncached}")
+    return passes, uncached_seconds
+
+
+def report(times: dict[str, np.ndarray], us: str) -> list[dict[str, Any]]:
+    """Ratios to ours for depth 0, depths 0 and 1, and so on."""
+    rows = []
+    for n in range(1, len(times[us]) + 1):
+        total = {name: seconds[:n].sum(axis=0) for name, seconds in times.items()}
+        ratios = {
+            f"{name}_over_ours": spread((seconds / total[us]).tolist(), ".2f")
+            for name, seconds in total.items()
+            if name != us
+        }
+        depths = "0" if n == 1 else f"0-{n - 1}"
+        rows.append(
+            {
+                "depths": depths,
+                "n_fits": n * len(DROPOUTS) * FOLDS.get_n_splits(),
+                "ours_seconds": spread(total[us].tolist(), ".2f"),
+                **ratios,
+            }
+        )
+    return rows
+
+
+def images(n: int) -> tuple[np.ndarray, np.ndarray]:
+    """CIFAR-10 images and class indices."""
+    X, y = datasets.fetch_cifar10(subset="test", return_X_y=True)
+    X, _, y, _ = train_test_split(X, y, train_size=n, stratify=y, random_state=0)
+    return X, y.astype(np.int64)
 
 
 def main() -> None:
@@ -249,31 +166,52 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--backbone", default="resnet18")
     parser.add_argument("--size", type=int, default=64, help="pixels")
-    parser.add_argument("--n-images", type=int, default=150)
+    parser.add_argument("--n-images", type=int, default=240)
+    parser.add_argument("--deepest", type=int, default=2, help="largest depth")
     parser.add_argument("--rounds", type=int, default=5)
-    setup = parser.parse_args()
-    torch.manual_seed(0)
-    net = make_resnet(setup.backbone, 10, 0.0, (setup.size, setup.size))
-    X, y = datasets.fetch_cifar10(subset="test", return_X_y=True)
-    X, _, y, _ = train_test_split(
-        X, y, train_size=setup.n_images, stratify=y, random_state=0
-    )
-    y = y.astype(np.int64)
-    with torch.no_grad():
-        resized = net.preprocess(torch.from_numpy(X)).contiguous()
+    parser.add_argument("--fastai", action="store_true", help="measure it too")
+    parser.add_argument("--as-shipped", action="store_true", help="by default settings")
+    args = parser.parse_args()
+    key = {
+        "terms": "as shipped" if args.as_shipped else "equal",
+        "backbone": args.backbone,
+        "size": args.size,
+        "n_images": args.n_images,
+        "deepest": args.deepest,
+    }
+    depths = range(args.deepest + 1)
     record = Record("grid_search")
+    if record.find(**key):
+        return
     with tempfile.TemporaryDirectory() as folder:
-        setup.weights = f"{folder}/random.pth"
-        torch.save(net.state_dict(), setup.weights)
-        for name, depths in DEPTHS.items():
-            key = {
-                "depths": name,
-                "backbone": setup.backbone,
-                "size": setup.size,
-                "n_images": setup.n_images,
+        weights = f"{folder}/random.pth"
+        torch.manual_seed(0)
+        torch.save(make_resnet(args.backbone, 10, 0.0, None).state_dict(), weights)
+        X, y = images(args.n_images)
+        setup = Setup(args.backbone, args.size, weights, X, y)
+        # What is loaded and set up once in a process is not timed.
+        contestants: dict[str, Callable[..., Any]]
+        if args.as_shipped:
+            contestants = {
+                "ours": lambda s, depth: ours(s, depth, **SHIPPED),
+                "ours_bfloat16": lambda s, depth: ours(
+                    s, depth, **SHIPPED | {"precision": "bfloat16"}
+                ),
+                "skorch": lambda s, depth: skorch(s, depth, **SKORCH_SHIPPED),
             }
-            if not record.find(**key):
-                record.add(**key, **measure(X, y, resized, setup, depths))
+        else:
+            contestants = {"ours": ours, "skorch": skorch, "ideal": ideal}
+            if args.fastai:
+                contestants["fastai"] = fastai
+        measure(setup.head(30), contestants, [0], 1)
+        extra: dict[str, Any] = {}
+        if not args.as_shipped:
+            passes, uncached = check_scores(setup, depths)
+            extra = {"passes_per_image_by_depth": passes}
+            extra["uncached_seconds_in_one_round"] = round(uncached, 2)
+        times = measure(setup, contestants, depths, args.rounds)
+        for row in report(times, "ours"):
+            record.add(**key, rounds=args.rounds, **row, **extra)
 
 
 if __name__ == "__main__":

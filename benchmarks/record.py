@@ -8,6 +8,8 @@ import os
 import platform
 import subprocess
 import sys
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +63,7 @@ def environment() -> dict[str, Any]:
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
         "sklearn": sklearn.__version__,
+        **{name: version(name) for name in ("skorch", "fastai") if find_spec(name)},
     }
 
 

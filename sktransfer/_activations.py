@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Sequence
 
@@ -10,7 +9,7 @@ import numpy as np
 import torch
 
 from sktransfer._cache import ActivationCache, CacheInfo, block_rows
-from sktransfer._prefix import Prefix, image_keys
+from sktransfer._prefix import Prefix, image_keys, view_keys
 from sktransfer._segments import KEY_BYTES
 from sktransfer._views import View
 
@@ -47,12 +46,14 @@ class ActivationRows:
     ) -> None:
         self.prefix, self.images, self.cache = prefix, images, cache
         self.views = tuple(views)
+        self.batch_size = prefix.batch_size(images.shape[1:])
         self.hits = self.misses = 0
         self.saved = 0.0
         self.is_full = False
         self.slots = np.full((len(self.views), len(images)), -1, np.int64)
-        self.image_keys: list[bytes | None] = [None] * len(images)
-        self.view_names = [repr(tuple(view)).encode() for view in self.views]
+        self.image_keys = np.zeros((len(images), KEY_BYTES), np.uint8)
+        self.is_hashed = np.zeros(len(images), bool)
+        self.view_keys = view_keys(self.views)
         if cache is not None:
             self.namespace = prefix.namespace(images.shape[1:])
             self.number = cache.open()
@@ -148,17 +149,12 @@ class ActivationRows:
 
     def _keys(self, rows: np.ndarray, chosen: np.ndarray) -> list[bytes]:
         """Keys of images in these views; an image is hashed once."""
-        fresh = np.unique(rows[[self.image_keys[row] is None for row in rows.tolist()]])
-        for row, key in zip(
-            fresh.tolist(), image_keys(self.images, fresh), strict=True
-        ):
-            self.image_keys[row] = key
-        return [
-            hashlib.sha256(
-                (self.image_keys[row] or b"") + self.view_names[view]
-            ).digest()[:KEY_BYTES]
-            for row, view in zip(rows.tolist(), chosen.tolist(), strict=True)
-        ]
+        fresh = np.unique(rows[~self.is_hashed[rows]])
+        if len(fresh):
+            self.image_keys[fresh] = image_keys(self.images, fresh)
+            self.is_hashed[fresh] = True
+        keys = (self.image_keys[rows] ^ self.view_keys[chosen]).tobytes()
+        return [keys[i : i + KEY_BYTES] for i in range(0, len(keys), KEY_BYTES)]
 
     def _compute(self, rows: np.ndarray, chosen: np.ndarray, keys: list[bytes]) -> int:
         """Compute what nobody has and there is room for; how many of it are kept.
@@ -167,7 +163,7 @@ class ActivationRows:
         """
         assert self.cache is not None
         n_kept = 0
-        most = looked_at = self.prefix.batch_size
+        most = looked_at = self.batch_size
         pending, waited_since = np.arange(len(rows)), time.monotonic()
         while len(pending) and not self.is_full:
             alone = time.monotonic() - waited_since > PATIENCE_SECONDS
@@ -196,7 +192,7 @@ class ActivationRows:
 
     def _block(self, activations: torch.Tensor) -> int:
         """How many images to compute at a time: whole batches."""
-        size = self.prefix.batch_size
+        size = self.batch_size
         return max(size, block_rows(activations) // size * size)
 
     def _encode(self, rows: np.ndarray, chosen: np.ndarray) -> torch.Tensor:
@@ -204,8 +200,7 @@ class ActivationRows:
         assert self.cache is not None
         started = time.perf_counter()
         activations = self.prefix.encode(self.images[rows], self.views, chosen)
-        size = self.prefix.batch_size
-        n_filled_up = -(-len(rows) // size) * size
+        n_filled_up = -(-len(rows) // self.batch_size) * self.batch_size
         seconds_each = (time.perf_counter() - started) / n_filled_up
         self.misses += len(rows)
         self.cache.count(0, len(rows), seconds_each)

@@ -117,5 +117,6 @@ class Batches:
         """Batches of activations, each of one of its image's views."""
         chosen = draw_views(len(rows), len(activations.views), self.generator)
         activations.ensure(rows, chosen)
-        for some in np.array_split(np.arange(len(rows)), len(self)):
-            yield activations.gather(rows[some], chosen[some])
+        parts = [np.array_split(part, len(self)) for part in (rows, chosen)]
+        for some, views in zip(*parts, strict=True):
+            yield activations.gather(some, views)

@@ -7,16 +7,41 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-# Without and with CUDA: a single image costs as much as a full batch, which a GPU
-# hardly notices; a CPU is about as fast per image with 16 as with more.
-BATCH_SIZES = (16, 128)
+from sktransfer._stages import Stages
+
+# A single image costs as much as a full batch, so that batches are no larger than
+# what a device needs to be fast: a CPU 32 small images, or 16 larger ones.
+CUDA_BATCH, SMALL_BATCH, LARGE_BATCH = 128, 32, 16
+SMALL_PIXELS = 96**2
+
+
+def batch_size(
+    stages: Stages, image_shape: tuple[int, ...], device: torch.device
+) -> int:
+    """How many images pass at a time: the same, however many there are.
+
+    Parameters
+    ----------
+    stages : Stages
+        The network, which may resize images.
+
+    image_shape : tuple of (int, int, int)
+        Height, width and channels of an image as the user has it.
+
+    device : torch.device
+        Where the network computes.
+    """
+    if device.type == "cuda":
+        return CUDA_BATCH
+    height, width = getattr(stages.preprocess, "image_size", None) or image_shape[:2]
+    return SMALL_BATCH if height * width < SMALL_PIXELS else LARGE_BATCH
 
 
 def run_in_batches(
     function: Callable[[torch.Tensor], torch.Tensor],
     batch_of: Callable[[int, int], torch.Tensor],
     n: int,
-    device: torch.device,
+    size: int,
 ) -> np.ndarray:
     """Apply a function of a batch to every row.
 
@@ -30,19 +55,18 @@ def run_in_batches(
         Maps a batch to (n, n_outputs).
 
     batch_of : callable
-        Maps the first row and the one behind the last to a batch on `device`.
+        Maps the first row and the one behind the last to a batch.
 
     n : int
         Number of rows.
 
-    device : torch.device
-        Where the function computes.
+    size : int
+        Rows in a batch, as :func:`batch_size` has it.
 
     Returns
     -------
     ndarray of shape (n, n_outputs), float32
     """
-    size = BATCH_SIZES[device.type == "cuda"]
     outputs = []
     with torch.inference_mode():
         for start in range(0, n, size):

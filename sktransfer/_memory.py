@@ -147,7 +147,7 @@ class Memory:
     def rows(self, namespace: str, slots: np.ndarray) -> torch.Tensor:
         """Activations in these slots."""
         arena = self.spaces[namespace].arena
-        return arena[torch.from_numpy(slots).to(arena.device)]
+        return arena.index_select(0, torch.from_numpy(slots).to(arena.device))
 
     def reserve(self, namespace: str, like: torch.Tensor, n_rows: int) -> None:
         """Make room for more rows of the shape of ``like[0]``, within the budget."""

@@ -66,7 +66,8 @@ class StagesNet(NeuralNet):
     @property
     def _default_callbacks(self) -> list[tuple[str, Callback]]:
         # Losses are recorded once an epoch below, so skorch's per-batch scorers go.
-        return [("epoch_timer", EpochTimer()), ("print_log", PrintLog())]
+        log = [("print_log", PrintLog())] if self.verbose else []
+        return [("epoch_timer", EpochTimer()), *log]
 
     def get_iterator(self, dataset: ImageDataset, training: bool = False) -> Batches:
         """Batches of a data set, as :class:`Batches`."""
@@ -120,7 +121,7 @@ class StagesNet(NeuralNet):
         for batch in iterator:
             self.notify("on_batch_begin", batch=batch, training=training)
             step = step_fn(batch, **kwargs)
-            losses.append(step["loss"].detach())
+            losses.append(step["loss"])
             # Not the logits: with many classes an epoch of them is large.
             predicted.append(step["y_pred"].argmax(1))
             labels.append(batch[1][0])
@@ -153,11 +154,13 @@ class StagesNet(NeuralNet):
         images, (labels, weights) = batch
         with autocast(self.precision, images.device):
             logits = self.infer(images)
+        losses = self.criterion_(logits.float(), labels)
         # A plain mean: dividing by the weights of the batch would train a batch of
-        # unimportant images at full strength.
-        loss = (self.criterion_(logits.float(), labels) * weights).mean()
-        loss.backward()
-        return {"loss": loss, "y_pred": logits.detach()}
+        # unimportant images at full strength. As the gradient of each loss, shares
+        # need no steps of their own in the backward pass.
+        shares = weights / len(weights)
+        losses.backward(shares)
+        return {"loss": shares.dot(losses.detach()), "y_pred": logits.detach()}
 
     def validation_step(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
         """Weighted cross-entropy of one batch, unsmoothed."""

@@ -9,7 +9,7 @@ import torch
 
 from sktransfer._activations import ActivationRows
 from sktransfer._cache import ActivationCache
-from sktransfer._inference import run_in_batches
+from sktransfer._inference import batch_size, run_in_batches
 from sktransfer._prefix import Prefix
 from sktransfer._preprocessing import to_batch
 from sktransfer._stages import Stages
@@ -45,12 +45,13 @@ def logits(
     """
     if n_prefix == 0:
         return run_in_batches(
-            stages, lambda a, b: to_batch(images[a:b], device), len(images), device
+            stages,
+            lambda a, b: to_batch(images[a:b], device),
+            len(images),
+            batch_size(stages, images.shape[1:], device),
         )
     prefix = Prefix(stages, n_prefix, device, precision)
-    return _behind(
-        prefix, lambda rows: stages.decode(rows, n_prefix), images, device, cache
-    )
+    return _behind(prefix, lambda rows: stages.decode(rows, n_prefix), images, cache)
 
 
 def features(
@@ -61,14 +62,13 @@ def features(
 ) -> np.ndarray:
     """Pooled activations of images, (n_images, n_features), float32."""
     prefix = Prefix(stages, len(stages.names) - 1, device, "float32")
-    return _behind(prefix, lambda rows: rows, images, device, cache)
+    return _behind(prefix, lambda rows: rows, images, cache)
 
 
 def _behind(
     prefix: Prefix,
     function: Callable[[torch.Tensor], torch.Tensor],
     images: np.ndarray,
-    device: torch.device,
     cache: ActivationCache | None,
 ) -> np.ndarray:
     """Apply a function to the activations of images."""
@@ -81,7 +81,7 @@ def _behind(
             function,
             lambda a, b: activations.gather(np.arange(a, b), first_view[a:b]),
             n,
-            device,
+            activations.batch_size,
         )
     finally:
         activations.close()

@@ -10,13 +10,15 @@ import torch
 
 from sktransfer._augmentation import apply_views
 from sktransfer._device import autocast
-from sktransfer._inference import BATCH_SIZES, filled_up
+from sktransfer._inference import batch_size, filled_up
+from sktransfer._loaded import digest as tensor_digest
 from sktransfer._preprocessing import to_batch
+from sktransfer._segments import KEY_BYTES
 from sktransfer._stages import Stages
 from sktransfer._views import View
 
 # Raised when the numbers of an activation change for the same network and image.
-FORMAT = 2
+FORMAT = 3
 
 
 class Prefix:
@@ -43,10 +45,9 @@ class Prefix:
         self.stages, self.n_stages = stages, n_stages
         self.device, self.precision = device, precision
 
-    @property
-    def batch_size(self) -> int:
+    def batch_size(self, image_shape: tuple[int, ...]) -> int:
         """How many images pass at a time; it decides which kernels run."""
-        return BATCH_SIZES[self.device.type == "cuda"]
+        return batch_size(self.stages, image_shape, self.device)
 
     def namespace(self, image_shape: tuple[int, ...]) -> str:
         """Hash of everything but the image that decides the bits of an activation.
@@ -54,20 +55,17 @@ class Prefix:
         Images of another shape have activations of another shape where they are not
         resized.
         """
-        digest = hashlib.sha256()
-        where = (_processor(self.device), self.precision, self.batch_size)
-        digest.update(
-            repr((FORMAT, torch.__version__, *where, tuple(image_shape))).encode()
-        )
+        size = self.batch_size(image_shape)
+        where = (_processor(self.device), self.precision, size, tuple(image_shape))
+        digest = hashlib.sha256(repr((FORMAT, torch.__version__, *where)).encode())
         for name in ("preprocess", *self.stages.names[: self.n_stages]):
             module = self.stages.get_submodule(name)
             digest.update(f"{name}: {module!r}".encode())
             for key, tensor in module.state_dict().items():
                 # Counts batches while training; never read in eval mode.
                 if not key.endswith("num_batches_tracked"):
-                    values = tensor.detach().cpu().contiguous().numpy()
-                    digest.update(f"{key} {values.dtype} {values.shape}".encode())
-                    digest.update(values.tobytes())
+                    digest.update(f"{key} {tensor.dtype} {tensor.shape}".encode())
+                    digest.update(tensor_digest(f"{name}.{key}", tensor))
         if self.n_stages == len(self.stages.names) - 1:
             digest.update(b"pooled")
         return digest.hexdigest()[:32]
@@ -97,7 +95,7 @@ class Prefix:
         tensor of shape (n_images, *activation)
             On the device of the stages.
         """
-        size = self.batch_size
+        size = self.batch_size(images.shape[1:])
         outputs = []
         for start in range(0, len(images), size):
             some = slice(start, start + size)
@@ -119,7 +117,7 @@ def _processor(device: torch.device) -> str:
     return f"{kind} {traits.get('cpu_name')} {able}"
 
 
-def image_keys(images: np.ndarray, rows: np.ndarray) -> list[bytes]:
+def image_keys(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Hash of the pixels, shape and dtype of each image.
 
     Parameters
@@ -132,12 +130,20 @@ def image_keys(images: np.ndarray, rows: np.ndarray) -> list[bytes]:
 
     Returns
     -------
-    list of bytes of length 16
+    ndarray of shape (n_rows, 16), uint8
     """
     salt = hashlib.sha256(f"{images.dtype.str} {images.shape[1:]}".encode())
-    keys = []
+    digests = []
     for row in rows.tolist():
         digest = salt.copy()
         digest.update(np.ascontiguousarray(images[row]).data)
-        keys.append(digest.digest()[:16])
-    return keys
+        digests.append(digest.digest()[:KEY_BYTES])
+    return np.frombuffer(b"".join(digests), np.uint8).reshape(-1, KEY_BYTES)
+
+
+def view_keys(views: Sequence[View]) -> np.ndarray:
+    """Hash of each view, (n_views, 16) uint8; XOR with an image's makes its key."""
+    digests = [hashlib.sha256(repr(tuple(view)).encode()).digest() for view in views]
+    return np.frombuffer(b"".join(digests), np.uint8).reshape(len(views), -1)[
+        :, :KEY_BYTES
+    ]

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
+from contextlib import nullcontext
 from typing import Any
 
+import torch
 from torch import nn
 from torchvision.models import get_model
 from torchvision.models.resnet import BasicBlock
 
+from sktransfer._loaded import copy_of
 from sktransfer._preprocessing import Preprocess
+from sktransfer._seed import forked_rng
 from sktransfer._stages import Head, Stages
-from sktransfer._weights import load_backbone, read_weights
+from sktransfer._weights import Source, find_weights, load_backbone
 
 TORCHVISION_BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 MINI_BACKBONE = "mini_resnet18"
@@ -76,8 +80,21 @@ def _mini_backbone(width: int = MINI_WIDTH) -> OrderedDict[str, nn.Module]:
     return stages
 
 
+def check_backbone(backbone: str) -> None:
+    """Raise a ValueError unless there is a backbone of this name."""
+    if backbone not in BACKBONES:
+        raise ValueError(
+            f"backbone={backbone!r} is unknown; choose one of {', '.join(BACKBONES)}."
+        )
+
+
 def make_resnet(
-    backbone: str, n_classes: int, dropout: float, image_size: tuple[int, int] | None
+    backbone: str,
+    n_classes: int,
+    dropout: float,
+    image_size: tuple[int, int] | None,
+    *,
+    random: bool = True,
 ) -> Stages:
     """Build a ResNet with random weights and a new head, as stages.
 
@@ -95,6 +112,11 @@ def make_resnet(
     image_size : tuple of (int, int) or None
         Height and width to which images are resized.
 
+    random : bool, default=True
+        Whether the backbone gets random weights. Drawing them takes several times as
+        long as all the rest; without, they are what happens to be in memory, and must
+        be loaded.
+
     Returns
     -------
     Stages
@@ -105,14 +127,15 @@ def make_resnet(
     ValueError
         If `backbone` is unknown.
     """
-    if backbone == MINI_BACKBONE:
-        stages = _mini_backbone()
-    elif backbone in TORCHVISION_BACKBONES:
-        stages = _torchvision_backbone(backbone)
-    else:
-        raise ValueError(
-            f"backbone={backbone!r} is unknown; choose one of {', '.join(BACKBONES)}."
-        )
+    check_backbone(backbone)
+    with nullcontext() if random else torch.device("meta"):
+        if backbone == MINI_BACKBONE:
+            stages = _mini_backbone()
+        else:
+            stages = _torchvision_backbone(backbone)
+    if not random:
+        for stage in stages.values():
+            stage.to_empty(device="cpu")
     stages["head"] = Head(_n_features(stages["layer4"]), n_classes, dropout)
     preprocess = Preprocess(image_size, IMAGENET_MEAN, IMAGENET_STD)
     return Stages(stages, preprocess)
@@ -176,6 +199,7 @@ def pretrained_resnet(
     ValueError
         If the channels are not 1 or 3, or the weights do not fit the backbone.
     """
+    check_backbone(backbone)
     if image_shape[2] not in (1, 3):
         raise ValueError(
             f"X holds images with {image_shape[2]} channels (image shape "
@@ -185,17 +209,31 @@ def pretrained_resnet(
     size = None
     if image_size is not None:
         size = (resolve_image_size(backbone, image_size, image_shape),) * 2
-    stages = make_resnet(backbone, n_classes, dropout, size)
     if weights is None:
-        return stages
+        return make_resnet(backbone, n_classes, dropout, size)
     if hasattr(weights, "net_"):
+        stages = make_resnet(backbone, n_classes, dropout, size, random=False)
         state = weights.net_.module_.state_dict()
         load_backbone(stages, state, f"a fitted {type(weights).__name__}")
-    elif not isinstance(weights, (str, os.PathLike)):
+        return stages
+    if not isinstance(weights, (str, os.PathLike)):
         raise ValueError(
             f"weights holds a {type(weights).__name__}; pass a name, a file, a fitted "
             "ResNetTransferClassifier, or None."
         )
-    else:
-        load_backbone(stages, read_weights(backbone, weights), repr(str(weights)))
+    source = find_weights(backbone, weights)
+    stages = copy_of(
+        (backbone, size, source.identity()),
+        lambda: _load(source, size, repr(str(weights))),
+    )
+    stages.head = Head(_n_features(stages.get_submodule("layer4")), n_classes, dropout)
+    return stages
+
+
+def _load(source: Source, size: tuple[int, int] | None, called: str) -> Stages:
+    """The network with the weights of a file, and some head."""
+    # The head that is drawn here must not change which one is drawn for the user.
+    with forked_rng(0, torch.device("cpu")):
+        stages = make_resnet(source.backbone, 1, 0.0, size, random=False)
+    load_backbone(stages, source.read(), called)
     return stages

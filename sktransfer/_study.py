@@ -43,16 +43,16 @@ def default_models(
     data_name: str, backbone: str, max_epochs: int | None
 ) -> dict[str, Callable[[int], Any]]:
     """Return, by name, the functions that make an unfitted model from a seed."""
-    from sktransfer._resnet import make_resnet
+    from sktransfer._resnet import check_backbone
     from sktransfer._scratch import ScratchCNNClassifier
     from sktransfer._transfer import ResNetTransferClassifier
-    from sktransfer._weights import read_weights
+    from sktransfer._weights import find_weights
 
     # Loaded before any clock runs, or the first fit would pay for importing torch.
     importlib.import_module("sktransfer._training")
-    # For its errors, before anything is trained; make_resnet names the backbones.
-    make_resnet(backbone, 1, 0.0, None)
-    read_weights(backbone, "auto")
+    # For their errors, before anything is trained.
+    check_backbone(backbone)
+    find_weights(backbone, "auto").read()
     transfer: dict[str, Any] = {}
     scratch: dict[str, Any] = {}
     if data_name == "digits":

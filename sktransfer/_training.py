@@ -194,6 +194,8 @@ def _optimizer(settings: TrainingSettings) -> dict[str, Any]:
         defaults["optimizer"] = torch.optim.SGD
         defaults["optimizer__momentum"] = settings.momentum
         defaults["optimizer__nesterov"] = settings.momentum > 0
+        # One kernel for all that a step does to a parameter.
+        defaults["optimizer__fused"] = True
     return {**defaults, **settings.net_params}
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from http.client import HTTPException
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import load_file
@@ -25,8 +25,51 @@ DEFAULT_WEIGHTS = "IMAGENET1K_V1"
 State = Mapping[str, torch.Tensor]
 
 
-def read_weights(backbone: str, weights: str | os.PathLike[str]) -> State:
-    """Read the weights that a name or a path stands for.
+class Source(NamedTuple):
+    """A file of weights.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+
+    backbone : str
+        Name of the architecture.
+
+    entry : torchvision weights or None
+        Of a file that is downloaded where it is missing.
+    """
+
+    path: Path
+    backbone: str
+    entry: Any = None
+
+    def identity(self) -> tuple[Any, ...]:
+        """Tells this file from others and from what it may become."""
+        try:
+            found = self.path.stat()
+        except OSError:
+            return (self.path,)
+        times = found.st_mtime_ns, found.st_ctime_ns
+        return self.path.absolute(), found.st_ino, found.st_size, *times
+
+    def read(self) -> State:
+        """The weights.
+
+        Raises
+        ------
+        ValueError
+            If the file is not one of weights.
+        FileNotFoundError
+            If the user's file does not exist.
+        OSError
+            If the weights are not on this machine and cannot be downloaded.
+        """
+        return _read_file(self.path) if self.entry is None else _download(self)
+
+
+def find_weights(backbone: str, weights: str | os.PathLike[str]) -> Source:
+    """Find the file that a name or a path stands for.
 
     Parameters
     ----------
@@ -39,24 +82,21 @@ def read_weights(backbone: str, weights: str | os.PathLike[str]) -> State:
 
     Returns
     -------
-    mapping of str to tensor
+    Source
+        Need not exist yet.
 
     Raises
     ------
     ValueError
         If `weights` is neither a known name nor a weight file.
-    FileNotFoundError
-        If the file does not exist.
-    OSError
-        If the weights are not on this machine and cannot be downloaded.
     """
-    if Path(weights).suffix in (".pth", ".pt", ".safetensors"):
-        return _read_file(Path(weights))
     name = str(weights)
+    if Path(weights).suffix in (".pth", ".pt", ".safetensors"):
+        return Source(Path(weights), backbone)
     if name == "auto":
         name = BUNDLED.get(backbone, DEFAULT_WEIGHTS)
-    if BUNDLED.get(backbone) == name:
-        return _read_file(BUNDLED_FOLDER / f"{backbone}.safetensors")
+    if backbone in BUNDLED and name in (BUNDLED[backbone], "DEFAULT"):
+        return Source(BUNDLED_FOLDER / f"{backbone}.safetensors", backbone)
     known = (
         [BUNDLED[backbone]]
         if backbone in BUNDLED
@@ -73,7 +113,9 @@ def read_weights(backbone: str, weights: str | os.PathLike[str]) -> State:
             f"one of {known}, a .pth or .safetensors file, a fitted "
             "ResNetTransferClassifier, or None."
         )
-    return _download(backbone, known[0] if backbone in BUNDLED else name)
+    entry: Any = get_model_weights(backbone)[name]
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    return Source(folder / Path(entry.url).name, backbone, entry)
 
 
 def _read_file(path: Path) -> State:
@@ -99,31 +141,32 @@ def _read_file(path: Path) -> State:
     return state
 
 
-def _download(backbone: str, name: str) -> State:
+def _download(source: Source) -> State:
     """Torchvision weights from its local cache, or else from the network."""
-    entry: Any = get_model_weights(backbone)[name]
-    target = Path(torch.hub.get_dir()) / "checkpoints" / Path(entry.url).name
-    was_there = target.exists()
+    was_there = source.path.exists()
+    entry = source.entry
+    of_what = f"weights={entry.name!r} of {source.backbone}"
     try:
         downloaded: State = entry.get_state_dict(progress=False, check_hash=True)
     except (OSError, RuntimeError, HTTPException, EOFError, UnpicklingError) as error:
         if was_there:
             raise OSError(
-                f"weights={name!r} of {backbone}: {target} is damaged ({error}); "
-                "delete it, and the next fit downloads it again."
+                f"{of_what}: {source.path} is damaged ({error}); delete it, and the "
+                "next fit downloads it again."
             ) from None
         raise OSError(
-            f"weights={name!r} of {backbone} are not on this machine and could not be "
-            f"downloaded ({error}). Ways out: download {entry.url} elsewhere and put "
-            f"it at {target}; pass its path as weights='...pth'; use "
-            "backbone='mini_resnet18', whose weights are bundled; or weights=None for "
-            "random weights."
+            f"{of_what} are not on this machine and could not be downloaded ({error}). "
+            f"Ways out: download {entry.url} elsewhere and put it at {source.path}; "
+            "pass its path as weights='...pth'; use backbone='mini_resnet18', whose "
+            "weights are bundled; or weights=None for random weights."
         ) from None
     return downloaded
 
 
 def load_backbone(stages: Stages, state: State, source: str) -> None:
     """Copy pretrained weights into every stage but the head.
+
+    Counts of batches that old files lack become 0.
 
     Parameters
     ----------
@@ -173,4 +216,6 @@ def load_backbone(stages: Stages, state: State, source: str) -> None:
             f"weights={source} do not fit the backbone: {'; '.join(problems[:5])}"
             f"{f' and {len(problems) - 5} more' if len(problems) > 5 else ''}."
         )
+    for name in optional - renamed.keys():
+        renamed[name] = torch.zeros_like(wanted[name])
     stages.load_state_dict(renamed, strict=False)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from sktransfer._inference import BATCH_SIZES, run_in_batches
+from sktransfer._inference import batch_size, run_in_batches
 from sktransfer._prediction import features, logits
 from sktransfer._preprocessing import Preprocess, to_batch
 from sktransfer._resnet import make_resnet
@@ -32,11 +32,21 @@ def test_every_batch_has_the_same_size():
         sizes.append(len(batch))
         return batch
 
-    n = 2 * BATCH_SIZES[0] + 1
-    rows = torch.arange(3.0 * n).reshape(n, 3)
-    out = run_in_batches(record, lambda a, b: rows[a:b], n, CPU)
+    rows = torch.arange(3.0 * 9).reshape(9, 3)
+    out = run_in_batches(record, lambda a, b: rows[a:b], 9, 4)
     np.testing.assert_array_equal(out, rows.numpy())
-    assert sizes == [BATCH_SIZES[0]] * 3
+    assert sizes == [4] * 3
+
+
+def test_larger_images_come_in_smaller_batches_by_the_size_that_the_network_sees():
+    as_they_are = make_resnet("mini_resnet18", 3, 0.0, None)
+    resized = make_resnet("mini_resnet18", 3, 0.0, (32, 32))
+    sizes = [
+        batch_size(stages, shape, CPU)
+        for stages in (as_they_are, resized)
+        for shape in ((32, 32, 3), (224, 224, 3))
+    ]
+    assert sizes == [32, 16, 32, 32]
 
 
 def test_features_are_what_the_head_maps_to_logits():

@@ -81,11 +81,21 @@ def test_estimators_that_name_the_same_folder_share_its_memory(tmp_path):
 
 
 PROGRAM = """
-import sys, torch
+import sys, time, torch
 torch.set_num_threads(1)
-from sktransfer import ActivationCache
+from sktransfer import ActivationCache, _cache
+from sktransfer._prefix import Prefix
 from tests.test_shared_cache import fit
 from tests.test_training import pictures
+
+encode = Prefix.encode
+
+def slow(*args):
+    time.sleep(0.03)
+    return encode(*args)
+
+Prefix.encode = slow
+_cache.BLOCK_ROWS = 32
 X, y = pictures(300)
 cache = ActivationCache(path=sys.argv[1])
 sys.stdout.write("ready\\n"); sys.stdout.flush()

@@ -1,0 +1,248 @@
+"""The peers of the speed benchmarks: each trains the same candidate its own way.
+
+Same images (resized and normalised beforehand for the peers, which saves them that),
+same network and weights, float32, batches, epochs, rates and optimizer, every stage
+that learns open from the first epoch, nothing augmented, nothing set aside.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from skorch import NeuralNetClassifier
+from torch import nn
+from torch.utils.data import TensorDataset
+
+from sktransfer import ActivationCache, ResNetTransferClassifier
+from sktransfer._inference import batch_size
+from sktransfer._prefix import Prefix
+from sktransfer._resnet import make_resnet
+from sktransfer._stages import Stages
+
+N_EPOCHS, BATCH, LR = 5, 32, 0.01
+OPTIMIZER = {"momentum": 0.9, "nesterov": True, "weight_decay": 5e-4}
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What every peer gets.
+
+    Attributes
+    ----------
+    backbone, size
+        Network, and pixels of a side.
+
+    weights : str
+        File of a state dict.
+
+    X, y : ndarray
+        Images as they come, and class indices.
+    """
+
+    backbone: str
+    size: int
+    weights: str
+    X: np.ndarray
+    y: np.ndarray
+
+    @cached_property
+    def resized(self) -> torch.Tensor:
+        """Images as the first stage takes them."""
+        net = make_resnet(self.backbone, 10, 0.0, (self.size, self.size))
+        with torch.no_grad():
+            return net.preprocess(torch.from_numpy(self.X)).contiguous()
+
+    def head(self, n: int) -> Setup:
+        """The same with the first `n` images alone."""
+        return replace(self, X=self.X[:n], y=self.y[:n])
+
+
+class Network(nn.Module):
+    """torchvision's network as users wrap it: loaded, and frozen up to a depth."""
+
+    def __init__(
+        self, backbone: str, weights: str, depth: int, dropout: float, size: int
+    ) -> None:
+        super().__init__()
+        self.stages = make_resnet(backbone, 10, dropout, (size, size))
+        self.stages.load_state_dict(torch.load(weights, weights_only=True))
+        learning = self.stages.names[len(self.stages.names) - 1 - depth :]
+        for name, stage in self.stages.items():
+            stage.requires_grad_(name in learning)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits of images (n, 3, size, size), normalised."""
+        activation = images
+        for _, stage in self.stages.items():
+            activation = stage(activation)
+        return activation
+
+
+def ours(
+    setup: Setup,
+    depth: int,
+    cache: ActivationCache | None,
+    **params: Any,
+) -> ResNetTransferClassifier:
+    """Our estimator on the peers' terms, but for `params`."""
+    terms = {
+        "unfreeze_schedule": "immediate",
+        "augment": None,
+        "max_epochs": N_EPOCHS,
+        "batch_size": BATCH,
+        "lr": LR,
+        "backbone_lr_factor": 1.0,
+        "early_stopping": False,
+        "precision": "float32",
+    }
+    return ResNetTransferClassifier(
+        setup.backbone,
+        weights=setup.weights,
+        unfreeze_depth=depth,
+        image_size=setup.size,
+        activation_cache=cache,
+        device="cpu",
+        random_state=0,
+        **{**terms, **params},
+    )
+
+
+def skorch(setup: Setup, depth: int, **params: Any) -> NeuralNetClassifier:
+    """A classifier of skorch around the network, as its documentation teaches."""
+    terms = {
+        "criterion": nn.CrossEntropyLoss,
+        "optimizer": torch.optim.SGD,
+        "lr": LR,
+        "max_epochs": N_EPOCHS,
+        "batch_size": BATCH,
+        "train_split": None,
+        "verbose": 0,
+        **{f"optimizer__{name}": value for name, value in OPTIMIZER.items()},
+    }
+    return NeuralNetClassifier(
+        Network,
+        module__backbone=setup.backbone,
+        module__weights=setup.weights,
+        module__size=setup.size,
+        module__depth=depth,
+        module__dropout=0.0,
+        **{**terms, **params},
+    )
+
+
+def fastai(
+    setup: Setup, depth: int, dropout: float, train: np.ndarray, test: np.ndarray
+) -> float:
+    """A Learner of fastai, frozen by `freeze_to`; the accuracy."""
+    from fastai.callback.core import Callback, CancelValidException
+    from fastai.data.core import DataLoaders
+    from fastai.data.load import DataLoader
+    from fastai.learner import Learner
+    from fastai.optimizer import OptimWrapper
+
+    class NoValidation(Callback):  # type: ignore[misc]
+        def before_validate(self) -> None:
+            raise CancelValidException
+
+    def loader(rows: np.ndarray, shuffle: bool) -> Any:
+        dataset = TensorDataset(setup.resized[rows], torch.from_numpy(setup.y[rows]))
+        return DataLoader(dataset, bs=BATCH, shuffle=shuffle, num_workers=0)
+
+    net = Network(setup.backbone, setup.weights, depth, dropout, setup.size)
+    learner = Learner(
+        DataLoaders(loader(train, True), loader(test, False), device=CPU),
+        net,
+        loss_func=nn.CrossEntropyLoss(),
+        opt_func=lambda groups, **kwargs: OptimWrapper(
+            groups, torch.optim.SGD, lr=LR, **OPTIMIZER
+        ),
+        splitter=lambda net: [list(s.parameters()) for _, s in net.stages.items()],
+        train_bn=False,
+    )
+    importlib.import_module("fastai.callback.progress")  # gives it no_bar
+    with learner.no_bar(), learner.no_logging():
+        learner.freeze_to(-1 - depth)
+        learner.fit(N_EPOCHS, LR, cbs=NoValidation())
+        logits, labels = learner.get_preds(dl=loader(test, False))
+    return float((logits.argmax(1) == labels).double().mean())
+
+
+def loaded(setup: Setup) -> Stages:
+    """The network with its weights, in eval mode."""
+    net = Network(setup.backbone, setup.weights, 0, 0.0, setup.size)
+    return net.stages.eval()
+
+
+@torch.no_grad()
+def activations(setup: Setup, net: Stages, depth: int) -> torch.Tensor:
+    """One pass of the stages that stay frozen, in batches as fast as any."""
+    n_frozen = len(net.names) - 1 - depth
+    outputs = []
+    for some in setup.resized.split(batch_size(net, setup.X.shape[1:], CPU)):
+        activation = some
+        for name in net.names[:n_frozen]:
+            activation = net.get_submodule(name)(activation)
+        if depth == 0:
+            activation = net.get_submodule("head").pool(activation)
+        outputs.append(activation)
+    return torch.cat(outputs)
+
+
+def bare(
+    net: nn.Module, inputs: torch.Tensor, labels: torch.Tensor, rows: np.ndarray
+) -> None:
+    """A plain loop of torch over inputs in memory; trains what asks for gradients."""
+    net.train()
+    learning = [p for p in net.parameters() if p.requires_grad]
+    optimizer = torch.optim.SGD(learning, LR, fused=True, **OPTIMIZER)
+    train = torch.from_numpy(rows)
+    for _ in range(N_EPOCHS):
+        for some in train[torch.randperm(len(train))].split(BATCH):
+            loss = nn.functional.cross_entropy(net(inputs[some]), labels[some])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+
+def suffix(net: Stages, depth: int, dropout: float) -> nn.Module:
+    """A copy of the stages that learn."""
+    names = net.names[len(net.names) - 1 - depth :]
+    copied = copy.deepcopy(nn.Sequential(*(net.get_submodule(n) for n in names)))
+    for module in copied.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = dropout
+    return copied.requires_grad_()
+
+
+@torch.inference_mode()
+def predicted(net: nn.Module, inputs: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
+    """Most probable classes."""
+    net.eval()
+    parts = torch.from_numpy(rows).split(64)
+    return torch.cat([net(inputs[some]).argmax(1) for some in parts])
+
+
+@contextmanager
+def counted_passes() -> Iterator[list[int]]:
+    """How many images pass frozen stages of ours, call by call."""
+    passed: list[int] = []
+    encode: Callable[..., torch.Tensor] = Prefix.encode
+
+    def counting(self: Prefix, images: np.ndarray, *rest: Any) -> torch.Tensor:
+        passed.append(len(images))
+        return encode(self, images, *rest)
+
+    Prefix.encode = counting  # type: ignore[method-assign,assignment]
+    try:
+        yield passed
+    finally:
+        Prefix.encode = encode  # type: ignore[method-assign]
