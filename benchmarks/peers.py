@@ -11,7 +11,7 @@ import copy
 import importlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -60,10 +60,6 @@ class Setup:
         net = make_resnet(self.backbone, 10, 0.0, (self.size, self.size))
         with torch.no_grad():
             return net.preprocess(torch.from_numpy(self.X)).contiguous()
-
-    def head(self, n: int) -> Setup:
-        """The same with the first `n` images alone."""
-        return replace(self, X=self.X[:n], y=self.y[:n])
 
 
 class Network(nn.Module):

@@ -140,9 +140,11 @@ class Stages(nn.Module):
 
     def train(self, mode: bool = True) -> Stages:
         """Set training mode on the learning stages; frozen ones stay in eval mode."""
-        super().train(mode)
-        # Training loops call train() before every step. Without this line the
+        self.training = mode
+        self.preprocess.train(mode)
+        # Training loops call train() before every step. In training mode the
         # batch-norm statistics of frozen stages would follow the new images.
-        for name in self.frozen():
-            self.get_submodule(name).eval()
+        learning = self.learning()
+        for name, stage in self.items():
+            stage.train(mode and name in learning)
         return self

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from sklearn.model_selection import train_test_split
 from sklearn.utils import compute_class_weight
 from sklearn.utils.validation import _check_sample_weight
 
@@ -117,6 +116,9 @@ def split_rows(
         stop = len(rows) >= EARLY_STOPPING_FROM
     if not stop:
         return rows, None
+    # On first use: this takes as long to import as half of the package.
+    from sklearn.model_selection import train_test_split
+
     try:
         train, valid = train_test_split(
             rows,

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sklearn.datasets import get_data_home
 from sklearn.utils import Bunch
 
 from sktransfer._images import common_shape, read_pictures
@@ -162,6 +161,9 @@ def fetch_cifar10(
     """
     if subset not in SUBSETS:
         raise ValueError(f"subset={subset!r} is unknown; pass one of {list(SUBSETS)}.")
+    # On first use: this takes longer to import than all of the package.
+    from sklearn.datasets import get_data_home
+
     home = Path(data_home or os.environ.get("SKTRANSFER_DATA") or get_data_home())
     home = home.expanduser()
     splits = [_cifar10_split(home, s, download_if_missing) for s in SUBSETS[subset]]

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from sktransfer._device import autocast
 from sktransfer._inference import batch_size, run_in_batches
 from sktransfer._prediction import features, logits
 from sktransfer._preprocessing import Preprocess, to_batch
@@ -47,6 +48,16 @@ def test_larger_images_come_in_smaller_batches_by_the_size_that_the_network_sees
         for shape in ((32, 32, 3), (224, 224, 3))
     ]
     assert sizes == [32, 16, 32, 32]
+
+
+def test_float32_is_meant_whatever_is_set_outside():
+    ones = torch.ones(2, 2)
+    with torch.autocast("cpu", torch.bfloat16), autocast("float32", CPU):
+        assert (ones @ ones).dtype == torch.float32
+    with autocast("float32", CPU):
+        assert (ones @ ones).dtype == torch.float32
+    with autocast("bfloat16", CPU):
+        assert (ones @ ones).dtype == torch.bfloat16
 
 
 def test_features_are_what_the_head_maps_to_logits():

@@ -1,0 +1,113 @@
+"""One fit of 5 epochs at depth 0, 1 and 2: ours, cached or not, against the peers.
+
+    SKTRANSFER_DATA=FOLDER python benchmarks/one_fit.py
+    SKTRANSFER_DATA=FOLDER python benchmarks/one_fit.py --fastai
+
+On the terms of ``peers.py``, all in one process, in turn:
+
+- cold: ours with an empty cache; warm: the same again, every activation there;
+- uncached: ours with ``activation_cache=None``;
+- skorch, fastai (where it is installed), and bare: a plain loop of torch over the whole
+  network, frozen by ``requires_grad``, as most people write it.
+
+Every one trains on all images and predicts none; random weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import peers
+import torch
+from grid_search import images
+from peers import Setup
+from record import Record, spread
+
+from sktransfer import ActivationCache
+from sktransfer._resnet import make_resnet
+
+
+def contestants(setup: Setup, depth: int, with_fastai: bool) -> dict[str, Callable]:
+    """What each does in one fit."""
+    rows = np.arange(len(setup.X))
+    cache = ActivationCache()
+
+    def ours(cache: ActivationCache | None) -> Callable[[], Any]:
+        return lambda: peers.ours(setup, depth, cache, dropout=0.0).fit(
+            setup.X, setup.y
+        )
+
+    def cold() -> None:
+        cache.clear()
+        ours(cache)()
+
+    def bare() -> None:
+        net = peers.Network(setup.backbone, setup.weights, depth, 0.0, setup.size)
+        peers.bare(net, setup.resized, torch.from_numpy(setup.y), rows)
+
+    found: dict[str, Callable[[], Any]] = {
+        "cold": cold,
+        "warm": ours(cache),
+        "uncached": ours(None),
+        "skorch": lambda: peers.skorch(setup, depth).fit(
+            setup.resized.numpy(), setup.y
+        ),
+        "bare": bare,
+    }
+    if with_fastai:
+        found["fastai"] = lambda: peers.fastai(setup, depth, 0.0, rows, rows[:1])
+    return found
+
+
+def main() -> None:
+    """Measure what is missing."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--backbone", default="resnet18")
+    parser.add_argument("--size", type=int, default=64, help="pixels")
+    parser.add_argument("--n-images", type=int, default=200)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--fastai", action="store_true", help="measure it too")
+    args = parser.parse_args()
+    record = Record("one_fit")
+    with tempfile.TemporaryDirectory() as folder:
+        weights = f"{folder}/random.pth"
+        torch.manual_seed(0)
+        torch.save(make_resnet(args.backbone, 10, 0.0, None).state_dict(), weights)
+        setup, few = (
+            Setup(args.backbone, args.size, weights, *images(n))
+            for n in (args.n_images, 30)
+        )
+        for depth in (0, 1, 2):
+            key = {
+                "backbone": args.backbone,
+                "size": args.size,
+                "n_images": args.n_images,
+                "unfreeze_depth": depth,
+            }
+            if record.find(**key):
+                continue
+            # What is loaded and set up once in a process is not timed.
+            for run in contestants(few, depth, args.fastai).values():
+                run()
+            runs = contestants(setup, depth, args.fastai)
+            times: dict[str, list[float]] = {name: [] for name in runs}
+            for _ in range(args.rounds):
+                for name, run in runs.items():
+                    started = time.perf_counter()
+                    run()
+                    times[name].append(time.perf_counter() - started)
+            cold = times.pop("cold")
+            ratios = {
+                f"{name}_over_cold": spread(np.divide(t, cold).tolist(), ".2f")
+                for name, t in times.items()
+            }
+            record.add(**key, cold_seconds=spread(cold, ".2f"), **ratios)
+
+
+if __name__ == "__main__":
+    main()
