@@ -20,7 +20,8 @@ the terms in ``peers.py``:
 With ``--as-shipped``, ours and skorch instead with what they do by default, but for 5
 epochs: ours opens stages gradually, mirrors images (two views), sets a tenth aside to
 stop early and picks its batches; once in float32, the default on a CPU, and once in
-bfloat16. skorch has batches of 128 and validates on a fifth in each epoch.
+bfloat16. skorch has batches of 128 and validates on a fifth in each epoch. With few
+images ours takes small batches, for more steps; ``--batch-size`` sets it for both.
 
 Each depth is a search of its own, one after another; their times are added up, which is
 what the larger searches take, since depths share no activations. Reported are the
@@ -171,6 +172,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--fastai", action="store_true", help="measure it too")
     parser.add_argument("--as-shipped", action="store_true", help="by default settings")
+    parser.add_argument("--batch-size", type=int, help="for both, as shipped")
     args = parser.parse_args()
     key = {
         "terms": "as shipped" if args.as_shipped else "equal",
@@ -179,6 +181,9 @@ def main() -> None:
         "n_images": args.n_images,
         "deepest": args.deepest,
     }
+    batch = {}
+    if args.batch_size:
+        key["batch_size"] = batch["batch_size"] = args.batch_size
     depths = range(args.deepest + 1)
     record = Record("grid_search")
     if record.find(**key):
@@ -193,12 +198,11 @@ def main() -> None:
         )
         contestants: dict[str, Callable[..., Any]]
         if args.as_shipped:
+            us, halved = SHIPPED | batch, {"precision": "bfloat16"}
             contestants = {
-                "ours": lambda s, depth: ours(s, depth, **SHIPPED),
-                "ours_bfloat16": lambda s, depth: ours(
-                    s, depth, **SHIPPED | {"precision": "bfloat16"}
-                ),
-                "skorch": lambda s, depth: skorch(s, depth, **SKORCH_SHIPPED),
+                "ours": lambda s, depth: ours(s, depth, **us),
+                "ours_bfloat16": lambda s, depth: ours(s, depth, **us | halved),
+                "skorch": lambda s, depth: skorch(s, depth, **SKORCH_SHIPPED | batch),
             }
         else:
             contestants = {"ours": ours, "skorch": skorch, "ideal": ideal}

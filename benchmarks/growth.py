@@ -26,7 +26,7 @@ from record import Record, spread
 N_ROUNDS = 5
 BASE = {"n_images": 1000, "n_folds": 1, "n_candidates": 1}
 CASES = [
-    *({**BASE, "n_images": n} for n in (1000, 5000, 20_000, 50_000)),
+    *({**BASE, "n_images": n} for n in (1000, 5000, 10_000, 50_000)),
     *({**BASE, "n_folds": n} for n in (2, 3, 5, 10)),
     *({**BASE, "n_folds": 3, "n_candidates": n} for n in (3, 9, 27)),
 ]

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from sktransfer._cache import ActivationCache, CacheInfo, block_rows
+from sktransfer._cache import ActivationCache, CacheInfo
 from sktransfer._prefix import Prefix, image_keys, view_keys
 from sktransfer._segments import KEY_BYTES
+from sktransfer._tiers import block_rows
 from sktransfer._views import View
 
 # How often to look whether another process is done, and how long to let it work
@@ -56,13 +57,14 @@ class ActivationRows:
         self.view_keys = view_keys(self.views)
         if cache is not None:
             self.namespace = prefix.namespace(images.shape[1:])
-            self.number = cache.open()
-            self.n_cleared = cache.n_cleared
+            self.tiers = cache.tiers
+            self.number = self.tiers.open()
+            self.n_cleared = self.tiers.n_cleared
 
     def close(self) -> None:
         """Let the cache give away what these rows used."""
         if self.cache is not None:
-            self.cache.close(self.number)
+            self.tiers.close(self.number)
 
     def ensure(self, rows: np.ndarray, chosen: np.ndarray) -> None:
         """Have the activations of these rows and views in the cache, if they fit.
@@ -83,7 +85,7 @@ class ActivationRows:
         if len(unknown):
             rows_unknown, chosen_unknown = rows[unknown], chosen[unknown]
             keys = self._keys(rows_unknown, chosen_unknown)
-            slots = self.cache.slots(self.namespace, keys)
+            slots = self.tiers.slots(self.namespace, keys)
             missing = np.flatnonzero(slots < 0)
             # An image that stands twice is computed once.
             first = np.unique([keys[i] for i in missing], return_index=True)[1]
@@ -93,8 +95,8 @@ class ActivationRows:
                 n_fresh = self._compute(
                     rows_unknown[missing], chosen_unknown[missing], keys_missing
                 )
-                self.cache.load(self.namespace, keys_missing, self.prefix.device)
-                slots = self.cache.slots(self.namespace, keys)
+                self.tiers.load(self.namespace, keys_missing, self.prefix.device)
+                slots = self.tiers.slots(self.namespace, keys)
             self.slots[chosen_unknown, rows_unknown] = slots
         n_there = int((self.slots[chosen, rows] >= 0).sum())
         self._count_hits(max(0, n_there - n_fresh))
@@ -108,11 +110,11 @@ class ActivationRows:
         slots = self.slots[chosen, rows]
         absent = np.flatnonzero(slots < 0)
         if not len(absent):
-            return self.cache.rows(self.namespace, slots).float()
+            return self.tiers.rows(self.namespace, slots).float()
         missed = self._read_or_compute(rows[absent], chosen[absent]).float()
         if len(absent) == len(slots):
             return missed
-        found = self.cache.rows(self.namespace, np.maximum(slots, 0)).float()
+        found = self.tiers.rows(self.namespace, np.maximum(slots, 0)).float()
         found[torch.from_numpy(absent).to(found.device)] = missed
         return found
 
@@ -120,14 +122,13 @@ class ActivationRows:
         """What the cache did for these rows."""
         if self.cache is None:
             return CacheInfo(0, 0, 0, 0.0)
-        in_memory, on_disk = self.cache.n_bytes(self.namespace)
+        in_memory, on_disk = self.tiers.n_bytes(self.namespace)
         return CacheInfo(self.hits, self.misses, in_memory, self.saved, on_disk)
 
     def _read_or_compute(self, rows: np.ndarray, chosen: np.ndarray) -> torch.Tensor:
         """Activations that are not in memory, from the disk where they are there."""
-        assert self.cache is not None
         keys = self._keys(rows, chosen)
-        found_rows, found = self.cache.read(self.namespace, keys)
+        found_rows, found = self.tiers.read(self.namespace, keys)
         self._count_hits(int(found.sum()))
         left = np.flatnonzero(~found)
         if found_rows is not None:
@@ -142,10 +143,10 @@ class ActivationRows:
 
     def _forget_if_cleared(self) -> None:
         """Take slots for unknown once the cache was emptied."""
-        if self.cache is not None and self.n_cleared != self.cache.n_cleared:
+        if self.cache is not None and self.n_cleared != self.tiers.n_cleared:
             self.slots[:] = -1
             self.is_full = False
-            self.n_cleared = self.cache.n_cleared
+            self.n_cleared = self.tiers.n_cleared
 
     def _keys(self, rows: np.ndarray, chosen: np.ndarray) -> list[bytes]:
         """Keys of images in these views; an image is hashed once."""
@@ -161,20 +162,19 @@ class ActivationRows:
 
         What another process is computing is waited for.
         """
-        assert self.cache is not None
         n_kept = 0
         most = looked_at = self.batch_size
         pending, waited_since = np.arange(len(rows)), time.monotonic()
         while len(pending) and not self.is_full:
             alone = time.monotonic() - waited_since > PATIENCE_SECONDS
             next_keys = [keys[i] for i in pending[:looked_at]]
-            with self.cache.turn(self.namespace, next_keys, most, alone) as turn:
+            with self.tiers.turn(self.namespace, next_keys, most, alone) as turn:
                 mine, done = turn
                 if mine:
                     at = pending[mine]
                     activations = self._encode(rows[at], chosen[at])
                     fresh = [keys[i] for i in at]
-                    kept = self.cache.keep(
+                    kept = self.tiers.keep(
                         self.namespace, fresh, activations, len(pending)
                     )
                     self.is_full = kept < len(at)

@@ -83,7 +83,7 @@ def test_estimators_that_name_the_same_folder_share_its_memory(tmp_path):
 PROGRAM = """
 import sys, time, torch
 torch.set_num_threads(1)
-from sktransfer import ActivationCache, _cache
+from sktransfer import ActivationCache, _tiers
 from sktransfer._prefix import Prefix
 from tests.test_shared_cache import fit
 from tests.test_training import pictures
@@ -95,7 +95,8 @@ def slow(*args):
     return encode(*args)
 
 Prefix.encode = slow
-_cache.BLOCK_ROWS = 32
+_tiers.BLOCK_ROWS = 32
+fit(*pictures(10), ActivationCache(), max_epochs=1)  # all is imported
 X, y = pictures(300)
 cache = ActivationCache(path=sys.argv[1])
 sys.stdout.write("ready\\n"); sys.stdout.flush()
