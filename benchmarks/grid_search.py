@@ -7,21 +7,22 @@ Three dropouts and three folds at depth 0, at depths 0 and 1, and at depths 0 to
 18 and 27 fits) of 5 epochs on CIFAR-10 images, all of them in one process, in turn, by
 the terms in ``peers.py``:
 
-- ours: ``GridSearchCV`` over ``ResNetTransferClassifier`` with an empty cache;
+- ours: ``GridSearchCV`` over ``ResNetTransferClassifier`` with an empty cache, weights
+  not read yet;
 - skorch: ``GridSearchCV`` over ``NeuralNetClassifier`` around torchvision's network;
 - fastai: a loop over candidates and folds with its ``Learner`` (only with ``--fastai``,
   where it is installed);
 - ideal: bare torch; the network loaded once, frozen stages once for each depth, then
   plain loops over copies of the suffix, which nothing that trains all those candidates
   can beat;
-- uncached, in the first round: ours with ``activation_cache=None``, whose scores must
-  be the same.
+- uncached, once, before the others: ours with ``activation_cache=None``, whose scores
+  must be those of ours just before.
 
-With ``--as-shipped``, ours and skorch instead with what they do by default, but for 5
-epochs: ours opens stages gradually, mirrors images (two views), sets a tenth aside to
-stop early and picks its batches; once in float32, the default on a CPU, and once in
-bfloat16. skorch has batches of 128 and validates on a fifth in each epoch. With few
-images ours takes small batches, for more steps; ``--batch-size`` sets it for both.
+With ``--as-shipped``, ours as it is by default: it opens stages gradually, mirrors
+images (two views), picks its rates and batches; once in float32, the default on a CPU,
+and once in bfloat16. skorch then has its batches of 128, in the order of the data, and
+validates on a fifth in each epoch; 5 epochs and the optimizer stay. With few images
+ours takes small batches, for more steps; ``--batch-size`` sets it for both.
 
 Each depth is a search of its own, one after another; their times are added up, which is
 what the larger searches take, since depths share no activations. Reported are the
@@ -46,7 +47,6 @@ from sklearn.model_selection import GridSearchCV, StratifiedKFold, train_test_sp
 from skorch.dataset import ValidSplit
 
 from sktransfer import ActivationCache, datasets
-from sktransfer._resnet import make_resnet
 
 DROPOUTS = (0.0, 0.2, 0.5)
 FOLDS = StratifiedKFold(3)
@@ -58,7 +58,11 @@ SHIPPED: dict[str, Any] = {
     "lr": 0.05,
     "backbone_lr_factor": 0.1,
 }
-SKORCH_SHIPPED: dict[str, Any] = {"batch_size": 128, "train_split": ValidSplit(5)}
+SKORCH_SHIPPED: dict[str, Any] = {
+    "batch_size": 128,
+    "iterator_train__shuffle": False,
+    "train_split": ValidSplit(5, stratified=True),
+}
 
 
 def search(estimator: Any, name: str, X: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -70,7 +74,8 @@ def search(estimator: Any, name: str, X: np.ndarray, y: np.ndarray) -> np.ndarra
 
 
 def ours(setup: Setup, depth: int, **params: Any) -> np.ndarray:
-    """Ours with an empty cache, unless `params` have another."""
+    """Ours with an empty cache, unless `params` have another, and weights unread."""
+    peers.forget_weights()
     params = {"cache": ActivationCache(), **params}
     return search(peers.ours(setup, depth, **params), "dropout", setup.X, setup.y)
 
@@ -117,20 +122,25 @@ def measure(
     return times
 
 
-def check_scores(setup: Setup, depths: Sequence[int]) -> tuple[list[float], float]:
+def check_scores(setup: Setup, depths: Sequence[int]) -> dict[str, Any]:
     """Passes an image in ours, by depth, where the cache changes no score."""
     passes = []
-    uncached_seconds = 0.0
+    seconds = {"cached": 0.0, "uncached": 0.0}
     for depth in depths:
+        started = time.perf_counter()
         with peers.counted_passes() as passed:
             cached = ours(setup, depth)
         passes.append(sum(passed) / len(setup.X))
-        started = time.perf_counter()
+        between = time.perf_counter()
         uncached = ours(setup, depth, cache=None)
-        uncached_seconds += time.perf_counter() - started
+        seconds["cached"] += between - started
+        seconds["uncached"] += time.perf_counter() - between
         if not np.array_equal(cached, uncached):
             raise SystemExit(f"the cache changed a score: {cached}, {uncached}")
-    return passes, uncached_seconds
+    return {
+        "passes_per_image_by_depth": passes,
+        "uncached_over_ours_once": round(seconds["uncached"] / seconds["cached"], 2),
+    }
 
 
 def report(times: dict[str, np.ndarray], us: str) -> list[dict[str, Any]]:
@@ -162,62 +172,65 @@ def images(n: int) -> tuple[np.ndarray, np.ndarray]:
     return X, y.astype(np.int64)
 
 
-def main() -> None:
-    """Measure what is missing."""
+def arguments() -> argparse.Namespace:
+    """What the command line says."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--backbone", default="resnet18")
     parser.add_argument("--size", type=int, default=64, help="pixels")
-    parser.add_argument("--n-images", type=int, default=240)
+    parser.add_argument("--n-images", type=int, default=120)
     parser.add_argument("--deepest", type=int, default=2, help="largest depth")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--fastai", action="store_true", help="measure it too")
     parser.add_argument("--as-shipped", action="store_true", help="by default settings")
     parser.add_argument("--batch-size", type=int, help="for both, as shipped")
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def chosen_contestants(args: argparse.Namespace) -> dict[str, Callable[..., Any]]:
+    """Who takes part, by name."""
+    if args.as_shipped:
+        batch = {"batch_size": args.batch_size} if args.batch_size else {}
+        us, halved = SHIPPED | batch, {"precision": "bfloat16"}
+        return {
+            "ours": lambda s, depth: ours(s, depth, **us),
+            "ours_bfloat16": lambda s, depth: ours(s, depth, **us | halved),
+            "skorch": lambda s, depth: skorch(s, depth, **SKORCH_SHIPPED | batch),
+        }
+    contestants = {"ours": ours, "skorch": skorch, "ideal": ideal}
+    return contestants | ({"fastai": fastai} if args.fastai else {})
+
+
+def main() -> None:
+    """Measure what is missing."""
+    args = arguments()
     key = {
         "terms": "as shipped" if args.as_shipped else "equal",
         "backbone": args.backbone,
         "size": args.size,
         "n_images": args.n_images,
         "deepest": args.deepest,
+        "rounds": args.rounds,
+        "with_fastai": args.fastai,
+        "batch_size": args.batch_size or ("auto" if args.as_shipped else peers.BATCH),
     }
-    batch = {}
-    if args.batch_size:
-        key["batch_size"] = batch["batch_size"] = args.batch_size
     depths = range(args.deepest + 1)
     record = Record("grid_search")
     if record.find(**key):
         return
     with tempfile.TemporaryDirectory() as folder:
         weights = f"{folder}/random.pth"
-        torch.manual_seed(0)
-        torch.save(make_resnet(args.backbone, 10, 0.0, None).state_dict(), weights)
+        peers.write_weights(args.backbone, weights)
         setup, few = (
-            Setup(args.backbone, args.size, weights, *images(n))
+            peers.made_setup(args.backbone, args.size, weights, *images(n))
             for n in (args.n_images, 30)
         )
-        contestants: dict[str, Callable[..., Any]]
-        if args.as_shipped:
-            us, halved = SHIPPED | batch, {"precision": "bfloat16"}
-            contestants = {
-                "ours": lambda s, depth: ours(s, depth, **us),
-                "ours_bfloat16": lambda s, depth: ours(s, depth, **us | halved),
-                "skorch": lambda s, depth: skorch(s, depth, **SKORCH_SHIPPED | batch),
-            }
-        else:
-            contestants = {"ours": ours, "skorch": skorch, "ideal": ideal}
-            if args.fastai:
-                contestants["fastai"] = fastai
+        contestants = chosen_contestants(args)
         # What is loaded and set up once in a process is not timed.
         measure(few, contestants, [0], 1)
-        extra: dict[str, Any] = {}
-        if not args.as_shipped:
-            passes, uncached = check_scores(setup, depths)
-            extra = {"passes_per_image_by_depth": passes}
-            extra["uncached_seconds_in_one_round"] = round(uncached, 2)
+        extra = {} if args.as_shipped else check_scores(setup, depths)
         times = measure(setup, contestants, depths, args.rounds)
         for row in report(times, "ours"):
-            record.add(**key, rounds=args.rounds, **row, **extra)
+            record.add(**key, **row, **extra)
 
 
 if __name__ == "__main__":

@@ -5,12 +5,12 @@
 
 On the terms of ``peers.py``, all in one process, in turn:
 
-- cold: ours with an empty cache; warm: the same again, every activation there;
-- uncached: ours with ``activation_cache=None``;
-- skorch, fastai (where it is installed), and bare: a plain loop of torch over the whole
-  network, frozen by ``requires_grad``, as most people write it.
+- cold: ours with an empty cache, weights not read yet; warm: the same again, everything
+  there; uncached: the same with ``activation_cache=None``;
+- skorch, fastai (with ``--fastai``, where it is installed; it predicts one image), and
+  bare: a plain loop of torch over the whole network, frozen by ``requires_grad``.
 
-Every one trains on all images and predicts none; random weights.
+Random weights: speed does not depend on them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from peers import Setup
 from record import Record, spread
 
 from sktransfer import ActivationCache
-from sktransfer._resnet import make_resnet
 
 
 def contestants(setup: Setup, depth: int, with_fastai: bool) -> dict[str, Callable]:
@@ -44,6 +43,7 @@ def contestants(setup: Setup, depth: int, with_fastai: bool) -> dict[str, Callab
 
     def cold() -> None:
         cache.clear()
+        peers.forget_weights()
         ours(cache)()
 
     def bare() -> None:
@@ -76,10 +76,9 @@ def main() -> None:
     record = Record("one_fit")
     with tempfile.TemporaryDirectory() as folder:
         weights = f"{folder}/random.pth"
-        torch.manual_seed(0)
-        torch.save(make_resnet(args.backbone, 10, 0.0, None).state_dict(), weights)
+        peers.write_weights(args.backbone, weights)
         setup, few = (
-            Setup(args.backbone, args.size, weights, *images(n))
+            peers.made_setup(args.backbone, args.size, weights, *images(n))
             for n in (args.n_images, 30)
         )
         for depth in (0, 1, 2):
@@ -88,6 +87,7 @@ def main() -> None:
                 "size": args.size,
                 "n_images": args.n_images,
                 "unfreeze_depth": depth,
+                "with_fastai": args.fastai,
             }
             if record.find(**key):
                 continue

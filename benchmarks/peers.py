@@ -1,18 +1,21 @@
 """The peers of the speed benchmarks: each trains the same candidate its own way.
 
 Same images (resized and normalised beforehand for the peers, which saves them that),
-same network and weights, float32, batches, epochs, rates and optimizer, every stage
-that learns open from the first epoch, nothing augmented, nothing set aside.
+same network and weights, float32, shuffled batches of one size, epochs, rates and
+optimizer, every stage that learns open from the first epoch, nothing augmented, nothing
+set aside. Two things differ, as they do where people write it: frozen stages of skorch,
+fastai and the bare loop have no gradients but train their batch norm, which ours hold
+still; and ours and the bare loops have torch's fused SGD, the others its default one.
 """
 
 from __future__ import annotations
 
 import copy
 import importlib
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -21,7 +24,7 @@ from skorch import NeuralNetClassifier
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from sktransfer import ActivationCache, ResNetTransferClassifier
+from sktransfer import ActivationCache, ResNetTransferClassifier, _loaded
 from sktransfer._inference import batch_size
 from sktransfer._prefix import Prefix
 from sktransfer._resnet import make_resnet
@@ -46,6 +49,9 @@ class Setup:
 
     X, y : ndarray
         Images as they come, and class indices.
+
+    resized : tensor of shape (n_images, 3, size, size)
+        Images as the first stage takes them.
     """
 
     backbone: str
@@ -53,13 +59,29 @@ class Setup:
     weights: str
     X: np.ndarray
     y: np.ndarray
+    resized: torch.Tensor
 
-    @cached_property
-    def resized(self) -> torch.Tensor:
-        """Images as the first stage takes them."""
-        net = make_resnet(self.backbone, 10, 0.0, (self.size, self.size))
-        with torch.no_grad():
-            return net.preprocess(torch.from_numpy(self.X)).contiguous()
+
+def made_setup(
+    backbone: str, size: int, weights: str, X: np.ndarray, y: np.ndarray
+) -> Setup:
+    """Everything ready."""
+    net = make_resnet(backbone, 10, 0.0, (size, size))
+    with torch.no_grad():
+        resized = net.preprocess(torch.from_numpy(X)).contiguous()
+    return Setup(backbone, size, weights, X, y, resized)
+
+
+def write_weights(backbone: str, path: str) -> None:
+    """Write random weights, which look old enough to be read once."""
+    torch.manual_seed(0)
+    torch.save(make_resnet(backbone, 10, 0.0, None).state_dict(), path)
+    os.utime(path, (0, 0))
+
+
+def forget_weights() -> None:
+    """Let our next fit read the weights, as the first one of a process does."""
+    _loaded._last.clear()
 
 
 class Network(nn.Module):
@@ -99,6 +121,8 @@ def ours(
         "backbone_lr_factor": 1.0,
         "early_stopping": False,
         "precision": "float32",
+        "momentum": OPTIMIZER["momentum"],
+        "weight_decay": OPTIMIZER["weight_decay"],
     }
     return ResNetTransferClassifier(
         setup.backbone,
@@ -120,6 +144,7 @@ def skorch(setup: Setup, depth: int, **params: Any) -> NeuralNetClassifier:
         "lr": LR,
         "max_epochs": N_EPOCHS,
         "batch_size": BATCH,
+        "iterator_train__shuffle": True,
         "train_split": None,
         "verbose": 0,
         **{f"optimizer__{name}": value for name, value in OPTIMIZER.items()},
@@ -173,9 +198,11 @@ def fastai(
 
 
 def loaded(setup: Setup) -> Stages:
-    """The network with its weights, in eval mode."""
-    net = Network(setup.backbone, setup.weights, 0, 0.0, setup.size)
-    return net.stages.eval()
+    """The network with its weights, in eval mode, made as fast as we make it."""
+    size = (setup.size, setup.size)
+    net = make_resnet(setup.backbone, 10, 0.0, size, random=False)
+    net.load_state_dict(torch.load(setup.weights, weights_only=True))
+    return net.eval()
 
 
 @torch.no_grad()

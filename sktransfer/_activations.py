@@ -109,13 +109,15 @@ class ActivationRows:
         self._forget_if_cleared()
         slots = self.slots[chosen, rows]
         absent = np.flatnonzero(slots < 0)
-        if not len(absent):
-            return self.tiers.rows(self.namespace, slots).float()
-        missed = self._read_or_compute(rows[absent], chosen[absent]).float()
         if len(absent) == len(slots):
-            return missed
-        found = self.tiers.rows(self.namespace, np.maximum(slots, 0)).float()
-        found[torch.from_numpy(absent).to(found.device)] = missed
+            return self._read_or_compute(rows, chosen).float()
+        found = self.tiers.rows(self.namespace, np.maximum(slots, 0), self.n_cleared)
+        if found is None:  # cleared by another thread, just now
+            return self.gather(rows, chosen)
+        found = found.float()
+        if len(absent):
+            missed = self._read_or_compute(rows[absent], chosen[absent]).float()
+            found[torch.from_numpy(absent).to(found.device)] = missed
         return found
 
     def info(self) -> CacheInfo:

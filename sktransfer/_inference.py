@@ -10,7 +10,8 @@ import torch
 from sktransfer._stages import Stages
 
 # A single image costs as much as a full batch, so that batches are no larger than
-# what a device needs to be fast: a CPU 32 small images, or 16 larger ones.
+# what a device needs to be fast: a CPU 32 small images, or 16 larger ones
+# (benchmarks/batches.py); the border is where images of BiT become large.
 CUDA_BATCH, SMALL_BATCH, LARGE_BATCH = 128, 32, 16
 SMALL_PIXELS = 96**2
 

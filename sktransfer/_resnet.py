@@ -96,7 +96,7 @@ def make_resnet(
     *,
     random: bool = True,
 ) -> Stages:
-    """Build a ResNet with random weights and a new head, as stages.
+    """Build a ResNet with a new head, as stages.
 
     Parameters
     ----------
@@ -137,8 +137,12 @@ def make_resnet(
         for stage in stages.values():
             stage.to_empty(device="cpu")
     stages["head"] = Head(_n_features(stages["layer4"]), n_classes, dropout)
-    preprocess = Preprocess(image_size, IMAGENET_MEAN, IMAGENET_STD)
-    return Stages(stages, preprocess)
+    return Stages(stages, _preprocess(image_size))
+
+
+def _preprocess(image_size: tuple[int, int] | None) -> Preprocess:
+    """What all backbones expect of their images, and their size."""
+    return Preprocess(image_size, IMAGENET_MEAN, IMAGENET_STD)
 
 
 def _n_features(layer4: nn.Module) -> int:
@@ -223,17 +227,18 @@ def pretrained_resnet(
         )
     source = find_weights(backbone, weights)
     stages = copy_of(
-        (backbone, size, source.identity()),
-        lambda: _load(source, size, repr(str(weights))),
+        (backbone, source.identity()), lambda: _load(source, repr(str(weights)))
     )
-    stages.head = Head(_n_features(stages.get_submodule("layer4")), n_classes, dropout)
+    stages.preprocess = _preprocess(size)
+    n_features = _n_features(stages.get_submodule("layer4"))
+    stages.head = Head(n_features, n_classes, dropout)
     return stages
 
 
-def _load(source: Source, size: tuple[int, int] | None, called: str) -> Stages:
-    """The network with the weights of a file, and some head."""
+def _load(source: Source, called: str) -> Stages:
+    """The network with the weights of a file, some head and any image size."""
     # The head that is drawn here must not change which one is drawn for the user.
     with forked_rng(0, torch.device("cpu")):
-        stages = make_resnet(source.backbone, 1, 0.0, size, random=False)
+        stages = make_resnet(source.backbone, 1, 0.0, None, random=False)
     load_backbone(stages, source.read(), called)
     return stages

@@ -141,10 +141,9 @@ class Stages(nn.Module):
     def train(self, mode: bool = True) -> Stages:
         """Set training mode on the learning stages; frozen ones stay in eval mode."""
         self.training = mode
-        self.preprocess.train(mode)
         # Training loops call train() before every step. In training mode the
         # batch-norm statistics of frozen stages would follow the new images.
-        learning = self.learning()
-        for name, stage in self.items():
-            stage.train(mode and name in learning)
+        frozen = self.frozen()
+        for name, module in self.named_children():
+            module.train(mode and name not in frozen)
         return self

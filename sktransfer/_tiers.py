@@ -78,9 +78,17 @@ class Tiers:
         with self.lock:
             return self.memory.find(namespace, keys)
 
-    def rows(self, namespace: str, slots: np.ndarray) -> torch.Tensor:
-        """Activations in these slots of the memory."""
-        return self.memory.rows(namespace, slots)
+    def rows(
+        self, namespace: str, slots: np.ndarray, n_cleared: int
+    ) -> torch.Tensor | None:
+        """Activations in these slots; None if the cache was cleared since then.
+
+        `n_cleared` is what it was when the slots were found.
+        """
+        with self.lock:
+            if n_cleared != self.n_cleared:
+                return None
+            return self.memory.rows(namespace, slots)
 
     def read(
         self, namespace: str, keys: Sequence[bytes]

@@ -195,7 +195,8 @@ def _optimizer(settings: TrainingSettings) -> dict[str, Any]:
         defaults["optimizer__momentum"] = settings.momentum
         defaults["optimizer__nesterov"] = settings.momentum > 0
         # One kernel for all that a step does to a parameter.
-        defaults["optimizer__fused"] = True
+        foreach = settings.net_params.get("optimizer__foreach")
+        defaults["optimizer__fused"] = not foreach
     return {**defaults, **settings.net_params}
 
 
@@ -226,7 +227,7 @@ def _make_net(
     try:
         net = StagesNet(stages, **arguments)
         return net.initialize()  # type: ignore[no-any-return]
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:
         if not settings.net_params:
             raise
         raise ValueError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 from http.client import HTTPException
 from pathlib import Path
@@ -21,6 +22,9 @@ BUNDLED = {"mini_resnet18": "TINYIMAGENET32_V1"}
 # torchvision's second ImageNet weights were trained with label smoothing and mixup,
 # which makes worse frozen features (Kornblith et al. 2019).
 DEFAULT_WEIGHTS = "IMAGENET1K_V1"
+
+# The coarsest clock of a common file system (FAT) ticks every 2 seconds.
+SETTLED_SECONDS = 2
 
 State = Mapping[str, torch.Tensor]
 
@@ -45,13 +49,20 @@ class Source(NamedTuple):
     entry: Any = None
 
     def identity(self) -> tuple[Any, ...]:
-        """Tells this file from others and from what it may become."""
+        """Tells this file from others and from what it may become.
+
+        The identity of a file that was written a moment ago equals no other, since
+        the next change may carry the same time.
+        """
+        path = self.path.absolute()
         try:
-            found = self.path.stat()
+            found = path.stat()
         except OSError:
-            return (self.path,)
+            return (path,)
+        if time.time() - found.st_mtime < SETTLED_SECONDS:
+            return path, object()
         times = found.st_mtime_ns, found.st_ctime_ns
-        return self.path.absolute(), found.st_ino, found.st_size, *times
+        return path, found.st_ino, found.st_size, *times
 
     def read(self) -> State:
         """The weights.

@@ -1,22 +1,27 @@
 """Weights are read once for all fits of a search, which changes no fit."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
 
 from sktransfer import ResNetTransferClassifier
 from sktransfer._prefix import Prefix
-from sktransfer._resnet import make_resnet, pretrained_resnet
+from sktransfer._resnet import MINI_WIDTH, make_resnet, pretrained_resnet
+from sktransfer._weights import Source, find_weights
 
 CPU = torch.device("cpu")
 SHAPE = (8, 8, 3)
 
 
-def written(path, seed):
+def written(path, seed, **changes):
+    """Weights in a file that looks old, or it would not be taken for known."""
     torch.manual_seed(seed)
-    stages = make_resnet("mini_resnet18", 2, 0.0, (8, 8))
-    torch.save(stages.state_dict(), path)
-    return stages.state_dict()
+    state = make_resnet("mini_resnet18", 2, 0.0, (8, 8)).state_dict() | changes
+    torch.save(state, path)
+    os.utime(path, (seed, seed))
+    return state
 
 
 def loaded(weights="auto"):
@@ -29,6 +34,20 @@ def namespace(stages):
 
 def backbone_of(state):
     return {k: v for k, v in state.items() if not k.startswith("head")}
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """The files that are read."""
+    paths = []
+    read = Source.read
+
+    def reading(source):
+        paths.append(source.path)
+        return read(source)
+
+    monkeypatch.setattr(Source, "read", reading)
+    return paths
 
 
 def test_a_fit_is_the_same_whichever_network_was_loaded_before(tmp_path):
@@ -51,6 +70,38 @@ def test_a_file_that_was_written_anew_is_read_anew(tmp_path):
             assert torch.equal(got[name], tensor), name
 
 
+def test_a_file_that_was_written_just_now_is_read_each_time(tmp_path, counted):
+    path = tmp_path / "weights.pth"
+    torch.save(written(path, 1), path)
+    loaded(path)
+    loaded(path)
+    assert len(counted) == 2
+
+
+def test_a_file_that_is_gone_is_missed(tmp_path):
+    written(tmp_path / "weights.pth", 1)
+    loaded(tmp_path / "weights.pth")
+    (tmp_path / "weights.pth").unlink()
+    with pytest.raises(FileNotFoundError):
+        loaded(tmp_path / "weights.pth")
+
+
+def test_fits_that_follow_each_other_read_the_weights_once(counted, tmp_path):
+    written(tmp_path / "weights.pth", 3)
+    for size in (8, 12, None):
+        pretrained_resnet(
+            "mini_resnet18", tmp_path / "weights.pth", 2, 0.5, size, SHAPE
+        )
+    assert len(counted) == 1
+
+
+def test_the_best_weights_have_a_name_of_their_own():
+    bundled = find_weights("mini_resnet18", "DEFAULT")
+    assert bundled == find_weights("mini_resnet18", "auto")
+    assert bundled.path.is_file()
+    assert find_weights("resnet50", "DEFAULT").entry.name == "IMAGENET1K_V2"
+
+
 def test_what_happens_to_one_network_does_not_reach_the_next():
     first = loaded()
     before = {name: tensor.clone() for name, tensor in first.state_dict().items()}
@@ -63,9 +114,8 @@ def test_what_happens_to_one_network_does_not_reach_the_next():
 
 @pytest.mark.parametrize("change", ["weight", "statistic", "sign of a zero"])
 def test_the_hash_follows_every_bit_of_loaded_weights(change, tmp_path):
-    state = written(tmp_path / "weights.pth", 0)
-    state["layer1.0.conv1.weight"][0, 0, 0, 0] = 0.0
-    torch.save(state, tmp_path / "weights.pth")
+    weight = torch.zeros(MINI_WIDTH, MINI_WIDTH, 3, 3)
+    written(tmp_path / "weights.pth", 0, **{"layer1.0.conv1.weight": weight})
     stages = loaded(tmp_path / "weights.pth")
     before = namespace(stages)
     if change == "weight":
@@ -90,6 +140,7 @@ def test_the_hash_is_the_same_whether_weights_were_loaded_or_not():
 def test_counts_of_batches_that_a_file_lacks_begin_at_zero(tmp_path):
     state = written(tmp_path / "weights.pth", 0)
     short = {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}
+    assert len(short) < len(state)
     torch.save(short, tmp_path / "weights.pth")
     got = loaded(tmp_path / "weights.pth").state_dict()
     counts = [v for k, v in got.items() if k.endswith("num_batches_tracked")]

@@ -50,3 +50,10 @@ def test_a_frozen_stage_does_not_move_whoever_calls_train():
 def test_evaluation_mode_reaches_every_stage():
     stages = tiny().unfreeze(2).eval()
     assert not any(module.training for module in stages.modules())
+
+
+def test_the_mode_reaches_what_a_subclass_adds():
+    stages = tiny()
+    stages.add_module("extra", torch.nn.Dropout())
+    assert not any(module.training for module in stages.eval().modules())
+    assert stages.unfreeze(0).train().extra.training

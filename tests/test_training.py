@@ -176,6 +176,34 @@ def test_the_schedule_in_a_plain_net_names_the_depth_that_it_was_given():
         net.fit(pictures()[0], np.arange(45) % 3)
 
 
+@pytest.mark.parametrize("way", ["foreach", "fused"])
+def test_the_optimizer_may_compute_another_way(way):
+    X, y = pictures()
+    expected = transfer().fit(X, y).predict_proba(X)
+    clf = transfer(net_params={f"optimizer__{way}": True}).fit(X, y)
+    np.testing.assert_allclose(clf.predict_proba(X), expected, rtol=1e-4)
+
+
+def test_a_step_follows_the_gradient_of_the_mean_of_weighted_losses():
+    X, y = pictures()
+    net = transfer(label_smoothing=0.1, dropout=0.0).fit(X, y).net_
+    stages = net.module_
+    images, labels = torch.from_numpy(X), torch.arange(len(X)) % 3
+    weights = torch.linspace(0, 3, len(X))
+    net.n_passed = 0
+    stages.zero_grad()
+    step = net.train_step_single((images, (labels, weights)))
+    made = [p.grad.clone() for p in stages.head.parameters()]
+    stages.zero_grad()
+    criterion = torch.nn.CrossEntropyLoss(reduction="none", label_smoothing=0.1)
+    losses = criterion(stages(images), labels)
+    loss = (losses * weights).mean()
+    loss.backward()
+    torch.testing.assert_close(step["loss"], loss.detach())
+    for gradient, parameter in zip(made, stages.head.parameters(), strict=True):
+        torch.testing.assert_close(gradient, parameter.grad)
+
+
 @pytest.mark.parametrize(
     "broken", [{"lr": 1e30}, {"unfreeze_depth": 9}, {"weights": "absent.pth"}]
 )

@@ -1,0 +1,59 @@
+"""How many images at a time pass a network fastest, without gradients, on a CPU.
+
+    python benchmarks/batches.py
+
+Milliseconds an image, resizing included, in batches of 8 to 64 images that are drawn in
+turn: what ``sktransfer._inference`` rests on. A single image costs a whole batch, so
+that the smallest size about as fast as any is the best. Random weights and images.
+"""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import torch
+from record import Record, spread
+
+from sktransfer._resnet import make_resnet
+
+N_ROUNDS, SIZES = 7, (8, 16, 32, 64)
+CASES = (
+    ("mini_resnet18", 32),
+    ("resnet18", 64),
+    ("resnet50", 64),
+    ("resnet18", 128),
+    ("resnet50", 128),
+    ("resnet50", 224),
+)
+
+
+def main() -> None:
+    """Measure what is missing."""
+    record = Record("batches")
+    for backbone, pixels in CASES:
+        if record.find(backbone=backbone, pixels=pixels):
+            continue
+        net = make_resnet(backbone, 10, 0.0, (pixels, pixels)).eval()
+        images = torch.randint(0, 256, (max(SIZES), 32, 32, 3), dtype=torch.uint8)
+        times: dict[int, list[float]] = {size: [] for size in SIZES}
+        with torch.inference_mode():
+            for i in range(N_ROUNDS + 1):
+                for size in SIZES:
+                    started = time.perf_counter()
+                    for batch in images.split(size):
+                        net(batch)
+                    took = (time.perf_counter() - started) / len(images)
+                    if i:  # the first is a warm-up
+                        times[size].append(1000 * took)
+        fastest = min(SIZES, key=lambda size: float(np.median(times[size])))
+        record.add(
+            backbone=backbone,
+            pixels=pixels,
+            fastest=fastest,
+            ms_per_image={size: spread(ms, ".2f") for size, ms in times.items()},
+        )
+
+
+if __name__ == "__main__":
+    main()
