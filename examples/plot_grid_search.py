@@ -3,7 +3,7 @@ A grid search that computes frozen stages once
 ==============================================
 
 How deep to unfreeze, and how much dropout? Three depths, three dropouts and three folds
-are 27 fits. The stages that stay frozen see each image once in all of them; without the
+are 27 fits. The stages that stay frozen see each image once for each depth; without the
 cache they would see it in every epoch of every fit.
 """
 

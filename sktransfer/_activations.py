@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -18,6 +18,9 @@ from sktransfer._views import View
 # without seeing anything new of it.
 POLL_SECONDS = 0.02
 PATIENCE_SECONDS = 300
+
+# About how many batches of the frozen stages small ones are gathered into.
+BATCHES_GATHERED = 4
 
 
 class ActivationRows:
@@ -119,6 +122,21 @@ class ActivationRows:
             missed = self._read_or_compute(rows[absent], chosen[absent]).float()
             found[torch.from_numpy(absent).to(found.device)] = missed
         return found
+
+    def batches(
+        self, rows: np.ndarray, chosen: np.ndarray, n_batches: int
+    ) -> Iterator[torch.Tensor]:
+        """Yield activations in batches of about one size, in order.
+
+        Small ones are gathered together: what is not kept passes the frozen stages in
+        batches of their own size, which few images would leave mostly empty.
+        """
+        parts = [np.array_split(part, n_batches) for part in (rows, chosen)]
+        together = max(1, BATCHES_GATHERED * self.batch_size // len(parts[0][0]))
+        for i in range(0, n_batches, together):
+            some, views = (part[i : i + together] for part in parts)
+            gathered = self.gather(np.concatenate(some), np.concatenate(views))
+            yield from torch.split(gathered, [len(part) for part in some])
 
     def info(self) -> CacheInfo:
         """What the cache did for these rows."""

@@ -117,6 +117,4 @@ class Batches:
         """Batches of activations, each of one of its image's views."""
         chosen = draw_views(len(rows), len(activations.views), self.generator)
         activations.ensure(rows, chosen)
-        parts = [np.array_split(part, len(self)) for part in (rows, chosen)]
-        for some, views in zip(*parts, strict=True):
-            yield activations.gather(some, views)
+        yield from activations.batches(rows, chosen, len(self))

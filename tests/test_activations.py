@@ -339,3 +339,34 @@ def test_activations_in_bfloat16_train_validate_and_predict():
     assert proba.dtype == np.float32
     off = clone(clf).set_params(activation_cache=None).fit(X, y).predict_proba(X)
     np.testing.assert_array_equal(proba, off)
+
+
+@pytest.mark.parametrize("cache", [None, ActivationCache(0), ActivationCache()])
+@pytest.mark.parametrize("n_batches", [1, 3, 40, 130])
+def test_batches_hold_the_activations_in_order(cache, n_batches):
+    stages = make_resnet("mini_resnet18", 3, 0.0, (8, 8)).eval()
+    X, none = pictures(130)[0], np.zeros(130, int)
+    rows = rows_of(stages, X, cache)
+    order = np.random.default_rng(0).permutation(130)
+    rows.ensure(order, none)
+    batches = list(rows.batches(order, none, n_batches))
+    assert len(batches) == n_batches
+    assert max(map(len, batches)) - min(map(len, batches)) <= 1
+    expected = Prefix(stages, 3, CPU, "float32").encode(X[order], PLAIN, none)
+    assert torch.equal(torch.cat(batches), expected)
+    rows.close()
+
+
+def test_small_batches_do_not_pass_frozen_stages_half_empty(monkeypatch):
+    filled = []
+    encode = Stages.encode
+
+    def counting(self, images, n_stages):
+        filled.append(len(images))
+        return encode(self, images, n_stages)
+
+    monkeypatch.setattr(Stages, "encode", counting)
+    stages = make_resnet("mini_resnet18", 3, 0.0, (8, 8)).eval()
+    rows = rows_of(stages, pictures(128)[0], None)
+    list(rows.batches(np.arange(128), np.zeros(128, int), 16))
+    assert sum(filled) == 128
