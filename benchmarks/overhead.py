@@ -18,8 +18,8 @@ import time
 from collections.abc import Callable
 
 import numpy as np
+import peers
 import torch
-from peers import write_weights
 from record import Record, spread
 from torch import nn
 
@@ -28,7 +28,7 @@ from sktransfer._inference import SMALL_BATCH
 from sktransfer._prefix import Prefix
 from sktransfer._views import AS_IT_IS
 
-N_ROUNDS, N_EPOCHS, BATCH = 7, 5, 128
+N_ROUNDS, BATCH = 7, 128
 CPU = torch.device("cpu")
 # Depth, backbone, number of images: a suffix takes long enough to time.
 CASES = (
@@ -37,32 +37,6 @@ CASES = (
     (1, "mini_resnet18", 2_000),
     (2, "mini_resnet18", 1_000),
 )
-
-
-def bare_training(
-    suffix: nn.Module, activations: torch.Tensor, labels: torch.Tensor
-) -> float:
-    """Seconds of a plain loop: SGD with momentum over shuffled batches."""
-    started = time.perf_counter()
-    suffix.train()
-    optimizer = torch.optim.SGD(
-        suffix.parameters(),
-        0.01,
-        momentum=0.9,
-        nesterov=True,
-        weight_decay=5e-4,
-        fused=True,
-    )
-    for _ in range(N_EPOCHS):
-        order = torch.randperm(len(labels))
-        for batch in order.split(BATCH):
-            loss = nn.functional.cross_entropy(
-                suffix(activations[batch]), labels[batch]
-            )
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-    return time.perf_counter() - started
 
 
 def timed(function: Callable[[], object]) -> float:
@@ -94,7 +68,7 @@ def measure_training(
         unfreeze_depth=depth,
         unfreeze_schedule="immediate",
         augment=None,
-        max_epochs=N_EPOCHS,
+        max_epochs=peers.N_EPOCHS,
         batch_size=BATCH,
         early_stopping=False,
         activation_cache=ActivationCache(),
@@ -112,11 +86,13 @@ def measure_training(
     labels = torch.from_numpy(y)
     whole, epochs, later, bare = [], [], [], []
     for _ in range(N_ROUNDS):
-        bare.append(bare_training(suffix, activations, labels))
+        bare.append(
+            timed(lambda: peers.bare(suffix, activations, labels, np.arange(n), BATCH))
+        )
         whole.append(timed(lambda: clf.fit(X, y)))
         seconds = [row["dur"] for row in clf.history_]
         epochs.append(sum(seconds))
-        later.append(sum(seconds[1:]) * N_EPOCHS / (N_EPOCHS - 1))
+        later.append(sum(seconds[1:]) * peers.N_EPOCHS / (peers.N_EPOCHS - 1))
     record.add(
         what="training",
         backbone=backbone,
@@ -165,7 +141,7 @@ def main() -> None:
             weights = "auto"
             if backbone != "mini_resnet18":
                 weights = f"{folder}/random.pth"
-                write_weights(backbone, weights)
+                peers.write_weights(backbone, weights)
             measure_training(record, depth, backbone, n, weights)
     if not record.find(what="predict"):
         measure_predict(record)

@@ -221,7 +221,11 @@ def activations(setup: Setup, net: Stages, depth: int) -> torch.Tensor:
 
 
 def bare(
-    net: nn.Module, inputs: torch.Tensor, labels: torch.Tensor, rows: np.ndarray
+    net: nn.Module,
+    inputs: torch.Tensor,
+    labels: torch.Tensor,
+    rows: np.ndarray,
+    batch: int = BATCH,
 ) -> None:
     """A plain loop of torch over inputs in memory; trains what asks for gradients."""
     net.train()
@@ -229,7 +233,7 @@ def bare(
     optimizer = torch.optim.SGD(learning, LR, fused=True, **OPTIMIZER)
     train = torch.from_numpy(rows)
     for _ in range(N_EPOCHS):
-        for some in train[torch.randperm(len(train))].split(BATCH):
+        for some in train[torch.randperm(len(train))].split(batch):
             loss = nn.functional.cross_entropy(net(inputs[some]), labels[some])
             optimizer.zero_grad()
             loss.backward()

@@ -53,7 +53,7 @@ def resolve_precision(precision: str, device: torch.device) -> str:
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any]:
     """Context in which matrix products run at `precision`, whatever is set outside."""
     if precision == "float32" and not torch.is_autocast_enabled(device.type):
-        return nullcontext()  # is in every step, and ten times cheaper
+        return nullcontext()  # entered in every step
     return torch.autocast(
         device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"
     )

@@ -66,7 +66,7 @@ class StagesNet(NeuralNet):
     @property
     def _default_callbacks(self) -> list[tuple[str, Callback]]:
         # Losses are recorded once an epoch below, so skorch's per-batch scorers go; its
-        # log lays out a table, which costs a silent fit a millisecond.
+        # log lays out a table, whether it prints it or not.
         log = [("print_log", PrintLog())] if self.verbose else []
         return [("epoch_timer", EpochTimer()), *log]
 

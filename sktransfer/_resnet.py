@@ -113,9 +113,8 @@ def make_resnet(
         Height and width to which images are resized.
 
     random : bool, default=True
-        Whether the backbone gets random weights. Drawing them takes several times as
-        long as all the rest; without, they are what happens to be in memory, and must
-        be loaded.
+        Whether the backbone gets random weights. Without, which saves most of the
+        time, they are what happens to be in memory, and must be loaded.
 
     Returns
     -------

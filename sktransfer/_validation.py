@@ -116,7 +116,7 @@ def split_rows(
         stop = len(rows) >= EARLY_STOPPING_FROM
     if not stop:
         return rows, None
-    # On first use: this takes as long to import as half of the package.
+    # On first use, since it imports much (benchmarks/imports.py).
     from sklearn.model_selection import train_test_split
 
     try:

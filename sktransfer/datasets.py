@@ -161,7 +161,7 @@ def fetch_cifar10(
     """
     if subset not in SUBSETS:
         raise ValueError(f"subset={subset!r} is unknown; pass one of {list(SUBSETS)}.")
-    # On first use: this takes longer to import than all of the package.
+    # On first use, since it imports much (benchmarks/imports.py).
     from sklearn.datasets import get_data_home
 
     home = Path(data_home or os.environ.get("SKTRANSFER_DATA") or get_data_home())

@@ -341,6 +341,26 @@ def test_activations_in_bfloat16_train_validate_and_predict():
     np.testing.assert_array_equal(proba, off)
 
 
+def test_clearing_between_lookup_and_read_gives_no_other_images(monkeypatch):
+    stages = make_resnet("mini_resnet18", 3, 0.0, (8, 8)).eval()
+    cache = ActivationCache()
+    X, none = pictures(20)[0], np.zeros(20, int)
+    rows = rows_of(stages, X, cache)
+    rows.ensure(np.arange(20), none)
+    expected = rows.gather(np.arange(20), none).clone()
+    read = rows.tiers.rows
+
+    def late(*args):
+        monkeypatch.undo()
+        cache.clear()
+        fill(stages, pictures(20, seed=1)[0], cache)
+        return read(*args)
+
+    monkeypatch.setattr(rows.tiers, "rows", late)
+    assert torch.equal(rows.gather(np.arange(20), none), expected)
+    rows.close()
+
+
 @pytest.mark.parametrize("cache", [None, ActivationCache(0), ActivationCache()])
 @pytest.mark.parametrize("n_batches", [1, 3, 40, 130])
 def test_batches_hold_the_activations_in_order(cache, n_batches):
