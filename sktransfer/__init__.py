@@ -19,7 +19,7 @@ from sktransfer._transfer import ResNetTransferClassifier
 from sktransfer._views import DrawnViews
 
 if TYPE_CHECKING:
-    from sktransfer._cache import ActivationCache
+    from sktransfer._cache import ActivationCache, CacheInfo
     from sktransfer._stages import Stages
     from sktransfer._unfreezing import UnfreezeSchedule
 
@@ -27,6 +27,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ActivationCache",
+    "CacheInfo",
     "DrawnViews",
     "ResNetFeatureExtractor",
     "ResNetTransferClassifier",
@@ -39,6 +40,7 @@ __all__ = [
 
 _LAZY = {
     "ActivationCache": "_cache",
+    "CacheInfo": "_cache",
     "Stages": "_stages",
     "UnfreezeSchedule": "_unfreezing",
 }

@@ -61,6 +61,11 @@ class ActivationCache:
         Most bytes that files in the folder take. ``"auto"``: half of the disk's free
         bytes and of those that the files take already.
 
+    Raises
+    ------
+    ValueError
+        If a limit is negative, `path` is a file, or `max_disk_bytes` has no `path`.
+
     Notes
     -----
     An activation is found again only for the same pixels, dtype, view, image size,
@@ -84,14 +89,15 @@ class ActivationCache:
         path: str | os.PathLike[str] | None = None,
         max_disk_bytes: int | str = "auto",
     ) -> None:
-        for name, value in {
-            "max_bytes": max_bytes,
-            "max_disk_bytes": max_disk_bytes,
-        }.items():
-            if value != "auto" and (isinstance(value, str) or value < 0):
-                raise ValueError(
-                    f"{name}={value!r} must be 'auto' or a number of bytes (0 or more)."
-                )
+        _check_bytes("max_bytes", max_bytes)
+        _check_bytes("max_disk_bytes", max_disk_bytes)
+        if path is None and max_disk_bytes != "auto":
+            raise ValueError(
+                f"max_disk_bytes={max_disk_bytes!r} limits nothing without a folder; "
+                "pass path, or leave it out."
+            )
+        if path is not None and Path(path).is_file():
+            raise ValueError(f"path={str(path)!r} is a file; pass a folder.")
         self.max_bytes = max_bytes
         self.path = path
         self.max_disk_bytes = max_disk_bytes
@@ -108,8 +114,12 @@ class ActivationCache:
         self._seconds_each = math.inf
 
     def __repr__(self) -> str:
-        path = "" if self.path is None else f", path={str(self.path)!r}"
-        return f"{type(self).__name__}(max_bytes={self.max_bytes!r}{path})"
+        path = disk = ""
+        if self.path is not None:
+            path = f", path={str(self.path)!r}"
+        if self.max_disk_bytes != "auto":
+            disk = f", max_disk_bytes={self.max_disk_bytes!r}"
+        return f"{type(self).__name__}(max_bytes={self.max_bytes!r}{path}{disk})"
 
     def __deepcopy__(self, memo: object) -> ActivationCache:
         # clone() copies parameters; a copy would share nothing.
@@ -125,6 +135,44 @@ class ActivationCache:
     def __setstate__(self, state: dict[str, object]) -> None:
         vars(self).update(state)
         self._start()
+
+    @staticmethod
+    def of(activation_cache: Any) -> ActivationCache | None:
+        """Return the cache that estimators with this `activation_cache` use.
+
+        Parameters
+        ----------
+        activation_cache : "auto", path, ActivationCache or None
+            As for the estimators.
+
+        Returns
+        -------
+        ActivationCache or None
+            ``None`` where there is none.
+
+        Examples
+        --------
+        >>> from sktransfer import ActivationCache
+        >>> ActivationCache.of("auto").clear()
+        """
+        return resolve_cache(activation_cache)
+
+    def limit(self, max_bytes: int | str) -> None:
+        """Set another limit in memory, which is emptied; files stay.
+
+        Parameters
+        ----------
+        max_bytes : int or "auto"
+            As when a cache is made.
+
+        Raises
+        ------
+        ValueError
+            If `max_bytes` is negative.
+        """
+        _check_bytes("max_bytes", max_bytes)
+        self.max_bytes = max_bytes
+        self.tiers.limit(max_bytes)
 
     def info(self) -> CacheInfo:
         """What the cache holds, and what it did since it was made or cleared.
@@ -169,9 +217,16 @@ class ActivationCache:
 
         Raises
         ------
+        TypeError
+            If `estimator` has no frozen stages.
         ValueError
             If a parameter of `estimator` or `X` is not as its ``fit`` takes it.
         """
+        if not hasattr(estimator, "_warm"):
+            raise TypeError(
+                f"estimator={estimator!r} has no frozen stages; pass a "
+                "ResNetTransferClassifier or a ResNetFeatureExtractor."
+            )
         info: CacheInfo = estimator._warm(X, self)
         return info
 
@@ -192,10 +247,30 @@ class ActivationCache:
             return saved
 
 
+def _check_bytes(name: str, value: int | str) -> None:
+    """Raise unless a limit is one."""
+    if value != "auto" and (isinstance(value, str) or value < 0):
+        raise ValueError(
+            f"{name}={value!r} must be 'auto' or a number of bytes (0 or more)."
+        )
+
+
 # What activation_cache="auto" means: one cache for all fits of this process.
 shared = ActivationCache()
 # And a path: one for all fits of this process that name it.
 _by_path: dict[Path, ActivationCache] = {}
+
+
+def _check_path(activation_cache: Any) -> None:
+    """Raise unless this may be the path of a folder."""
+    ways = "'auto', the path of a folder, an ActivationCache or None"
+    if not isinstance(activation_cache, str | os.PathLike):
+        raise TypeError(f"activation_cache={activation_cache!r} must be {ways}.")
+    if str(activation_cache).lower() in ("", "none", "off", "false"):
+        raise ValueError(
+            f"activation_cache={activation_cache!r} is not taken for a folder; pass "
+            f"{ways}, which means no cache."
+        )
 
 
 def resolve_cache(
@@ -205,6 +280,8 @@ def resolve_cache(
 
     Raises
     ------
+    TypeError
+        If it is of another type.
     ValueError
         If a path is a file, or a folder that holds something else.
     """
@@ -213,6 +290,7 @@ def resolve_cache(
     elif activation_cache == "auto":
         cache = shared
     else:
+        _check_path(activation_cache)
         path = Path(activation_cache).absolute()
         cache = _by_path.setdefault(path, ActivationCache(path=path))
     if cache is not None:

@@ -130,10 +130,11 @@ def summary(info: CacheInfo, is_full: bool) -> str:
         f", {info.n_bytes_on_disk / 2**20:.1f} on disk" if info.n_bytes_on_disk else ""
     )
     full = "; memory is full, so some were computed more than once" if is_full else ""
+    # What others computed took nobody knows how long.
+    saved = f", about {info.seconds_saved:.1f} s saved" if info.seconds_saved else ""
     return (
         f"activation_cache: {info.misses} activations computed, {info.hits} found "
-        f"({info.n_bytes / 2**20:.1f} MiB in memory{disk}), about "
-        f"{info.seconds_saved:.0f} s saved{full}."
+        f"({info.n_bytes / 2**20:.1f} MiB in memory{disk}){saved}{full}."
     )
 
 

@@ -73,6 +73,13 @@ class Tiers:
                 self.store.clear()
             self.n_cleared += 1
 
+    def limit(self, max_bytes: int | str) -> None:
+        """Begin anew in memory, with another limit."""
+        with self.lock:
+            self.memory.clear()
+            self.memory.max_bytes = max_bytes
+            self.n_cleared += 1
+
     def slots(self, namespace: str, keys: Sequence[bytes]) -> np.ndarray:
         """Slots of keys in memory, -1 where there is none, and mark them as used."""
         with self.lock:

@@ -132,14 +132,16 @@ def find_weights(backbone: str, weights: str | os.PathLike[str]) -> Source:
 def _read_file(path: Path) -> State:
     """Read a weight file; nothing in it is executed."""
     if not path.is_file():
-        raise FileNotFoundError(f"weights={str(path)!r}: no such file.")
+        kind = "this is a folder" if path.is_dir() else "no such file"
+        raise FileNotFoundError(f"weights={str(path)!r}: {kind}.")
     try:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         # torch goes on for a page, with advice about options that nobody has here.
-        why = str(error).partition("\n")[0][:200]
+        first_line = str(error).partition("\n")[0][:200]
+        why = f"{type(error).__name__}, {first_line}"
         raise ValueError(
             f"weights={str(path)!r} could not be read as a state dict, as "
             f"torch.save(net.state_dict(), path) writes one: {why}"

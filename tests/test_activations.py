@@ -12,7 +12,12 @@ from sklearn.model_selection import GridSearchCV, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from skorch.callbacks import Callback
 
-from sktransfer import ActivationCache, DrawnViews, ResNetFeatureExtractor
+from sktransfer import (
+    ActivationCache,
+    DrawnViews,
+    ResNetFeatureExtractor,
+    ScratchCNNClassifier,
+)
 from sktransfer._activations import ActivationRows
 from sktransfer._cache import resolve_cache
 from sktransfer._memory import resolve_budget
@@ -306,6 +311,58 @@ def test_a_wrong_budget_is_refused(max_bytes):
 def test_a_wrong_cache_is_refused(wrong):
     with pytest.raises(ValueError, match="'activation_cache' parameter"):
         transfer(activation_cache=wrong).fit(*pictures(6))
+    with pytest.raises(TypeError, match="must be 'auto', the path of a folder"):
+        ActivationCache.of(wrong)
+
+
+def test_a_word_for_no_cache_makes_no_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for word in ("none", "None", "off", ""):
+        with pytest.raises(ValueError, match="or None, which means no cache"):
+            transfer(activation_cache=word).fit(*pictures(6))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_limit_or_a_path_that_serves_nothing_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="max_disk_bytes=5 limits nothing"):
+        ActivationCache(max_disk_bytes=5)
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=r"path=.*is a file; pass a folder"):
+        ActivationCache(path=tmp_path / "file")
+    with pytest.raises(ValueError, match="max_bytes=-1 must be"):
+        ActivationCache().limit(-1)
+
+
+def test_a_cache_says_its_limits():
+    assert repr(ActivationCache(5)) == "ActivationCache(max_bytes=5)"
+    assert repr(ActivationCache(5, path="here", max_disk_bytes=7)) == (
+        "ActivationCache(max_bytes=5, path='here', max_disk_bytes=7)"
+    )
+
+
+def test_a_cache_can_be_had_by_what_estimators_call_it_and_limited(tmp_path):
+    X, y = pictures(12)
+    path = tmp_path / "cache"
+    clf = transfer(activation_cache=path, unfreeze_depth=0, augment=None).fit(X, y)
+    cache = ActivationCache.of(str(path))
+    assert cache.info().misses == 12
+    assert cache.info().n_bytes == 12 * FEATURE_BYTES
+    cache.limit(5 * FEATURE_BYTES)
+    assert cache.info().n_bytes == 0
+    np.testing.assert_array_equal(
+        clf.predict_proba(X), clf.set_params(activation_cache=None).predict_proba(X)
+    )
+    clf.set_params(activation_cache=path).fit(X, y)
+    assert 0 < cache.info().n_bytes <= 5 * FEATURE_BYTES
+    assert cache.info().misses == 12  # the others are still on disk
+    assert ActivationCache.of("auto") is ActivationCache.of("auto")
+    assert ActivationCache.of(None) is None
+
+
+def test_only_what_has_frozen_stages_can_be_warmed_for():
+    X, _ = pictures(6)
+    with pytest.raises(TypeError, match=r"ScratchCNNClassifier.*has no frozen stages"):
+        ActivationCache().warm(ScratchCNNClassifier(), X)
 
 
 def test_a_callback_may_not_open_a_stage_whose_activations_are_used():

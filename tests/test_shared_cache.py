@@ -328,6 +328,16 @@ def test_verbose_says_what_became_of_the_cache(capsys, changes, said):
     assert capsys.readouterr().out == ""
 
 
+def test_a_later_run_that_knows_no_seconds_names_none(tmp_path, capsys):
+    X, y = pictures(30)
+    for said in ("30 activations computed", "0 activations computed"):
+        cache = ActivationCache(path=tmp_path / "cache")
+        transfer(activation_cache=cache, augment=None, verbose=1).fit(X, y)
+        line = capsys.readouterr().out.splitlines()[-1]
+        assert said in line
+        assert ("s saved" in line) == (said[0] == "3")
+
+
 def test_a_slow_moment_does_not_count_as_time_saved():
     cache = ActivationCache()
     assert cache.count(5) == 0
