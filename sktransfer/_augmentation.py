@@ -2,55 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from sktransfer._views import AS_IT_IS, Augment, View, most_shift, views_of
+from sktransfer._views import AS_IT_IS, View, most_shift
 
 
-def _reflect(index: torch.Tensor, n: int) -> torch.Tensor:
-    """Fold positions outside ``[0, n)`` back at the borders."""
-    index = index.abs()
-    return (n - 1 - (n - 1 - index).abs()).clamp(0, n - 1)
+class Placement(NamedTuple):
+    """How each of n images is shown.
 
+    Attributes
+    ----------
+    down, right : tensor of shape (n,), int64
+        Shift in pixels; the border is reflected.
 
-def _shifted(n_images: int, n: int, generator: torch.Generator) -> torch.Tensor:
-    """Pixel positions of each image after a random shift: (n_images, n)."""
-    most = most_shift(n)
-    shift = torch.randint(-most, most + 1, (n_images, 1), generator=generator)
-    return _reflect(torch.arange(n) + shift, n)
+    is_mirrored : tensor of shape (n,), bool
+        Whether left and right change places, after the shift.
+    """
 
+    down: torch.Tensor
+    right: torch.Tensor
+    is_mirrored: torch.Tensor
 
-def _checked(changed: Any, images: torch.Tensor) -> torch.Tensor:
-    """Return what a user's function made of the images, if it is a batch of as many."""
-    if isinstance(changed, torch.Tensor) and changed.ndim == 4:
-        (n, *_, channels), (n_wanted, *_, channels_wanted) = changed.shape, images.shape
-        if changed.dtype != images.dtype:
-            raise ValueError(
-                f"augment returned {changed.dtype} for a batch of {images.dtype}, on "
-                "another scale; return the dtype that came in."
-            )
-        if (n, channels) == (n_wanted, channels_wanted):
-            return changed
-    is_tensor = isinstance(changed, torch.Tensor)
-    got = tuple(changed.shape) if is_tensor else type(changed).__name__
-    raise ValueError(
-        f"augment returned {got} for a batch of shape {tuple(images.shape)}; it must "
-        "return a tensor (n_images, height, width, n_channels) of as many images."
-    )
+    def split(self, n_parts: int) -> list[Placement]:
+        """Those of the images of each batch."""
+        parts = (tensor.tensor_split(n_parts) for tensor in self)
+        return [Placement(*part) for part in zip(*parts, strict=True)]
 
-
-def _moved(
-    images: torch.Tensor, rows: torch.Tensor, cols: torch.Tensor
-) -> torch.Tensor:
-    """Put together each image from pixel positions, (n, height) and (n, width)."""
-    index = torch.arange(len(images))[:, None, None].to(images.device)
-    return images[
-        index, rows[:, :, None].to(images.device), cols[:, None, :].to(images.device)
-    ]
+    def to(self, device: torch.device) -> Placement:
+        """The same on a device."""
+        return Placement(*(tensor.to(device) for tensor in self))
 
 
 def draw_views(
@@ -60,6 +44,57 @@ def draw_views(
     if generator is None or n_views == 1:
         return np.zeros(n_images, np.int64)
     return torch.randint(n_views, (n_images,), generator=generator).numpy()
+
+
+def placed_as(views: Sequence[View], chosen: np.ndarray) -> Placement:
+    """Placement of images, each in its view."""
+    down, right, is_mirrored = (
+        torch.tensor(values) for values in zip(*views, strict=True)
+    )
+    at = torch.from_numpy(chosen)
+    return Placement(down[at], right[at], is_mirrored[at])
+
+
+def draw_placement(
+    n_images: int,
+    height: int,
+    width: int,
+    shifts: bool,
+    generator: torch.Generator,
+) -> Placement:
+    """Mirror half of the images by lot and, where asked to, shift them all."""
+    is_mirrored = torch.rand(n_images, generator=generator) < 0.5
+    down = right = torch.zeros(n_images, dtype=torch.int64)
+    if shifts:
+        down, right = (
+            torch.randint(-most, most + 1, (n_images,), generator=generator)
+            for most in (most_shift(height), most_shift(width))
+        )
+    return Placement(down, right, is_mirrored)
+
+
+def place(images: torch.Tensor, placement: Placement) -> torch.Tensor:
+    """Shift and mirror each image of a batch.
+
+    Parameters
+    ----------
+    images : tensor of shape (n_images, height, width, n_channels)
+        uint8 or float.
+
+    placement : Placement
+        Of as many images, on their device.
+
+    Returns
+    -------
+    tensor of the same shape and dtype
+    """
+    n, height, width, _ = images.shape
+    on = images.device
+    rows = _reflect(torch.arange(height, device=on) + placement.down[:, None], height)
+    cols = _reflect(torch.arange(width, device=on) + placement.right[:, None], width)
+    cols = torch.where(placement.is_mirrored[:, None], cols.flip(1), cols)
+    index = torch.arange(n, device=on)[:, None, None]
+    return images[index, rows[:, :, None], cols[:, None, :]]
 
 
 def apply_views(
@@ -84,50 +119,36 @@ def apply_views(
     """
     if all(views[i] == AS_IT_IS for i in np.unique(chosen)):
         return images
-    _, height, width, _ = images.shape
-    rows = torch.stack([_reflect(torch.arange(height) + v.down, height) for v in views])
-    cols = torch.stack([_reflect(torch.arange(width) + v.right, width) for v in views])
-    mirrored = torch.tensor([[v.is_mirrored] for v in views])
-    cols = torch.where(mirrored, cols.flip(1), cols)
-    at = torch.from_numpy(chosen)
-    return _moved(images, rows[at], cols[at])
+    return place(images, placed_as(views, chosen).to(images.device))
 
 
-def augment_batch(
-    images: torch.Tensor, augment: Augment, generator: torch.Generator
-) -> torch.Tensor:
-    """Change each image of a batch at random.
-
-    Parameters
-    ----------
-    images : tensor of shape (n_images, height, width, n_channels)
-        uint8 or float.
-
-    augment : {"flip", "flip_crop"}, DrawnViews, callable or None
-        ``"flip"`` mirrors half of the images left to right; ``"flip_crop"`` also
-        shifts them by up to an eighth of their size, the border reflected;
-        :class:`DrawnViews` takes one of its views of each; a callable maps the batch
-        to a batch.
-
-    generator : torch.Generator
-        Source of chance, on the CPU.
-
-    Returns
-    -------
-    tensor of the same shape and dtype
+def call_augment(augment: Callable[[Any], Any], images: torch.Tensor) -> torch.Tensor:
+    """What a user's function makes of a batch of images.
 
     Raises
     ------
     ValueError
-        If a callable returns anything but a batch of as many images.
+        If it returns anything but a batch of as many images.
     """
-    n, height, width, _ = images.shape
-    views = views_of(augment, height, width)
-    if views is not None:
-        return apply_views(images, views, draw_views(n, len(views), generator))
-    if callable(augment):
-        return _checked(augment(images), images)
-    rows = _shifted(n, height, generator)
-    cols = _shifted(n, width, generator)
-    flip = torch.rand(n, 1, generator=generator) < 0.5
-    return _moved(images, rows, torch.where(flip, cols.flip(1), cols))
+    changed: Any = augment(images)
+    if isinstance(changed, torch.Tensor) and changed.ndim == 4:
+        (n, *_, channels), (n_wanted, *_, channels_wanted) = changed.shape, images.shape
+        if changed.dtype != images.dtype:
+            raise ValueError(
+                f"augment returned {changed.dtype} for a batch of {images.dtype}, on "
+                "another scale; return the dtype that came in."
+            )
+        if (n, channels) == (n_wanted, channels_wanted):
+            return changed
+    is_tensor = isinstance(changed, torch.Tensor)
+    got = tuple(changed.shape) if is_tensor else type(changed).__name__
+    raise ValueError(
+        f"augment returned {got} for a batch of shape {tuple(images.shape)}; it must "
+        "return a tensor (n_images, height, width, n_channels) of as many images."
+    )
+
+
+def _reflect(index: torch.Tensor, n: int) -> torch.Tensor:
+    """Fold positions outside ``[0, n)`` back at the borders."""
+    index = index.abs()
+    return (n - 1 - (n - 1 - index).abs()).clamp(0, n - 1)

@@ -61,6 +61,8 @@ class BaseImageClassifier(ClassifierMixin, ImageInput):
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
         "device": [str],
         "precision": [StrOptions({"auto", "float32", "bfloat16"})],
+        "compile": ["boolean"],
+        "tta": [StrOptions({"flip", "flip_shift"}), None],
         "callbacks": [list, tuple, None],
         "net_params": [dict, None],
         "warm_start": ["boolean"],
@@ -189,7 +191,9 @@ class BaseImageClassifier(ClassifierMixin, ImageInput):
         device = resolve_device(self.device_)
         cache = resolve_cache(self.activation_cache)
         net = self.net_
-        return logits(net.module_, net.n_prefix, images, device, net.precision, cache)
+        return logits(
+            net.module_, net.n_prefix, images, device, net.precision, cache, self.tta
+        )
 
     def _train(
         self,
@@ -272,8 +276,18 @@ class BaseImageClassifier(ClassifierMixin, ImageInput):
         raise NotImplementedError
 
     def _unfreezing(self) -> dict[str, Any]:
-        """Depth, schedule and backbone rate, for `TrainingSettings`; checked."""
+        """Depth, schedule and the like, for `TrainingSettings`; checked."""
         raise NotImplementedError
+
+    def _resolve_batch_size(self, n_images: int) -> int:
+        """Images per step."""
+        from sktransfer._schedule import resolve_batch_size
+
+        return resolve_batch_size(self.batch_size, n_images)
+
+    def _peak_rate(self, batch_size: int) -> float:
+        """Peak rate of the head, per step."""
+        return float(self.lr)
 
     def _settings(
         self,
@@ -285,18 +299,17 @@ class BaseImageClassifier(ClassifierMixin, ImageInput):
     ) -> TrainingSettings:
         """The parameters that the training loop reads."""
         from sktransfer._cache import resolve_cache
-        from sktransfer._schedule import resolve_batch_size
         from sktransfer._training import (
             TrainingSettings,
             optimizer_params,
             own_callbacks,
         )
 
-        stop = self.early_stopping
+        stop, batch_size = self.early_stopping, self._resolve_batch_size(n_images)
         return TrainingSettings(
             max_epochs=self.max_epochs,
-            batch_size=resolve_batch_size(self.batch_size, n_images),
-            lr=self.lr,
+            batch_size=batch_size,
+            lr=self._peak_rate(batch_size),
             momentum=self.momentum,
             weight_decay=self.weight_decay,
             label_smoothing=self.label_smoothing,
@@ -310,6 +323,7 @@ class BaseImageClassifier(ClassifierMixin, ImageInput):
             callbacks=own_callbacks(list(self.callbacks or [])),
             net_params=optimizer_params(self.net_params or {}),
             activation_cache=resolve_cache(self.activation_cache),
+            compile=self.compile,
             **unfreezing,
         )
 

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import repeat
+from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
 from sktransfer._activations import ActivationRows
-from sktransfer._augmentation import augment_batch, draw_views
+from sktransfer._augmentation import (
+    Placement,
+    call_augment,
+    draw_placement,
+    draw_views,
+    place,
+    placed_as,
+)
 from sktransfer._preprocessing import to_batch
 from sktransfer._schedule import n_batches
-from sktransfer._views import Augment
+from sktransfer._views import AS_IT_IS, Augment, views_of
+
+# Most of a device's free memory that images may take there.
+RESIDENT_SHARE = 0.4
 
 Batch = tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]
 
@@ -36,6 +48,9 @@ class ImageDataset(Dataset):  # type: ignore[type-arg]
 
     activations : ActivationRows or None, default=None
         Of `images`, to train on instead of them.
+
+    resident : tensor or None, default=None
+        `images` on the device, where there is room for them: see :func:`resident`.
     """
 
     def __init__(
@@ -45,31 +60,38 @@ class ImageDataset(Dataset):  # type: ignore[type-arg]
         weights: np.ndarray,
         rows: np.ndarray | None = None,
         activations: ActivationRows | None = None,
+        resident: torch.Tensor | None = None,
     ) -> None:
         self.images, self.labels, self.weights = images, labels, weights
         self.rows = np.arange(len(labels)) if rows is None else rows
-        self.activations = activations
+        self.activations, self.resident = activations, resident
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def with_activations(self, activations: ActivationRows) -> ImageDataset:
-        """The same set, to train on activations."""
-        return ImageDataset(
-            self.images, self.labels, self.weights, self.rows, activations
-        )
+    def changed(self, **changes: Any) -> ImageDataset:
+        """The same set but for some of what it was made of."""
+        return ImageDataset(**{**vars(self), **changes})
 
-    def head(self, n: int) -> ImageDataset:
-        """The first `n` images of the set."""
-        return ImageDataset(
-            self.images, self.labels, self.weights, self.rows[:n], self.activations
-        )
+
+def resident(images: np.ndarray, device: torch.device) -> torch.Tensor | None:
+    """Images on a GPU, sent there once; None where they are too large, or on a CPU."""
+    if device.type != "cuda":
+        return None
+    if images.dtype.kind not in "ui" or images.dtype.itemsize > 1:
+        n_bytes = 4 * images.size
+    else:
+        n_bytes = images.size
+    free, _ = torch.cuda.mem_get_info(device)
+    return to_batch(images, device) if n_bytes <= RESIDENT_SHARE * free else None
 
 
 class Batches:
     """One epoch of batches on the device; shuffled and augmented when training.
 
-    A batch holds images or, where the data set has them, activations.
+    A batch holds images or, where the data set has them, activations. With
+    `alternate_flip`, an image is mirrored by lot in the first epoch, and from then on
+    in every other one (Jordan 2024).
     """
 
     def __init__(
@@ -79,9 +101,13 @@ class Batches:
         device: torch.device,
         augment: Augment,
         generator: torch.Generator | None,
+        alternate_flip: bool = False,
     ) -> None:
         self.dataset, self.batch_size, self.device = dataset, batch_size, device
         self.augment, self.generator = augment, generator
+        self.alternate_flip = alternate_flip
+        # Whether each image is mirrored in the next epoch, where that alternates.
+        self.is_mirrored: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return n_batches(len(self.dataset), self.batch_size)
@@ -96,20 +122,58 @@ class Batches:
         weights = torch.from_numpy(self.dataset.weights[rows]).to(self.device)
         activations = self.dataset.activations
         if activations is None:
-            inputs = self._images(rows)
+            inputs = self._images(rows, self._placements(order))
         else:
             inputs = self._activations(activations, rows)
         parts = [part.tensor_split(len(self)) for part in (labels, weights)]
         for x, *targets in zip(inputs, *parts, strict=True):
             yield x, (targets[0], targets[1])
 
-    def _images(self, rows: np.ndarray) -> Iterator[torch.Tensor]:
+    def _images(
+        self, rows: np.ndarray, placements: Iterable[Placement | None]
+    ) -> Iterator[torch.Tensor]:
         """Batches of images, augmented."""
-        for some in np.array_split(rows, len(self)):
-            batch = to_batch(self.dataset.images[some], self.device)
-            if self.generator is not None:
-                batch = augment_batch(batch, self.augment, self.generator)
-            yield batch
+        resident = self.dataset.resident
+        if resident is None:
+            parts = np.array_split(rows, len(self))
+            batches = (to_batch(self.dataset.images[p], self.device) for p in parts)
+        else:
+            on_device = torch.from_numpy(rows).to(self.device)
+            batches = (resident[p] for p in on_device.tensor_split(len(self)))
+        for batch, placement in zip(batches, placements, strict=False):
+            if placement is not None:
+                yield place(batch, placement)
+            elif callable(self.augment) and self.generator is not None:
+                yield call_augment(self.augment, batch)
+            else:
+                yield batch
+
+    def _placements(self, order: torch.Tensor) -> Iterable[Placement | None]:
+        """How the images of each batch are shown; drawn for the whole epoch at once."""
+        _, height, width, _ = self.dataset.images.shape
+        nothing = repeat(None)
+        if self.generator is None:
+            return nothing
+        views = views_of(self.augment, height, width)
+        if self.augment in ("flip", "flip_crop"):
+            drawn = draw_placement(
+                len(order), height, width, views is None, self.generator
+            )
+            if self.alternate_flip:
+                drawn = drawn._replace(is_mirrored=self._alternate(order, drawn))
+        elif views is None or set(views) == {AS_IT_IS}:
+            return nothing
+        else:
+            drawn = placed_as(views, draw_views(len(order), len(views), self.generator))
+        return drawn.to(self.device).split(len(self))
+
+    def _alternate(self, order: torch.Tensor, drawn: Placement) -> torch.Tensor:
+        """Whether the images, in this order, are mirrored in this epoch."""
+        if self.is_mirrored is None:
+            self.is_mirrored = drawn.is_mirrored.clone()
+        now = self.is_mirrored[order]
+        self.is_mirrored = ~self.is_mirrored
+        return now
 
     def _activations(
         self, activations: ActivationRows, rows: np.ndarray

@@ -1,44 +1,108 @@
-"""A compact CNN for training from scratch, as stages."""
+"""A small CNN in the manner of CIFAR-10 speed runs, trained from scratch, as stages."""
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
-from collections.abc import Sequence
 
+import torch
 from torch import nn
+from torch.nn import functional as F
 
 from sktransfer._preprocessing import Preprocess
 from sktransfer._stages import Head, Stages
 
-# Three poolings need 8 pixels; beyond 64 the network would see no more for its cost.
-SMALLEST_IMAGE, LARGEST_IMAGE = 8, 64
+# Three poolings after a 2x2 convolution need 9 pixels; smaller images than 16 are
+# enlarged, and beyond 64 the network would see no more for its cost.
+SMALLEST_IMAGE, SMALLEST_NATIVE, LARGEST_IMAGE = 9, 16, 64
 
 # stem, layer1 to layer3, head
 N_STAGES = 5
 
+# Filters of the first stage: both signs of every direction of 2x2 patches, of which
+# images with many channels have more than are of use.
+PATCH = 2
+MOST_DIRECTIONS = 32
+
+# Statistics of short trainings must follow fast (Jordan 2024 has the same).
+STATISTICS_MOMENTUM = 0.4
+
+# Standard deviation of the logits' weights for 256 features, as Jordan 2024 has it.
+LOGIT_SCALE = 1 / 9
+
+
+class Bias(nn.Module):
+    """Convolution with fixed filters and a bias that learns."""
+
+    weight: torch.Tensor
+
+    def __init__(self, weight: torch.Tensor) -> None:
+        super().__init__()
+        self.register_buffer("weight", weight)
+        self.bias = nn.Parameter(torch.zeros(len(weight)))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Map (n, channels, height, width) to (n, n_filters, height - 1, width - 1)."""
+        return F.conv2d(images, self.weight, self.bias)
+
+
+class UnscaledBatchNorm(nn.BatchNorm2d):
+    """Batch norm whose scale is 1 for good; its shift learns."""
+
+    def __init__(self, n_channels: int) -> None:
+        super().__init__(n_channels, momentum=STATISTICS_MOMENTUM)
+        del self.weight
+        self.register_buffer("weight", torch.ones(n_channels))
+
+
+class MaxHead(Head):
+    """Greatest value of each channel, dropout and a scaled linear map."""
+
+    def __init__(self, n_features: int, n_classes: int, dropout: float) -> None:
+        super().__init__(n_features, n_classes, dropout)
+        nn.init.normal_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+        self.scale = LOGIT_SCALE * math.sqrt(256 / n_features)
+
+    @staticmethod
+    def pool(activation: torch.Tensor) -> torch.Tensor:
+        """Greatest of (n, channels, height, width) over the pixels: (n, channels)."""
+        return activation.amax(dim=(2, 3))
+
+    def forward(self, activation: torch.Tensor) -> torch.Tensor:
+        """Logits of shape (n, n_classes), from activations pooled already or not."""
+        return self.scale * super().forward(activation)
+
+
+def _convolution(n_in: int, n_out: int) -> nn.Conv2d:
+    """A 3x3 convolution that begins by handing on its inputs in its first channels."""
+    convolution = nn.Conv2d(n_in, n_out, kernel_size=3, padding=1, bias=False)
+    with torch.no_grad():
+        nn.init.dirac_(convolution.weight[: min(n_in, n_out)])
+    return convolution
+
 
 def _layer(n_in: int, n_out: int) -> nn.Sequential:
-    """Two 3x3 convolutions around one halving of the resolution."""
+    """Two 3x3 convolutions, the resolution halved after the first."""
     return nn.Sequential(
         OrderedDict(
-            conv1=nn.Conv2d(n_in, n_out, kernel_size=3, padding=1, bias=False),
+            conv1=_convolution(n_in, n_out),
             pool=nn.MaxPool2d(2),
-            bn1=nn.BatchNorm2d(n_out),
-            relu1=nn.ReLU(inplace=True),
-            conv2=nn.Conv2d(n_out, n_out, kernel_size=3, padding=1, bias=False),
-            bn2=nn.BatchNorm2d(n_out),
-            relu2=nn.ReLU(inplace=True),
+            bn1=UnscaledBatchNorm(n_out),
+            gelu1=nn.GELU(),
+            conv2=_convolution(n_out, n_out),
+            bn2=UnscaledBatchNorm(n_out),
+            gelu2=nn.GELU(),
         )
     )
 
 
 def make_cnn(
     n_classes: int,
-    width: int,
+    widths: tuple[int, int, int],
     dropout: float,
-    image_size: tuple[int, int] | None,
-    mean: Sequence[float],
-    std: Sequence[float],
+    preprocess: Preprocess,
+    filters: torch.Tensor | None,
 ) -> Stages:
     """Build a CNN with random weights.
 
@@ -47,48 +111,48 @@ def make_cnn(
     n_classes : int
         Width of the logits.
 
-    width : int
-        Channels of the first stages; the last has four times as many.
+    widths : tuple of (int, int, int)
+        Channels of ``layer1`` to ``layer3``.
 
     dropout : float
         Share of pooled features dropped before the linear map, in ``[0, 1)``.
 
-    image_size : tuple of (int, int) or None
-        Height and width to which images are resized.
+    preprocess : Preprocess
+        Resizes and normalises the images.
 
-    mean, std : sequence of float of length n_channels
-        Of the training images, per channel.
+    filters : tensor of shape (n_filters, n_channels, 2, 2) or None
+        Fixed filters of the first stage; ``None`` lets it learn random ones.
 
     Returns
     -------
     Stages
         With stages ``stem``, ``layer1`` to ``layer3`` and ``head``.
     """
-    stem = nn.Sequential(
-        OrderedDict(
-            conv1=nn.Conv2d(len(mean), width, kernel_size=3, padding=1, bias=False),
-            bn1=nn.BatchNorm2d(width),
-            relu=nn.ReLU(inplace=True),
-        )
+    n_channels = preprocess.mean.shape[1]
+    n_filters = 2 * n_directions(n_channels) if filters is None else len(filters)
+    first = (
+        nn.Conv2d(n_channels, n_filters, PATCH) if filters is None else Bias(filters)
     )
+    narrow, middle, wide = widths
     stages = OrderedDict[str, nn.Module](
-        stem=stem,
-        layer1=_layer(width, width),
-        layer2=_layer(width, 2 * width),
-        layer3=_layer(2 * width, 4 * width),
-        head=Head(4 * width, n_classes, dropout),
+        stem=nn.Sequential(OrderedDict(conv1=first, gelu=nn.GELU())),
+        layer1=_layer(n_filters, narrow),
+        layer2=_layer(narrow, middle),
+        layer3=_layer(middle, wide),
+        head=MaxHead(wide, n_classes, dropout),
     )
-    for stage in stages.values():
-        for module in stage.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-    return Stages(stages, Preprocess(image_size, mean, std))
+    return Stages(stages, preprocess).to(memory_format=torch.channels_last)
+
+
+def n_directions(n_channels: int) -> int:
+    """How many directions of patches the first stage looks at."""
+    return min(n_channels * PATCH**2, MOST_DIRECTIONS)
 
 
 def native_size(image_shape: tuple[int, int, int]) -> tuple[int, int] | None:
     """Size to which images are resized, or None where they suit the network."""
     height, width, _ = image_shape
-    if min(height, width) >= SMALLEST_IMAGE and max(height, width) <= LARGEST_IMAGE:
+    if min(height, width) >= SMALLEST_NATIVE and max(height, width) <= LARGEST_IMAGE:
         return None
-    size = min(max(height, width, SMALLEST_IMAGE), LARGEST_IMAGE)
+    size = min(max(height, width, SMALLEST_NATIVE), LARGEST_IMAGE)
     return size, size

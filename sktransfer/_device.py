@@ -41,13 +41,23 @@ def resolve_device(device: str) -> torch.device:
 def resolve_precision(precision: str, device: torch.device) -> str:
     """Turn the ``precision`` parameter into ``"float32"`` or ``"bfloat16"``.
 
-    ``"auto"`` takes bfloat16 on CUDA devices that compute it natively and float32
-    elsewhere: not every CPU multiplies it faster (``benchmarks/precision.py``).
+    ``"auto"`` takes bfloat16 where the hardware multiplies it natively, CUDA devices
+    or CPUs with AVX512-BF16 or AMX, and float32 elsewhere.
     """
     if precision != "auto":
         return precision
-    native = device.type == "cuda" and torch.cuda.is_bf16_supported()
-    return "bfloat16" if native else "float32"
+    if device.type == "cuda":
+        is_native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        able = cpu_capabilities()
+        is_native = bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+    return "bfloat16" if is_native else "float32"
+
+
+def cpu_capabilities() -> dict[str, Any]:
+    """What the processor can, by name; empty where torch does not tell."""
+    told: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return told
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any]:

@@ -67,7 +67,7 @@ def encoded(
                 some = views or (AS_IT_IS,)
                 known[id(images)] = ActivationRows(prefix, images, some, cache)
                 stack.callback(known[id(images)].close)
-            return dataset.with_activations(known[id(images)])
+            return dataset.changed(activations=known[id(images)])
 
         if views is not None:
             train_set = with_activations(train_set)

@@ -61,10 +61,15 @@ def digest(name: str, tensor: torch.Tensor) -> bytes:
     bits = _bits(tensor)
     last = _last[0] if _last else None
     if last is None or not _is_same(bits, last.tensors.get(name)):
-        return hashlib.sha256(bits.numpy().data).digest()
+        return _sha256(bits)
     if name not in last.digests:
-        last.digests[name] = hashlib.sha256(bits.numpy().data).digest()
+        last.digests[name] = _sha256(bits)
     return last.digests[name]
+
+
+def _sha256(bits: torch.Tensor) -> bytes:
+    """Hash of numbers in the order of their indices."""
+    return hashlib.sha256(bits.contiguous().numpy().data).digest()
 
 
 def _is_same(bits: torch.Tensor, known: torch.Tensor | None) -> bool:
@@ -76,5 +81,5 @@ def _is_same(bits: torch.Tensor, known: torch.Tensor | None) -> bool:
 
 def _bits(tensor: torch.Tensor) -> torch.Tensor:
     """The bits of a tensor as integers, on the CPU."""
-    values = tensor.detach().cpu().contiguous()
+    values = tensor.detach().cpu()
     return values.view(INTEGERS[values.element_size()])

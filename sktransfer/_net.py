@@ -16,6 +16,9 @@ from sktransfer._interrupts import heard_interrupts
 from sktransfer._stages import Stages
 from sktransfer._views import Augment
 
+# Batch norm cannot learn from one image.
+SMALLEST_PART = 2
+
 _REMEDY = "Lower lr, or check that X is scaled to [0, 1]."
 
 
@@ -39,6 +42,12 @@ class StagesNet(NeuralNet):
     n_prefix : int
         Stages that stay frozen throughout; a data set may hold their activations.
 
+    alternate_flip : bool
+        Whether images are mirrored in every other epoch rather than by lot.
+
+    compile_forward : bool
+        Whether ``torch.compile`` makes kernels of the stages that are trained.
+
     **kwargs
         Passed on to :class:`skorch.NeuralNet`.
     """
@@ -51,6 +60,8 @@ class StagesNet(NeuralNet):
         precision: str = "float32",
         seed: int = 0,
         n_prefix: int = 0,
+        alternate_flip: bool = False,
+        compile_forward: bool = False,
         criterion: type[nn.Module] = nn.CrossEntropyLoss,
         **kwargs: Any,
     ) -> None:
@@ -61,6 +72,11 @@ class StagesNet(NeuralNet):
         self.augment = augment
         self.precision = precision
         self.seed = seed
+        self.alternate_flip = alternate_flip
+        self.compile_forward = compile_forward
+        # Images that pass at a time; fewer than a batch where memory was short.
+        self.most_at_once_: int | None = None
+        self.compiled_: Any = None
         super().__init__(module, criterion, **kwargs)
 
     @property
@@ -74,7 +90,12 @@ class StagesNet(NeuralNet):
         """Batches of a data set, as :class:`Batches`."""
         generator = torch.Generator().manual_seed(self.seed) if training else None
         return Batches(
-            dataset, self.batch_size, torch.device(self.device), self.augment, generator
+            dataset,
+            self.batch_size,
+            torch.device(self.device),
+            self.augment,
+            generator,
+            self.alternate_flip,
         )
 
     def fit_loop(
@@ -146,22 +167,48 @@ class StagesNet(NeuralNet):
 
     def infer(self, x: torch.Tensor, **fit_params: Any) -> torch.Tensor:
         """Logits of images, or of activations of the frozen prefix."""
-        if self.n_passed:
-            return self.module_.decode(x, self.n_passed)  # type: ignore[no-any-return]
-        return self.module_(x)  # type: ignore[no-any-return]
+        if not self.n_passed:
+            x = self.module_.encode(x, 0)
+        decode = self.module_.decode
+        if self.compile_forward and self.module_.training:
+            if self.compiled_ is None:
+                self.compiled_ = torch.compile(decode)
+            decode = self.compiled_
+        with autocast(self.precision, x.device):
+            return decode(x, self.n_passed)  # type: ignore[no-any-return]
 
     def train_step_single(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
-        """Forward and backward pass over one batch."""
-        images, (labels, weights) = batch
-        with autocast(self.precision, images.device):
-            logits = self.infer(images)
-        losses = self.criterion_(logits.float(), labels)
+        """Forward and backward pass over one batch, in parts where memory is short."""
+        x, (labels, weights) = batch
         # A plain mean: dividing by the weights of the batch would train a batch of
         # unimportant images at full strength. As the gradient of each loss, shares
         # need no steps of their own in the backward pass.
         shares = weights / len(weights)
+        while True:
+            n_parts = -(-len(x) // (self.most_at_once_ or len(x)))
+            parts = [t.tensor_split(n_parts) for t in (x, labels, shares)]
+            try:
+                done = [self._learn(*part) for part in zip(*parts, strict=True)]
+                break
+            except torch.OutOfMemoryError:
+                largest = len(parts[0][0])
+                if largest < 2 * SMALLEST_PART:
+                    raise
+                self.most_at_once_ = -(-largest // 2)
+            # Gradients of the parts that passed; batch norm keeps their statistics.
+            self.module_.zero_grad()
+            torch.cuda.empty_cache()
+        losses, logits = (torch.cat(tensors) for tensors in zip(*done, strict=True))
+        return {"loss": shares.dot(losses), "y_pred": logits}
+
+    def _learn(
+        self, x: torch.Tensor, labels: torch.Tensor, shares: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Add the gradients of some images; their losses and logits."""
+        logits = self.infer(x)
+        losses = self.criterion_(logits.float(), labels)
         losses.backward(shares)
-        return {"loss": shares.dot(losses.detach()), "y_pred": logits.detach()}
+        return losses.detach(), logits.detach()
 
     def validation_step(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
         """Weighted cross-entropy of one batch, unsmoothed."""
@@ -186,7 +233,7 @@ class StagesNet(NeuralNet):
 
         No loss after it has shown that.
         """
-        few = dataset.head(self.batch_size)
+        few = dataset.changed(rows=dataset.rows[: self.batch_size])
         self.module_.eval()
         self._pass(few)
         batch, _ = next(iter(self.get_iterator(few)))

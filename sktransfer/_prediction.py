@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 
 from sktransfer._activations import ActivationRows
+from sktransfer._augmentation import apply_views
 from sktransfer._cache import ActivationCache
+from sktransfer._device import autocast
 from sktransfer._inference import batch_size, run_in_batches
 from sktransfer._prefix import Prefix
 from sktransfer._preprocessing import to_batch
 from sktransfer._stages import Stages
-from sktransfer._views import AS_IT_IS
+from sktransfer._views import AS_IT_IS, View, tta_views
 
 
 def logits(
@@ -23,6 +27,7 @@ def logits(
     device: torch.device,
     precision: str,
     cache: ActivationCache | None,
+    tta: str | None = None,
 ) -> np.ndarray:
     """Logits of images, (n_images, n_classes), float32.
 
@@ -38,20 +43,34 @@ def logits(
         As the user has them.
 
     device, precision
-        Where the stages are, and how the frozen ones compute.
+        Where the stages are, and in which number format they compute.
 
     cache : ActivationCache or None
         Where activations are looked for and kept.
+
+    tta : {"flip", "flip_shift"} or None
+        Views over whose logits the mean is taken.
     """
-    if n_prefix == 0:
-        return run_in_batches(
-            stages,
-            lambda a, b: to_batch(images[a:b], device),
-            len(images),
-            batch_size(stages, images.shape[1:], device),
-        )
-    prefix = Prefix(stages, n_prefix, device, precision)
-    return _behind(prefix, lambda rows: stages.decode(rows, n_prefix), images, cache)
+    views, weights = tta_views(tta, *images.shape[1:3])
+
+    def behind(n_stages: int) -> Callable[[torch.Tensor], torch.Tensor]:
+        def decode(rows: torch.Tensor) -> torch.Tensor:
+            with autocast(precision, device):
+                return stages.decode(rows, n_stages)
+
+        return decode
+
+    if n_prefix:
+        prefix = Prefix(stages, n_prefix, device, precision)
+        return _behind(prefix, behind(n_prefix), images, cache, views, weights)
+
+    def preprocessed(view: int, first: int, last: int) -> torch.Tensor:
+        batch = to_batch(images[first:last], device)
+        batch = apply_views(batch, views, np.full(len(batch), view))
+        return stages.encode(batch, 0)
+
+    size = batch_size(stages, images.shape[1:], device)
+    return _mean(behind(0), preprocessed, len(images), size, weights)
 
 
 def features(
@@ -62,7 +81,7 @@ def features(
 ) -> np.ndarray:
     """Pooled activations of images, (n_images, n_features), float32."""
     prefix = Prefix(stages, len(stages.names) - 1, device, "float32")
-    return _behind(prefix, lambda rows: rows, images, cache)
+    return _behind(prefix, lambda rows: rows, images, cache, (AS_IT_IS,), (1.0,))
 
 
 def _behind(
@@ -70,18 +89,35 @@ def _behind(
     function: Callable[[torch.Tensor], torch.Tensor],
     images: np.ndarray,
     cache: ActivationCache | None,
+    views: Sequence[View],
+    weights: Sequence[float],
 ) -> np.ndarray:
-    """Apply a function to the activations of images."""
+    """Apply a function to the activations of views of images, and average."""
     n = len(images)
-    first_view = np.zeros(n, np.int64)
-    activations = ActivationRows(prefix, images, (AS_IT_IS,), cache)
+    activations = ActivationRows(prefix, images, views, cache)
+
+    def gathered(view: int, first: int, last: int) -> torch.Tensor:
+        return activations.gather(np.arange(first, last), np.full(last - first, view))
+
     try:
-        activations.ensure(np.arange(n), first_view)
-        return run_in_batches(
-            function,
-            lambda a, b: activations.gather(np.arange(a, b), first_view[a:b]),
-            n,
-            activations.batch_size,
-        )
+        for view in range(len(views)):
+            activations.ensure(np.arange(n), np.full(n, view))
+        return _mean(function, gathered, n, activations.batch_size, weights)
     finally:
         activations.close()
+
+
+def _mean(
+    function: Callable[[torch.Tensor], torch.Tensor],
+    batch_of: Callable[[int, int, int], torch.Tensor],
+    n: int,
+    size: int,
+    weights: Sequence[float],
+) -> np.ndarray:
+    """Apply a function to the batches of every view, and take the weighted mean."""
+    total: Any = 0
+    for view, weight in enumerate(weights):
+        outputs = run_in_batches(function, partial(batch_of, view), n, size)
+        total = total + outputs * np.float32(weight)
+    mean: np.ndarray = total
+    return mean

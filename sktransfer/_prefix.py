@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from sktransfer._augmentation import apply_views
-from sktransfer._device import autocast
+from sktransfer._device import autocast, cpu_capabilities
 from sktransfer._inference import batch_size, filled_up
 from sktransfer._loaded import digest as tensor_digest
 from sktransfer._preprocessing import to_batch
@@ -18,7 +18,7 @@ from sktransfer._stages import Stages
 from sktransfer._views import View
 
 # Raised when the numbers of an activation change for the same network and image.
-FORMAT = 3
+FORMAT = 4
 
 
 class Prefix:
@@ -111,7 +111,7 @@ def _processor(device: torch.device) -> str:
     """What decides the kernels: another processor may round otherwise."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    traits: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    traits = cpu_capabilities()
     able = sorted(name for name, value in traits.items() if value is True)
     kind = torch.backends.cpu.get_cpu_capability()
     return f"{kind} {traits.get('cpu_name')} {able}"

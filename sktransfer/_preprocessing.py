@@ -32,8 +32,11 @@ def to_batch(images: np.ndarray, device: torch.device) -> torch.Tensor:
             scale_of(images.dtype)
         )
     # torch warns about memory that it may not write to, such as a read-only memmap.
-    batch = np.require(images, requirements=["C", "W"])
-    return torch.from_numpy(batch).to(device)
+    batch = torch.from_numpy(np.require(images, requirements=["C", "W"]))
+    if device.type == "cuda":
+        # From pinned memory, or the host would wait for all that the device has to do.
+        return batch.pin_memory().to(device, non_blocking=True)
+    return batch
 
 
 class Preprocess(nn.Module):

@@ -3,43 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from numbers import Integral
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from sklearn.utils._param_validation import Interval
+from sklearn.utils._param_validation import Interval, StrOptions
 
 from sktransfer._base import BaseImageClassifier
 from sktransfer._shapes import scale_of
 
 if TYPE_CHECKING:
+    from sktransfer._shapes import Shape
     from sktransfer._stages import Stages
 
 # Images whose mean and deviation per channel normalise all others.
 N_FOR_STATISTICS = 10_000
+# And those whose patches make the first filters.
+N_FOR_WHITENING = 5_000
 BLOCK = 256
 # A deviation below this share of the mean is that of a constant, summed in float64.
 ROUNDING = 1e-12
+# Peak rate of Jordan 2024, for the mean loss of a batch, and the size of that batch.
+PEAK_RATE, RATE_BATCH = 1.5, 1024
 
 
 class ScratchCNNClassifier(BaseImageClassifier):
     """Classify images with a small convolutional network trained from scratch.
 
-    Seven 3x3 convolutions with batch norm in stages ``stem``, ``layer1`` to
-    ``layer3``, average pooling and a linear map; every stage learns from the first
-    epoch. Images of any size and number of channels will do.
+    The network and the ways of training it are those of the speed runs on CIFAR-10
+    (Jordan [1]_): a first convolution that whitens patches of 2x2 pixels, six 3x3
+    convolutions with batch norm in ``layer1`` to ``layer3``, max pooling and a linear
+    map; every stage learns from the first epoch. Images of any size and number of
+    channels will do.
 
     Parameters
     ----------
-    width : int, default=32
-        Channels of the first stages; the last has four times as many.
+    width : int or tuple of (int, int, int), default=64
+        Channels of ``layer1`` to ``layer3``; of one number, the deeper two have twice
+        as many. ``(64, 256, 256)`` is the network of the speed runs.
+
+    whiten : bool, default=True
+        Whether the first convolution has fixed filters, made of the training images,
+        which make their small patches uncorrelated, or learns random ones.
 
     dropout : float, default=0.0
         Share of the pooled features dropped while training, in [0, 1).
 
     image_size : "auto", int or None, default="auto"
         Height and width in pixels to which images are resized on the device.
-        ``"auto"`` leaves images of 8 to 64 pixels as they are and brings others into
+        ``"auto"`` leaves images of 16 to 64 pixels as they are and brings others into
         that range. ``None`` leaves all images as they are.
 
     image_shape : tuple of (int, int, int), default=None
@@ -51,6 +63,10 @@ class ScratchCNNClassifier(BaseImageClassifier):
         eighth of their size; or a function of a batch tensor of shape
         (n, height, width, n_channels), uint8 or float32, that keeps the dtype.
 
+    alternate_flip : bool, default=True
+        Whether ``"flip"`` and ``"flip_crop"`` mirror an image in every other epoch, so
+        that the network sees both sides equally often, rather than by lot.
+
     max_epochs : int, default=18
         Passes over the training images.
 
@@ -58,16 +74,25 @@ class ScratchCNNClassifier(BaseImageClassifier):
         Images per step. ``"auto"``: 128, or less where an epoch would have fewer
         than 32 steps, but at least 8.
 
-    lr : float, default=0.05
-        Peak rate, per step.
+    lr : "auto" or float, default="auto"
+        Peak rate, per step. ``"auto"``: 1.5 for a batch of 1,024 images, and in
+        proportion for others.
 
-    momentum : float, default=0.9
+    bias_lr_factor : float, default=64.0
+        Rate of batch-norm shifts as a multiple of `lr`; their weight decay is divided
+        by it.
+
+    momentum : float, default=0.85
         Nesterov momentum of SGD, in [0, 1).
 
-    weight_decay : float, default=5e-4
+    weight_decay : float, default=1.3e-3
         L2 penalty of the learning parameters.
 
-    label_smoothing : float, default=0.0
+    lookahead : bool, default=True
+        Whether weights return to their own running mean every five steps, the more so
+        the nearer the end.
+
+    label_smoothing : float, default=0.2
         Share of each label spread over all classes, in [0, 1).
 
     class_weight : dict, "balanced" or None, default=None
@@ -90,8 +115,17 @@ class ScratchCNNClassifier(BaseImageClassifier):
         ``"auto"`` takes CUDA where there is one; or a torch device.
 
     precision : {"auto", "float32", "bfloat16"}, default="auto"
-        Number format of matrix products while training. ``"auto"``: bfloat16 on CUDA
-        devices that have it, float32 elsewhere.
+        Number format of matrix products, but for those of the head. ``"auto"``:
+        bfloat16 where the hardware multiplies it natively (most CUDA devices, CPUs
+        with AVX512-BF16 or AMX), float32 elsewhere.
+
+    compile : bool, default=False
+        Whether ``torch.compile`` makes kernels of the network, which takes from
+        seconds to minutes before the first step.
+
+    tta : {"flip", "flip_shift"} or None, default=None
+        Test-time augmentation: predict from the mean of the logits of an image as it
+        is and mirrored, and with ``"flip_shift"`` of both shifted, half as much.
 
     callbacks : list of skorch callbacks, default=None
         Copied before use. They see ``train_`` and ``valid_loss`` and ``_accuracy`` in
@@ -172,29 +206,40 @@ class ScratchCNNClassifier(BaseImageClassifier):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseImageClassifier._parameter_constraints,
-        "width": [Interval(Integral, 1, None, closed="left")],
+        "width": [Interval(Integral, 1, None, closed="left"), tuple, list],
+        "whiten": ["boolean"],
+        "alternate_flip": ["boolean"],
+        "lookahead": ["boolean"],
+        "lr": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
+        "bias_lr_factor": [Interval(Real, 0, None, closed="neither")],
     }
 
     def __init__(
         self,
         *,
-        width: int = 32,
+        width: int | tuple[int, int, int] = 64,
+        whiten: bool = True,
         dropout: float = 0.0,
         image_size: int | str | None = "auto",
         image_shape: tuple[int, int, int] | None = None,
         augment: Any = "flip_crop",
+        alternate_flip: bool = True,
         max_epochs: int = 18,
         batch_size: int | str = "auto",
-        lr: float = 0.05,
-        momentum: float = 0.9,
-        weight_decay: float = 5e-4,
-        label_smoothing: float = 0.0,
+        lr: float | str = "auto",
+        bias_lr_factor: float = 64.0,
+        momentum: float = 0.85,
+        weight_decay: float = 1.3e-3,
+        lookahead: bool = True,
+        label_smoothing: float = 0.2,
         class_weight: Any = None,
         early_stopping: bool | str = "auto",
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 5,
         device: str = "auto",
         precision: str = "auto",
+        compile: bool = False,
+        tta: str | None = None,
         callbacks: Any = None,
         net_params: Any = None,
         warm_start: bool = False,
@@ -202,15 +247,19 @@ class ScratchCNNClassifier(BaseImageClassifier):
         verbose: int = 0,
     ) -> None:
         self.width = width
+        self.whiten = whiten
         self.dropout = dropout
         self.image_size = image_size
         self.image_shape = image_shape
         self.augment = augment
+        self.alternate_flip = alternate_flip
         self.max_epochs = max_epochs
         self.batch_size = batch_size
         self.lr = lr
+        self.bias_lr_factor = bias_lr_factor
         self.momentum = momentum
         self.weight_decay = weight_decay
+        self.lookahead = lookahead
         self.label_smoothing = label_smoothing
         self.class_weight = class_weight
         self.early_stopping = early_stopping
@@ -218,6 +267,8 @@ class ScratchCNNClassifier(BaseImageClassifier):
         self.n_iter_no_change = n_iter_no_change
         self.device = device
         self.precision = precision
+        self.compile = compile
+        self.tta = tta
         self.callbacks = callbacks
         self.net_params = net_params
         self.warm_start = warm_start
@@ -227,30 +278,74 @@ class ScratchCNNClassifier(BaseImageClassifier):
     def _make_stages(
         self, images: np.ndarray, rows: np.ndarray, n_classes: int
     ) -> Stages:
-        from sktransfer._cnn import SMALLEST_IMAGE, make_cnn, native_size
+        from sktransfer._cnn import PATCH, make_cnn, n_directions
+        from sktransfer._device import resolve_device
+        from sktransfer._preprocessing import Preprocess, to_batch
+        from sktransfer._whitening import whitening_filters
+
+        size = self._size(images.shape[1:])
+        widths = self._widths()
+        preprocess = Preprocess(size, *channel_statistics(images, rows))
+        filters = None
+        if self.whiten:
+            cpu = resolve_device("cpu")
+            few = evenly(rows, N_FOR_WHITENING)
+            blocks = np.array_split(few, -(-len(few) // BLOCK))
+            batches = (preprocess(to_batch(images[some], cpu)) for some in blocks)
+            n_channels = images.shape[3]
+            filters = whitening_filters(batches, PATCH, n_directions(n_channels))
+        return make_cnn(n_classes, widths, self.dropout, preprocess, filters)
+
+    def _size(self, image_shape: Shape) -> tuple[int, int] | None:
+        """Size to which images are resized, or None."""
+        from sktransfer._cnn import SMALLEST_IMAGE, native_size
 
         size = None
         if self.image_size == "auto":
-            size = native_size(images.shape[1:])
+            size = native_size(image_shape)
         elif self.image_size is not None:
             size = (int(self.image_size),) * 2
-        if min(size or images.shape[1:3]) < SMALLEST_IMAGE:
+        if min(size or image_shape[:2]) < SMALLEST_IMAGE:
             raise ValueError(
                 f"image_size={self.image_size!r} leaves images of shape "
-                f"{images.shape[1:]} smaller than {SMALLEST_IMAGE} pixels, which the "
+                f"{image_shape} smaller than {SMALLEST_IMAGE} pixels, which the "
                 "network cannot halve three times; pass image_size='auto'."
             )
-        mean, std = channel_statistics(images, rows)
-        return make_cnn(n_classes, self.width, self.dropout, size, mean, std)
+        return size
+
+    def _widths(self) -> tuple[int, int, int]:
+        """Channels of layer1 to layer3."""
+        width: Any = self.width
+        if isinstance(width, Integral):
+            return int(width), 2 * int(width), 2 * int(width)
+        widths = tuple(width)
+        if len(widths) != 3 or not all(
+            isinstance(w, Integral) and int(w) > 0 for w in widths
+        ):
+            raise ValueError(
+                f"width={self.width!r} must be an integer of 1 or more, or three of "
+                "them."
+            )
+        narrow, middle, wide = map(int, widths)
+        return narrow, middle, wide
 
     def _unfreezing(self) -> dict[str, Any]:
         from sktransfer._cnn import N_STAGES
 
+        self._widths()  # for its error
         return {
             "unfreeze_depth": N_STAGES - 1,
             "unfreeze_schedule": "immediate",
             "backbone_lr_factor": 1.0,
+            "bias_lr_factor": self.bias_lr_factor,
+            "alternate_flip": self.alternate_flip,
+            "lookahead": self.lookahead,
         }
+
+    def _peak_rate(self, batch_size: int) -> float:
+        if self.lr == "auto":
+            return PEAK_RATE * batch_size / RATE_BATCH
+        return float(self.lr)
 
     def _expects_unit_scale(self) -> bool:
         return False
@@ -261,6 +356,11 @@ class ScratchCNNClassifier(BaseImageClassifier):
         if self.image_size is None or self.image_size == "auto":
             return LARGEST_IMAGE
         return int(self.image_size)
+
+
+def evenly(rows: np.ndarray, most: int) -> np.ndarray:
+    """At most so many of the rows, evenly spaced."""
+    return rows[:: -(-len(rows) // most)]
 
 
 def channel_statistics(
@@ -281,7 +381,7 @@ def channel_statistics(
     mean, std : list of float of length n_channels
         A deviation of zero, but for rounding, is given as 1.
     """
-    few = rows[:: -(-len(rows) // N_FOR_STATISTICS)]
+    few = evenly(rows, N_FOR_STATISTICS)
     blocks = np.array_split(few, -(-len(few) // BLOCK))
     n_pixels = len(few) * images.shape[1] * images.shape[2]
 

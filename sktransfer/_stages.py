@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import nn
 
+from sktransfer._device import autocast
+
 
 class Head(nn.Module):
     """Average pooling, dropout and a linear map: activations to logits."""
@@ -26,7 +28,9 @@ class Head(nn.Module):
         """Logits of shape (n, n_classes), from activations pooled already or not."""
         if activation.ndim > 2:
             activation = self.pool(activation)
-        logits: torch.Tensor = self.linear(self.dropout(activation))
+        # Logits in bfloat16 would have steps of a hundredth, and ties.
+        with autocast("float32", activation.device):
+            logits: torch.Tensor = self.linear(self.dropout(activation.float()))
         return logits
 
 

@@ -17,9 +17,10 @@ from skorch.callbacks import (
 )
 from skorch.helper import predefined_split
 
-from sktransfer._batches import ImageDataset
+from sktransfer._batches import ImageDataset, resident
 from sktransfer._cache import ActivationCache
 from sktransfer._frozen import (
+    Sets,
     any_full,
     encoded,
     n_always_frozen,
@@ -27,6 +28,7 @@ from sktransfer._frozen import (
     summary,
     total_info,
 )
+from sktransfer._lookahead import Lookahead
 from sktransfer._net import StagesNet
 from sktransfer._prefix import Prefix
 from sktransfer._schedule import Schedule
@@ -57,6 +59,10 @@ class TrainingSettings:
     callbacks: list[Callback]
     net_params: Mapping[str, Any]
     activation_cache: ActivationCache | None
+    compile: bool = False
+    bias_lr_factor: float = 1.0
+    alternate_flip: bool = False
+    lookahead: bool = False
 
 
 def train(
@@ -97,10 +103,13 @@ def train(
                 settings.unfreeze_schedule,
                 settings.unfreeze_depth,
                 settings.backbone_lr_factor,
+                settings.bias_lr_factor,
             ),
         ),
         *settings.callbacks,
     ]
+    if settings.lookahead:
+        callbacks.append(("lookahead", Lookahead()))
     best = None
     if valid_set is not None:
         best = EarlyStopping(
@@ -124,6 +133,7 @@ def train(
     if settings.verbose and reason is not None:
         print(reason)
     with encoded(prefix, (train_set, valid_set), settings.augment, cache) as sets:
+        sets = _resident(sets, settings.device)
         net = _make_net(stages, n_prefix, sets[1], settings, callbacks)
         net.partial_fit(sets[0], None)
         if net.interrupt_ is None:
@@ -133,6 +143,22 @@ def train(
             print(summary(net.cache_info_, any_full(sets)))
     _forget_training_state(net, best)
     return net
+
+
+def _resident(sets: Sets, device: torch.device) -> Sets:
+    """The sets with their images on the device, where that serves."""
+    there: dict[int, torch.Tensor | None] = {}
+
+    def placed(dataset: ImageDataset) -> ImageDataset:
+        if dataset.activations is not None:
+            return dataset
+        key = id(dataset.images)
+        if key not in there:
+            there[key] = resident(dataset.images, device)
+        return dataset.changed(resident=there[key])
+
+    train_set, valid_set = sets
+    return placed(train_set), None if valid_set is None else placed(valid_set)
 
 
 def own_callbacks(callbacks: list[Any]) -> list[Any]:
@@ -213,6 +239,8 @@ def _make_net(
         "precision": settings.precision,
         "seed": settings.seed,
         "n_prefix": n_prefix,
+        "alternate_flip": settings.alternate_flip,
+        "compile_forward": settings.compile,
         "criterion__reduction": "none",
         "criterion__label_smoothing": settings.label_smoothing,
         **_optimizer(settings),
@@ -239,6 +267,7 @@ def _make_net(
 def _forget_training_state(net: StagesNet, best: EarlyStopping | None) -> None:
     """Drop what prediction does not need and a pickle would carry along."""
     net.module_.eval()
+    net.compiled_ = None
     # skorch pickles `module` beside `module_`, and with the device it is on.
     net.module = Stages
     net.optimizer_.state.clear()

@@ -115,8 +115,17 @@ class ResNetTransferClassifier(Pretrained, BaseImageClassifier):
         ``"auto"`` takes CUDA where there is one; or a torch device.
 
     precision : {"auto", "float32", "bfloat16"}, default="auto"
-        Number format of matrix products while training. ``"auto"``: bfloat16 on CUDA
-        devices that have it, float32 elsewhere.
+        Number format of matrix products, but for those of the head. ``"auto"``:
+        bfloat16 where the hardware multiplies it natively (most CUDA devices, CPUs
+        with AVX512-BF16 or AMX), float32 elsewhere.
+
+    compile : bool, default=False
+        Whether ``torch.compile`` makes kernels of the stages that are trained, which
+        takes from seconds to minutes before the first step.
+
+    tta : {"flip", "flip_shift"} or None, default=None
+        Test-time augmentation: predict from the mean of the logits of an image as it
+        is and mirrored, and with ``"flip_shift"`` of both shifted, half as much.
 
     callbacks : list of skorch callbacks, default=None
         Copied before use. They see ``train_`` and ``valid_loss`` and ``_accuracy`` in
@@ -248,6 +257,8 @@ class ResNetTransferClassifier(Pretrained, BaseImageClassifier):
         activation_cache: Any = "auto",
         device: str = "auto",
         precision: str = "auto",
+        compile: bool = False,
+        tta: str | None = None,
         callbacks: Any = None,
         net_params: Any = None,
         warm_start: bool = False,
@@ -276,6 +287,8 @@ class ResNetTransferClassifier(Pretrained, BaseImageClassifier):
         self.activation_cache = activation_cache
         self.device = device
         self.precision = precision
+        self.compile = compile
+        self.tta = tta
         self.callbacks = callbacks
         self.net_params = net_params
         self.warm_start = warm_start

@@ -7,6 +7,7 @@ from typing import Any
 
 from skorch import NeuralNet
 from skorch.callbacks import Callback
+from torch import nn
 
 from sktransfer._schedule import WARMUP_EPOCHS, Schedule, rate, unfreeze_plan
 from sktransfer._stages import check_depth
@@ -33,6 +34,10 @@ class UnfreezeSchedule(Callback):
 
     backbone_lr_factor : float, default=0.1
         Rate of the stages before the head as a share of the net's ``lr``.
+
+    bias_lr_factor : float, default=1.0
+        Rate of batch-norm shifts as a multiple of that of their stage; weight decay
+        is divided by it. With another value than 1 they are in groups of their own.
     """
 
     def __init__(
@@ -40,10 +45,12 @@ class UnfreezeSchedule(Callback):
         schedule: Schedule = "gradual",
         unfreeze_depth: int = 2,
         backbone_lr_factor: float = 0.1,
+        bias_lr_factor: float = 1.0,
     ) -> None:
         self.schedule = schedule
         self.unfreeze_depth = unfreeze_depth
         self.backbone_lr_factor = backbone_lr_factor
+        self.bias_lr_factor = bias_lr_factor
 
     def on_train_begin(self, net: NeuralNet, **kwargs: Any) -> None:
         """Freeze what the first epoch leaves frozen."""
@@ -97,16 +104,41 @@ class UnfreezeSchedule(Callback):
     def _open(self, net: NeuralNet, names: Any) -> None:
         """Give each stage of these names a group of its own in the optimizer."""
         for name in names:
-            parameters = list(net.module_.get_submodule(name).parameters())
+            stage = net.module_.get_submodule(name)
             is_head = name == net.module_.names[-1]
             peak_lr = net.lr * (1.0 if is_head else self.backbone_lr_factor)
-            if parameters:
-                net.optimizer_.add_param_group(
-                    {
-                        "params": parameters,
-                        "stage": name,
-                        "peak_lr": peak_lr,
-                        "lr": peak_lr,
-                        "opened_at": self.step_,
-                    }
-                )
+            biases = [] if self.bias_lr_factor == 1 else _shifts(stage)
+            ids = {id(p) for p in biases}
+            others = [p for p in stage.parameters() if id(p) not in ids]
+            self._add(net, name, others, peak_lr)
+            decay = net.optimizer_.defaults.get("weight_decay", 0) / self.bias_lr_factor
+            self._add(
+                net, name, biases, peak_lr * self.bias_lr_factor, weight_decay=decay
+            )
+
+    def _add(
+        self,
+        net: NeuralNet,
+        stage: str,
+        parameters: list[nn.Parameter],
+        peak_lr: float,
+        **options: float,
+    ) -> None:
+        """Add a group to the optimizer, where there is anything in it."""
+        if parameters:
+            net.optimizer_.add_param_group(
+                {
+                    "params": parameters,
+                    "stage": stage,
+                    "peak_lr": peak_lr,
+                    "lr": peak_lr,
+                    "opened_at": self.step_,
+                    **options,
+                }
+            )
+
+
+def _shifts(stage: nn.Module) -> list[nn.Parameter]:
+    """What the batch norms of a stage add."""
+    norms = [m for m in stage.modules() if isinstance(m, nn.BatchNorm2d)]
+    return [norm.bias for norm in norms]

@@ -12,6 +12,8 @@ Augment = Any | Callable[[Any], Any] | None
 
 # The customary shift for 32-pixel images is 4 pixels (He et al. 2016, section 4.2).
 SHIFT = 1 / 8
+# One pixel of 32.
+TEST_SHIFT = 1 / 32
 
 
 class View(NamedTuple):
@@ -103,6 +105,48 @@ class DrawnViews:  # numpydoc ignore=PR02
             )
             drawn.append(View(down, right, self.mirror and bool(chance.random() < 0.5)))
         return tuple(dict.fromkeys(drawn))
+
+
+class WeightedViews(NamedTuple):
+    """Views of an image to predict from, and the weight of each.
+
+    Attributes
+    ----------
+    views : tuple of View
+        The first shows the image as it is.
+
+    weights : tuple of float
+        Sum to 1.
+    """
+
+    views: tuple[View, ...]
+    weights: tuple[float, ...]
+
+
+def tta_views(tta: str | None, height: int, width: int) -> WeightedViews:
+    """Views that test-time augmentation averages over.
+
+    Parameters
+    ----------
+    tta : {"flip", "flip_shift"} or None
+        ``"flip"``: as it is, and mirrored. ``"flip_shift"``: both also shifted along
+        either diagonal by a 32nd of the size, with half of the weight (Jordan 2024).
+
+    height, width : int
+        Size of the images, in pixels.
+    """
+    if tta is None:
+        return WeightedViews((AS_IT_IS,), (1.0,))
+    pair = (AS_IT_IS, MIRRORED)
+    if tta == "flip":
+        return WeightedViews(pair, (0.5, 0.5))
+    down, right = (max(1, round(TEST_SHIFT * n)) for n in (height, width))
+    shifted = [
+        View(sign * down, sign * right, view.is_mirrored)
+        for sign in (-1, 1)
+        for view in pair
+    ]
+    return WeightedViews((*pair, *shifted), (0.25,) * 2 + (0.125,) * 4)
 
 
 def views_of(augment: Augment, height: int, width: int) -> tuple[View, ...] | None:

@@ -1,0 +1,145 @@
+"""The public speed run airbench94, run on the same images as ours.
+
+    git clone https://github.com/KellerJordan/cifar10-airbench
+
+Its file ``legacy/airbench94.py`` is not part of this project: `speed_run` reads it
+from a clone and hands it our image files in the format of its own cache. On a GPU it
+runs as it is. On a CPU, for which it was not written, ``.cuda()`` and ``.half()`` do
+nothing, its CUDA events are a clock, and bfloat16 autocast stands in for half precision
+where the processor multiplies it natively.
+
+Its images are shuffled once beforehand: it makes its whitening filters of the first
+5,000, which in the original files come in no order, but in a folder class by class.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+
+from sktransfer._device import autocast, resolve_precision
+
+
+class _Clock:
+    """What the program asks of a CUDA event."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        self.at = 0.0
+
+    def record(self) -> None:
+        """Take the time."""
+        self.at = time.perf_counter()
+
+    def elapsed_time(self, other: _Clock) -> float:
+        """Milliseconds until another event."""
+        return 1000 * (other.at - self.at)
+
+
+def _itself(x: Any, *args: Any, **kwargs: Any) -> Any:
+    return x
+
+
+@contextmanager
+def _on_a_cpu() -> Iterator[None]:
+    """Let a program for CUDA run on a CPU, in bfloat16 where that is native."""
+    cpu = torch.device("cpu")
+    with (
+        mock.patch.object(torch.Tensor, "cuda", _itself),
+        mock.patch.object(torch.Tensor, "half", torch.Tensor.float),
+        mock.patch.object(torch.nn.Module, "cuda", _itself),
+        mock.patch.object(torch.nn.Module, "half", _itself),
+        mock.patch.object(torch.cuda, "Event", _Clock),
+        mock.patch.object(torch.cuda, "synchronize", _itself),
+        autocast(resolve_precision("auto", cpu), cpu),
+    ):
+        yield
+
+
+def _write(folder: Path, name: str, X: np.ndarray, y: np.ndarray) -> None:
+    """Write images as the program keeps them."""
+    classes, labels = np.unique(y, return_inverse=True)
+    order = np.random.default_rng(0).permutation(len(y))
+    content = {
+        "images": torch.from_numpy(X[order]),
+        "labels": torch.from_numpy(labels[order]),
+        "classes": classes.tolist(),
+    }
+    torch.save(content, folder / f"{name}.pt")
+
+
+def speed_run(
+    program: Path,
+    train: tuple[np.ndarray, np.ndarray],
+    test: tuple[np.ndarray, np.ndarray],
+    n_runs: int,
+    epochs: float | None = None,
+) -> Iterator[dict[str, float]]:
+    """Accuracy and seconds of each run, after one that warms up where there is a GPU.
+
+    Parameters
+    ----------
+    program : Path
+        ``airbench94.py``.
+
+    train, test : tuple of ndarray
+        Images (n, 32, 32, 3), uint8, and labels.
+
+    n_runs : int
+        How often it trains.
+
+    epochs : float or None
+        In place of its own 9.9.
+
+    Yields
+    ------
+    dict
+        ``accuracy`` and ``accuracy_plain`` with and without its six views; ``seconds``
+        as it counts them, without the evaluation after each epoch; ``all_seconds`` with
+        them and with its data being read.
+    """
+    has_gpu = torch.cuda.is_available()
+    space: dict[str, Any] = {"__name__": "airbench94", "__file__": str(program)}
+    seen: dict[str, Any] = {}
+
+    def note(variables: dict[str, Any], is_final_entry: bool = False) -> None:
+        names = ("val_acc", "total_time_seconds")
+        seen.update({name: variables[name] for name in names if name in variables})
+
+    source = program.read_text()
+    here = os.getcwd()
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        try:
+            Path("cifar10").mkdir()
+            _write(Path("cifar10"), "train", *train)
+            _write(Path("cifar10"), "test", *test)
+            with nullcontext() if has_gpu else _on_a_cpu():
+                exec(compile(source, str(program), "exec"), space)
+                space["print_training_details"] = note
+                if epochs is not None:
+                    space["hyp"]["opt"]["train_epochs"] = epochs
+                if has_gpu:
+                    space["main"]("warmup")
+                else:
+                    init = space["CifarLoader"].__init__
+                    init.__defaults__ = (*init.__defaults__[:-1], "cpu")
+                for run in range(n_runs):
+                    started = time.perf_counter()
+                    accuracy = space["main"](run)
+                    yield {
+                        "accuracy": float(accuracy),
+                        "accuracy_plain": float(seen["val_acc"]),
+                        "seconds": float(seen["total_time_seconds"]),
+                        "all_seconds": time.perf_counter() - started,
+                    }
+        finally:
+            os.chdir(here)

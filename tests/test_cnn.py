@@ -1,0 +1,203 @@
+"""The network trained from scratch, and the pieces of its training."""
+
+import numpy as np
+import pytest
+import torch
+from skorch import NeuralNetClassifier
+
+from sktransfer import ScratchCNNClassifier
+from sktransfer._batches import Batches, ImageDataset
+from sktransfer._cnn import make_cnn, n_directions, native_size
+from sktransfer._lookahead import EVERY, Lookahead
+from sktransfer._preprocessing import Preprocess, to_batch
+from sktransfer._views import AS_IT_IS, tta_views
+from sktransfer._whitening import whitening_filters
+
+from .test_training import pictures
+
+CPU = torch.device("cpu")
+
+
+def scratch(**changes):
+    settings = {"width": 4, "max_epochs": 2, "random_state": 0, "device": "cpu"}
+    return ScratchCNNClassifier(**{**settings, **changes})
+
+
+def smooth_images(n=200):
+    """Images (n, 3, 16, 16) whose neighbouring pixels are alike, as in photographs."""
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.randn(n, 3, 4, 4, generator=generator)
+    fine = torch.randn(n, 3, 16, 16, generator=generator)
+    return torch.nn.functional.interpolate(coarse, (16, 16), mode="bilinear") + fine / 5
+
+
+def test_whitened_patches_are_uncorrelated_and_of_variance_one():
+    images = smooth_images()
+    filters = whitening_filters(images.split(64), 2, 12)
+    assert filters.shape == (24, 3, 2, 2)
+    assert torch.equal(filters[12:], -filters[:12])
+    out = torch.nn.functional.conv2d(images, filters[:12]).transpose(0, 1).flatten(1)
+    second_moments = out @ out.T / out.shape[1]
+    assert torch.allclose(second_moments, torch.eye(12), atol=0.03)
+
+
+def test_patches_without_any_variance_give_finite_filters():
+    filters = whitening_filters([torch.zeros(4, 1, 8, 8)], 2, 4)
+    assert filters.isfinite().all()
+
+
+def test_the_first_filters_stand_still_and_their_bias_learns():
+    X, y = pictures()
+    stem = scratch().fit(X, y).net_.module_.stem.conv1
+    before = scratch(lr=1e-12, bias_lr_factor=1.0).fit(X, y).net_.module_.stem.conv1
+    assert torch.equal(stem.weight, before.weight)
+    assert not torch.equal(stem.bias, before.bias)
+    learnt = scratch(whiten=False).fit(X, y).net_.module_.stem.conv1.weight
+    assert learnt.requires_grad
+    assert not torch.equal(learnt, stem.weight)
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"),
+    [
+        ((32, 32, 3), None),
+        ((64, 16, 1), None),
+        ((8, 8, 3), (16, 16)),
+        ((1, 40, 1), (40, 40)),
+        ((200, 300, 3), (64, 64)),
+    ],
+)
+def test_images_of_any_size_become_ones_that_the_network_can_halve(shape, size):
+    assert native_size(shape) == size
+
+
+@pytest.mark.parametrize("n_channels", [1, 2, 3, 20])
+@pytest.mark.parametrize("side", [9, 16, 33])
+def test_the_network_takes_any_number_of_channels_and_classes(n_channels, side):
+    preprocess = Preprocess(None, [0.5] * n_channels, [1.0] * n_channels)
+    images = torch.rand(5, side, side, n_channels)
+    filters = whitening_filters(
+        [images.permute(0, 3, 1, 2)], 2, n_directions(n_channels)
+    )
+    for some in (filters, None):
+        net = make_cnn(7, (4, 8, 8), 0.0, preprocess, some)
+        assert net(images).shape == (5, 7)
+        assert net.stem[0].weight.shape[0] == 2 * min(4 * n_channels, 32)
+
+
+def test_two_widths_can_be_told_apart():
+    X, y = pictures(12)
+
+    def channels(width):
+        module = scratch(width=width, max_epochs=1).fit(X, y).net_.module_
+        return [module.get_submodule(f"layer{i}.conv2").out_channels for i in (1, 2, 3)]
+
+    assert channels(4) == [4, 8, 8]
+    assert channels((4, 6, 10)) == [4, 6, 10]
+    for wrong in ((4, 6), (4, 0, 4), (4, 6, "wide")):
+        with pytest.raises(ValueError, match="must be an integer of 1 or more, or"):
+            channels(wrong)
+
+
+def test_shifts_of_batch_norm_learn_in_groups_of_their_own():
+    X, y = pictures(12)
+    net = scratch(bias_lr_factor=64.0, weight_decay=0.64, lr=0.1).fit(X, y).net_
+    groups = net.optimizer_.param_groups
+    biases = [g for g in groups if g["peak_lr"] == pytest.approx(6.4)]
+    assert {g["stage"] for g in biases} == {"layer1", "layer2", "layer3"}
+    assert {g["weight_decay"] for g in biases} == {pytest.approx(0.01)}
+    others = [g for g in groups if g not in biases]
+    assert {g["peak_lr"] for g in others} == {0.1}
+    assert {g["stage"] for g in others} == {*net.module_.names}
+    n_all = sum(len(g["params"]) for g in groups)
+    assert n_all == len(list(net.module_.parameters()))
+
+
+def test_the_rate_follows_the_batch():
+    X, y = pictures(40)
+    rates = [
+        scratch(batch_size=n, max_epochs=1).fit(X, y).net_.optimizer_.param_groups[0]
+        for n in (8, 16)
+    ]
+    assert rates[1]["peak_lr"] == pytest.approx(2 * rates[0]["peak_lr"])
+    assert rates[0]["peak_lr"] == pytest.approx(1.5 * 8 / 1024)
+
+
+def test_an_alternating_flip_shows_each_side_in_every_other_epoch():
+    images = torch.randint(0, 256, (20, 8, 8, 3), dtype=torch.uint8).numpy()
+    images[:, 0, 0, 0] = np.arange(20)  # which image it is, where nothing is mirrored
+    images[:, 0, -1, 0] = np.arange(20)  # and where it is
+    dataset = ImageDataset(images, np.arange(20), np.ones(20, np.float32))
+    generator = torch.Generator().manual_seed(0)
+    batches = Batches(dataset, 8, CPU, "flip", generator, alternate_flip=True)
+    epochs = []
+    for _ in range(4):
+        shown = torch.cat([x for x, _ in batches])
+        order = shown[:, 0, 0, 0].argsort()
+        epochs.append(shown[order].numpy())
+    for first, second in zip(epochs, epochs[1:], strict=False):
+        np.testing.assert_array_equal(second, first[:, :, ::-1])
+    is_mirrored = [
+        not np.array_equal(a, b) for a, b in zip(epochs[0], images, strict=True)
+    ]
+    assert 3 < sum(is_mirrored) < 17
+
+
+def test_lookahead_ends_on_an_average_and_a_run_without_it_does_not():
+    X = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
+    y = np.arange(20) % 2
+    seen = []
+
+    class Watched(Lookahead):
+        def on_batch_end(self, net, training=False, **kwargs):
+            before = net.module_.weight.detach().clone()
+            super().on_batch_end(net, training=training, **kwargs)
+            seen.append((before, net.module_.weight.detach().clone()))
+
+    torch.manual_seed(0)
+    NeuralNetClassifier(
+        torch.nn.Linear,
+        module__in_features=4,
+        module__out_features=2,
+        criterion=torch.nn.CrossEntropyLoss,
+        callbacks=[Watched()],
+        batch_size=2,
+        max_epochs=2,
+        lr=0.5,
+        train_split=None,
+        verbose=0,
+    ).fit(X, y)
+    assert len(seen) == 20
+    changed = [not torch.equal(before, after) for before, after in seen]
+    # The first time it only takes note; at the end it goes to the average of before.
+    assert [i + 1 for i, c in enumerate(changed) if c] == [2 * EVERY, 3 * EVERY, 20]
+    assert torch.equal(seen[-1][1], seen[3 * EVERY - 1][1])
+
+
+def test_test_time_views_are_averaged():
+    X, y = pictures(20)
+    clf = scratch().fit(X, y)
+    plain = clf.decision_function(X)
+    mirrored = clf.decision_function(X[:, :, ::-1])
+    both = clf.set_params(tta="flip").decision_function(X)
+    np.testing.assert_allclose(both, (plain + mirrored) / 2, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        clf.decision_function(X[:, :, ::-1]), both, rtol=1e-5, atol=1e-6
+    )
+    assert not np.array_equal(
+        clf.set_params(tta="flip_shift").decision_function(X), both
+    )
+
+
+@pytest.mark.parametrize(("tta", "n"), [(None, 1), ("flip", 2), ("flip_shift", 6)])
+def test_views_to_predict_from_begin_with_the_image_and_weigh_one(tta, n):
+    views, weights = tta_views(tta, 64, 32)
+    assert views[0] == AS_IT_IS
+    assert len(set(views)) == len(weights) == n
+    assert sum(weights) == 1
+    assert {(abs(v.down), abs(v.right)) for v in views} <= {(0, 0), (2, 1)}
+
+
+def test_a_batch_from_memory_is_what_was_there():
+    images = pictures(4)[0]
+    assert torch.equal(to_batch(images, CPU), torch.from_numpy(images))
