@@ -1,5 +1,7 @@
 """The network trained from scratch, and the pieces of its training."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -135,7 +137,7 @@ def test_an_alternating_flip_shows_each_side_in_every_other_epoch():
         shown = torch.cat([x for x, _ in batches])
         order = shown[:, 0, 0, 0].argsort()
         epochs.append(shown[order].numpy())
-    for first, second in zip(epochs, epochs[1:], strict=False):
+    for first, second in pairwise(epochs):
         np.testing.assert_array_equal(second, first[:, :, ::-1])
     is_mirrored = [
         not np.array_equal(a, b) for a, b in zip(epochs[0], images, strict=True)

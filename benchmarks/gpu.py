@@ -1,0 +1,414 @@
+"""Everything that is measured on a GPU, in one command that can be taken up again.
+
+    SKTRANSFER_DATA=FOLDER python benchmarks/gpu.py --airbench FILE
+    SKTRANSFER_DATA=FOLDER python benchmarks/gpu.py --only scratch pretrain
+
+FOLDER holds ``cifar10`` and ``tinyimagenet32`` as folders of images, FILE is
+``legacy/airbench94.py`` of a clone (see ``airbench.py``; without it that peer is left
+out). Each experiment writes ``results/gpu_<name>.json``; rows that are there are not
+run again. Without a GPU the same experiments run on a few images, as a rehearsal, and
+write to ``results/rehearsal_<name>.json``, which is not kept.
+
+- scratch: `ScratchCNNClassifier` as the speed run and at 18 epochs, with and without
+  ``compile``, and airbench94, ten seeds each;
+- pretrain: a ResNet-50 on the 200 classes of 32-pixel ImageNet, by the library's own
+  estimator, saved for the next;
+- transfer: that ResNet-50 and the bundled backbone on CIFAR-10, after each of 5 epochs,
+  by depth and image size; and the last settings by a bare loop of torch;
+- throughput: images a second through encode, fit and predict, as a share of what the
+  machine's matrix products or its memory allow;
+- defaults: batch norm, image size, schedule and dropout, one changed at a time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import airbench
+import numpy as np
+import torch
+from batch_norm import KeepStatistics
+from record import RESULTS, Record
+from safetensors.torch import save_file
+from scratch import SPEED_RUN
+from scratch import ours as scratch_run
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from sktransfer import (
+    ActivationCache,
+    ResNetFeatureExtractor,
+    ResNetTransferClassifier,
+    datasets,
+)
+from sktransfer._device import autocast, resolve_device, resolve_precision
+from sktransfer._resnet import make_resnet
+
+DEVICE = resolve_device("auto")
+HAS_GPU = DEVICE.type == "cuda"
+Images = tuple[np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is run."""
+
+    n_train: int
+    n_test: int
+    n_pretrain: int
+    pretrain_epochs: int
+    pretrain_size: int
+    scratch_seeds: int
+    seeds: int
+    depths: tuple[int, ...]
+    sizes: tuple[int, ...]
+    big_backbone: str
+
+
+FULL = Plan(
+    50_000, 10_000, 100_000, 30, 64, 10, 3, (0, 2, 5), (32, 64, 128, 224), "resnet50"
+)
+REHEARSAL = Plan(300, 100, 400, 1, 16, 1, 1, (0, 2), (32,), "resnet18")
+PLAN = FULL if HAS_GPU else REHEARSAL
+
+
+class Bench:
+    """The images, and where results go."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args = args
+        self.train = self._cifar10("train", PLAN.n_train)
+        self.test = self._cifar10("test", PLAN.n_test)
+
+    def _cifar10(self, subset: str, n: int) -> Images:
+        X, y = datasets.fetch_cifar10(subset=subset, return_X_y=True)
+        rows = np.sort(np.random.default_rng(0).permutation(len(y))[:n])
+        return X[rows], y[rows]
+
+    def tiny(self, subset: str, n: int) -> Images:
+        """The 200 ImageNet classes."""
+        folder = Path(os.environ["SKTRANSFER_DATA"]) / "tinyimagenet32" / subset
+        X, y = datasets.load_image_folder(folder, as_arrays=True, return_X_y=True)
+        rows = np.sort(np.random.default_rng(0).permutation(len(y))[:n])
+        return X[rows], np.asarray(y)[rows]
+
+    @property
+    def weights(self) -> Path:
+        """Where the pretrained network is kept between experiments; not in git."""
+        return RESULTS / f"{PLAN.big_backbone}_tinyimagenet.safetensors"
+
+
+def recorded(
+    name: str, keys: list[dict[str, Any]], run: Callable[..., dict[str, Any]]
+) -> None:
+    """Run what the record of an experiment lacks; on a GPU with its peak memory."""
+    record = Record(f"gpu_{name}" if HAS_GPU else f"rehearsal_{name}")
+    for key in keys:
+        if record.find(**key):
+            continue
+        if HAS_GPU:
+            torch.cuda.reset_peak_memory_stats()
+        result = run(**key)
+        if HAS_GPU:
+            result["peak_memory_bytes"] = torch.cuda.max_memory_allocated()
+        record.add(**key, **result)
+
+
+def scratch(bench: Bench) -> None:
+    """Accuracy and seconds of the scratch CNN and of airbench94."""
+    settings: dict[str, dict[str, Any]] = {
+        "speed run": SPEED_RUN,
+        "speed run, compiled": {**SPEED_RUN, "compile": True},
+        "18 epochs": {"max_epochs": 18, "tta": "flip_shift"},
+    }
+    few = tuple(part[:2048] for part in bench.train)
+    for params in settings.values():  # kernels are loaded and chosen once
+        scratch_run(few, few, 0, **{**params, "max_epochs": 1})
+    keys = [
+        {"model": model, "seed": seed}
+        for seed in range(PLAN.scratch_seeds)
+        for model in settings
+    ]
+    recorded(
+        "scratch",
+        keys,
+        lambda model, seed: scratch_run(
+            bench.train, bench.test, seed, **settings[model]
+        ),
+    )
+    if bench.args.airbench is None:
+        return
+    runs: Iterator[dict[str, float]] = airbench.speed_run(
+        bench.args.airbench, bench.train, bench.test, PLAN.scratch_seeds
+    )
+    keys = [{"model": "airbench94", "seed": s} for s in range(PLAN.scratch_seeds)]
+    recorded("scratch", keys, lambda **key: dict(next(runs)))
+
+
+def pretrain(bench: Bench) -> None:
+    """A ResNet on the 200 classes, by the estimator that others fine-tune with."""
+
+    def run(backbone: str, epochs: int, size: int) -> dict[str, Any]:
+        X, y = bench.tiny("train", PLAN.n_pretrain)
+        X_valid, y_valid = bench.tiny("val", PLAN.n_test)
+        known = np.isin(y_valid, y)
+        clf = ResNetTransferClassifier(
+            backbone,
+            weights=None,
+            image_size=size,
+            unfreeze_depth=5,
+            unfreeze_schedule="immediate",
+            backbone_lr_factor=1.0,
+            lr=0.2,
+            batch_size=256,
+            augment="flip_crop",
+            label_smoothing=0.1,
+            dropout=0.0,
+            max_epochs=epochs,
+            early_stopping=False,
+            activation_cache=None,
+            random_state=0,
+        ).fit(X, y)
+        state = {
+            name: tensor.half().contiguous().cpu()
+            for name, tensor in clf.net_.module_.state_dict().items()
+            if name.split(".")[0] not in ("head", "preprocess")
+            and not name.endswith("num_batches_tracked")
+        }
+        save_file(state, bench.weights)
+        return {
+            "val_top1": clf.score(X_valid[known], y_valid[known]),
+            "seconds": clf.fit_time_,
+            "train_loss": [row["train_loss"] for row in clf.history_],
+        }
+
+    key = {
+        "backbone": PLAN.big_backbone,
+        "epochs": PLAN.pretrain_epochs,
+        "size": PLAN.pretrain_size,
+    }
+    recorded("pretrain", [key], run)
+
+
+def backbones(bench: Bench) -> dict[str, dict[str, Any]]:
+    """What is transferred: name and weights."""
+    known: dict[str, dict[str, Any]] = {"mini_resnet18": {"backbone": "mini_resnet18"}}
+    if bench.weights.exists():
+        big = PLAN.big_backbone
+        known[big] = {"backbone": big, "weights": str(bench.weights)}
+    return known
+
+
+def fine_tuned(bench: Bench, seed: int, **params: Any) -> dict[str, Any]:
+    """Accuracy after each epoch, and seconds of all of them."""
+    clf = ResNetTransferClassifier(
+        activation_cache=ActivationCache(),
+        early_stopping=False,
+        random_state=seed,
+        **params,
+    ).fit(*bench.train, X_val=bench.test[0], y_val=bench.test[1])
+    return {
+        "accuracy_by_epoch": [row["valid_accuracy"] for row in clf.history_],
+        "seconds_by_epoch": [row["dur"] for row in clf.history_],
+        "seconds": clf.fit_time_,
+    }
+
+
+def transfer(bench: Bench) -> None:
+    """Both backbones by depth and image size, and the same by a bare loop."""
+    known = backbones(bench)
+
+    def run(model: str, depth: int, size: int, seed: int) -> dict[str, Any]:
+        return fine_tuned(
+            bench, seed, **known[model], unfreeze_depth=depth, image_size=size
+        )
+
+    keys = [
+        {"model": model, "depth": depth, "size": size, "seed": seed}
+        for seed in range(PLAN.seeds)
+        for model in known
+        for size in PLAN.sizes
+        if model != "mini_resnet18" or size <= 64
+        for depth in PLAN.depths
+    ]
+    recorded("transfer", keys, run)
+    keys = [
+        {"model": model, "depth": 5, "size": PLAN.sizes[0], "repeat": i}
+        for model in known
+        for i in range(5 if HAS_GPU else 1)
+    ]
+    recorded("bare_loop", keys, lambda **key: against_bare_loop(bench, known, **key))
+
+
+def against_bare_loop(
+    bench: Bench, known: dict[str, Any], model: str, depth: int, size: int, repeat: int
+) -> dict[str, Any]:
+    """Seconds of an epoch with every stage open, and by plain torch on the device."""
+    X, y = bench.train
+    labels = torch.from_numpy(np.unique(y, return_inverse=True)[1]).to(DEVICE)
+    images = torch.from_numpy(X).to(DEVICE)
+    precision = resolve_precision("auto", DEVICE)
+    net = make_resnet(known[model]["backbone"], 10, 0.2, (size, size)).to(DEVICE)
+    optimizer = torch.optim.SGD(
+        net.train().parameters(), 0.01, momentum=0.9, nesterov=True, fused=True
+    )
+    seconds = []
+    for _ in range(3):
+        wait()
+        started = time.perf_counter()
+        for rows in torch.randperm(len(X), device=DEVICE).split(128):
+            with autocast(precision, DEVICE):
+                logits = net(images[rows])
+            loss = F.cross_entropy(logits.float(), labels[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        wait()
+        seconds.append(time.perf_counter() - started)
+    clf = ResNetTransferClassifier(
+        **known[model],
+        unfreeze_depth=depth,
+        unfreeze_schedule="immediate",
+        image_size=size,
+        augment=None,
+        batch_size=128,
+        max_epochs=3,
+        early_stopping=False,
+        random_state=repeat,
+    ).fit(X, y)
+    ours = [row["dur"] for row in clf.history_]
+    return {
+        "bare_seconds": min(seconds),
+        "our_seconds": min(ours),
+        "ours_over_bare": min(ours) / min(seconds),
+    }
+
+
+def wait() -> None:
+    """Let the device finish."""
+    if HAS_GPU:
+        torch.cuda.synchronize()
+
+
+def best_of(function: Callable[[], object], n: int = 5) -> float:
+    """Least seconds of a call."""
+    seconds = []
+    for _ in range(n):
+        wait()
+        started = time.perf_counter()
+        function()
+        wait()
+        seconds.append(time.perf_counter() - started)
+    return min(seconds)
+
+
+def ceilings() -> dict[str, float]:
+    """FLOP a second of bfloat16 products and bytes a second of copies."""
+    side = 8192 if HAS_GPU else 1024
+    a = torch.randn(side, side, device=DEVICE, dtype=torch.bfloat16)
+    b = torch.empty_like(a).normal_()
+    large = torch.empty(2**28 if HAS_GPU else 2**22, device=DEVICE)
+    other = torch.empty_like(large)
+    return {
+        "flop_per_second": 2 * side**3 / best_of(lambda: a @ b),
+        "bytes_per_second": 8 * large.numel() / best_of(lambda: other.copy_(large)),
+    }
+
+
+def throughput(bench: Bench) -> None:
+    """Images a second, as a share of the ceiling."""
+    limits = ceilings()
+    known = backbones(bench)
+
+    def run(model: str, size: int) -> dict[str, Any]:
+        net = make_resnet(known[model]["backbone"], 10, 0.0, (size, size)).eval()
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            net(torch.zeros(1, 32, 32, 3, dtype=torch.uint8))
+        flop, X = counter.get_total_flops(), bench.train[0]
+        common = {**known[model], "image_size": size}
+        extractor = ResNetFeatureExtractor(**common, activation_cache=None).fit(X[:2])
+        clf = ResNetTransferClassifier(
+            **common,
+            unfreeze_depth=5,
+            unfreeze_schedule="immediate",
+            augment=None,
+            max_epochs=2,
+            early_stopping=False,
+            activation_cache=None,
+            random_state=0,
+        ).fit(*bench.train)
+        seconds = {
+            "encode": best_of(lambda: extractor.transform(X), 3),
+            "fit": min(row["dur"] for row in clf.history_),
+            "predict": best_of(lambda: clf.predict(X), 3),
+        }
+        work = {"encode": flop, "fit": 3 * flop, "predict": flop}
+        rates = {name: len(X) / s for name, s in seconds.items()}
+        shares = {
+            f"{name}_share_of_flop_ceiling": rate
+            * work[name]
+            / limits["flop_per_second"]
+            for name, rate in rates.items()
+        }
+        return {"images_per_second": rates, "flop_per_image": flop, **shares, **limits}
+
+    keys = [{"model": m, "size": s} for m in known for s in PLAN.sizes]
+    recorded("throughput", keys, run)
+
+
+def defaults(bench: Bench) -> None:
+    """One default changed at a time."""
+    known = backbones(bench)
+    model = PLAN.big_backbone if PLAN.big_backbone in known else "mini_resnet18"
+    size = PLAN.sizes[min(2, len(PLAN.sizes) - 1)]
+    largest = PLAN.sizes[-1]
+    changes: dict[str, dict[str, Any]] = {
+        "as it is": {},
+        "statistics of open stages kept": {"callbacks": [KeepStatistics()]},
+        f"{largest} px": {"image_size": largest},
+        "immediate": {"unfreeze_schedule": "immediate"},
+        "immediate, 4 epochs": {"unfreeze_schedule": "immediate", "max_epochs": 4},
+        "dropout 0": {"dropout": 0.0},
+        "dropout 0.5": {"dropout": 0.5},
+    }
+
+    def run(change: str, seed: int) -> dict[str, Any]:
+        params = {**known[model], "image_size": size, **changes[change]}
+        return fine_tuned(bench, seed, **params)
+
+    keys = [{"change": c, "seed": s} for s in range(PLAN.seeds) for c in changes]
+    recorded("defaults", keys, run)
+
+
+EXPERIMENTS: dict[str, Callable[[Bench], None]] = {
+    "scratch": scratch,
+    "pretrain": pretrain,
+    "transfer": transfer,
+    "throughput": throughput,
+    "defaults": defaults,
+}
+
+
+def main() -> None:
+    """Run what is missing."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--airbench", type=Path, help="airbench94.py of a clone")
+    parser.add_argument(
+        "--only", nargs="+", default=list(EXPERIMENTS), choices=EXPERIMENTS
+    )
+    args = parser.parse_args()
+    bench = Bench(args)
+    for name in args.only:
+        started = time.perf_counter()
+        EXPERIMENTS[name](bench)
+        print(f"== {name}: {time.perf_counter() - started:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()
