@@ -4,7 +4,7 @@
     python benchmarks/ablation.py --table
 
 All pieces, and all but one at a time, trained on 10,000 stratified images of the
-official training split of CIFAR-10 for 10 epochs, or on ``--n-images`` for ``--epochs``;
+official training split of CIFAR-10 for 10 epochs (``--n-images``, ``--epochs``);
 accuracy on 10,000 other images of that split, never the test split, since these
 results choose defaults. ``--table`` prints Markdown: medians over the seeds with least
 and greatest, and the difference to all pieces, paired by seed.

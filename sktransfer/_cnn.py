@@ -141,7 +141,7 @@ def make_cnn(
         layer3=_layer(middle, wide),
         head=MaxHead(wide, n_classes, dropout),
     )
-    return Stages(stages, preprocess).to(memory_format=torch.channels_last)
+    return Stages(stages, preprocess)
 
 
 def n_directions(n_channels: int) -> int:

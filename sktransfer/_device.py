@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+
+Module = TypeVar("Module", bound=torch.nn.Module)
 
 
 def resolve_device(device: str) -> torch.device:
@@ -58,6 +60,18 @@ def cpu_capabilities() -> dict[str, Any]:
     """What the processor can, by name; empty where torch does not tell."""
     told: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return told
+
+
+def moved(module: Module, device: torch.device) -> Module:
+    """Move a network to a device, its weights laid out as the device multiplies them.
+
+    Images are ``channels_last`` as they come. CUDA wants weights like that too; a CPU
+    lays them out anew for each product, whatever they are.
+    """
+    module = module.to(device)
+    if device.type == "cuda":
+        return module.to(memory_format=torch.channels_last)
+    return module
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any]:

@@ -137,7 +137,7 @@ class ResNetFeatureExtractor(
             If the weights are not here and cannot be downloaded.
         """
         from sktransfer._cache import resolve_cache
-        from sktransfer._device import resolve_device
+        from sktransfer._device import moved, resolve_device
         from sktransfer._seed import forked_rng
 
         with kept_on_error(self):
@@ -148,7 +148,7 @@ class ResNetFeatureExtractor(
             seed = int(check_random_state(self.random_state).randint(2**31 - 1))
             with forked_rng(seed, device):
                 stages = self._load(1, 0.0, images.shape[1:])
-            self.stages_ = stages.to(device).eval()
+            self.stages_ = moved(stages, device).eval()
             self.device_ = str(device)
         return self
 

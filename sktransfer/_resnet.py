@@ -136,8 +136,7 @@ def make_resnet(
         for stage in stages.values():
             stage.to_empty(device="cpu")
     stages["head"] = Head(_n_features(stages["layer4"]), n_classes, dropout)
-    net = Stages(stages, _preprocess(image_size))
-    return net.to(memory_format=torch.channels_last)  # as images come
+    return Stages(stages, _preprocess(image_size))
 
 
 def _preprocess(image_size: tuple[int, int] | None) -> Preprocess:

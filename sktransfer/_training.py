@@ -19,6 +19,7 @@ from skorch.helper import predefined_split
 
 from sktransfer._batches import ImageDataset, resident
 from sktransfer._cache import ActivationCache
+from sktransfer._device import moved
 from sktransfer._frozen import (
     Sets,
     any_full,
@@ -120,7 +121,7 @@ def train(
             sink=_discard,
         )
         callbacks.append(("early_stopping", best))
-    stages.to(settings.device)
+    moved(stages, settings.device)
     n_prefix = n_always_frozen(
         stages, settings.unfreeze_schedule, settings.unfreeze_depth, settings.max_epochs
     )

@@ -317,7 +317,7 @@ class ResNetTransferClassifier(Pretrained, BaseImageClassifier):
     def _warm(self, X: Any, cache: ActivationCache) -> CacheInfo:
         """Compute what :meth:`fit` will ask for; for `ActivationCache.warm`."""
         from sktransfer._cache import CacheInfo
-        from sktransfer._device import resolve_device, resolve_precision
+        from sktransfer._device import moved, resolve_device, resolve_precision
         from sktransfer._frozen import n_always_frozen, warm
         from sktransfer._prefix import Prefix
         from sktransfer._seed import forked_rng
@@ -328,7 +328,8 @@ class ResNetTransferClassifier(Pretrained, BaseImageClassifier):
         images, _ = fresh._check_images(X, reset=True)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         with forked_rng(seed, device):
-            stages = fresh._load(2, self.dropout, images.shape[1:]).to(device).eval()
+            stages = fresh._load(2, self.dropout, images.shape[1:])
+        stages = moved(stages, device).eval()
         n_stages = n_always_frozen(
             stages, self.unfreeze_schedule, self.unfreeze_depth, self.max_epochs
         )
