@@ -24,6 +24,7 @@ from sktransfer import ScratchCNNClassifier, datasets
 VARIANTS: dict[str, dict[str, Any]] = {
     "all pieces": {},
     "no whitening": {"whiten": False},
+    "cosine": {"lr_schedule": "cosine"},
     "no lookahead": {"lookahead": False},
     "flips by lot": {"alternate_flip": False},
     "flips, no shifts": {"augment": "flip"},

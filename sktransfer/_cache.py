@@ -271,6 +271,11 @@ def _check_path(activation_cache: Any) -> None:
             f"activation_cache={activation_cache!r} is not taken for a folder; pass "
             f"{ways}, which means no cache."
         )
+    if Path(activation_cache).is_file():
+        raise ValueError(
+            f"activation_cache={str(activation_cache)!r} is a file; pass a folder, "
+            "which is made where there is none."
+        )
 
 
 def resolve_cache(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
 from sklearn.utils import Tags, check_random_state
+from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from sktransfer._input import ImageInput, kept_on_error
@@ -53,6 +54,11 @@ class ResNetFeatureExtractor(
     device : str, default="auto"
         ``"auto"`` takes CUDA where there is one; or a torch device.
 
+    precision : {"auto", "float32", "bfloat16"}, default="auto"
+        Number format of matrix products. ``"auto"``: bfloat16 where the hardware
+        multiplies it natively (most CUDA devices, CPUs with AVX512-BF16 or AMX),
+        float32 elsewhere.
+
     random_state : int, RandomState instance or None, default=None
         Seeds the weights where ``weights=None``.
 
@@ -69,6 +75,9 @@ class ResNetFeatureExtractor(
 
     device_ : str
         Where the network is.
+
+    precision_ : str
+        Number format in which it computes.
 
     See Also
     --------
@@ -91,6 +100,7 @@ class ResNetFeatureExtractor(
         **Pretrained._backbone_constraints,
         "image_shape": [tuple, list, None],
         "device": [str],
+        "precision": [StrOptions({"auto", "float32", "bfloat16"})],
         "random_state": ["random_state"],
     }
 
@@ -103,6 +113,7 @@ class ResNetFeatureExtractor(
         image_shape: tuple[int, int, int] | None = None,
         activation_cache: Any = "auto",
         device: str = "auto",
+        precision: str = "auto",
         random_state: Any = None,
     ) -> None:
         self.backbone = backbone
@@ -111,6 +122,7 @@ class ResNetFeatureExtractor(
         self.image_shape = image_shape
         self.activation_cache = activation_cache
         self.device = device
+        self.precision = precision
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any = None) -> ResNetFeatureExtractor:
@@ -137,7 +149,7 @@ class ResNetFeatureExtractor(
             If the weights are not here and cannot be downloaded.
         """
         from sktransfer._cache import resolve_cache
-        from sktransfer._device import moved, resolve_device
+        from sktransfer._device import moved, resolve_device, resolve_precision
         from sktransfer._seed import forked_rng
 
         with kept_on_error(self):
@@ -150,6 +162,7 @@ class ResNetFeatureExtractor(
                 stages = self._load(1, 0.0, images.shape[1:])
             self.stages_ = moved(stages, device).eval()
             self.device_ = str(device)
+            self.precision_ = resolve_precision(self.precision, device)
         return self
 
     def transform(self, X: Any) -> np.ndarray:
@@ -173,7 +186,8 @@ class ResNetFeatureExtractor(
 
         images, _ = self._check_images(X, reset=False)
         cache = resolve_cache(self.activation_cache)
-        return features(self.stages_, images, resolve_device(self.device_), cache)
+        device = resolve_device(self.device_)
+        return features(self.stages_, images, device, self.precision_, cache)
 
     def _warm(self, X: Any, cache: ActivationCache) -> CacheInfo:
         """Compute what :meth:`transform` will ask for; for `ActivationCache.warm`."""
@@ -184,7 +198,7 @@ class ResNetFeatureExtractor(
         fitted = clone(self).fit(X)
         images, _ = fitted._check_images(X, reset=False)
         device, n_stages = resolve_device(fitted.device_), len(fitted.stages_.names) - 1
-        prefix = Prefix(fitted.stages_, n_stages, device, "float32")
+        prefix = Prefix(fitted.stages_, n_stages, device, fitted.precision_)
         return warm(prefix, images, None, cache)
 
     @property

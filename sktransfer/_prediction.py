@@ -64,23 +64,26 @@ def logits(
         prefix = Prefix(stages, n_prefix, device, precision)
         return _behind(prefix, behind(n_prefix), images, cache, views, weights)
 
-    def preprocessed(view: int, first: int, last: int) -> torch.Tensor:
+    def shown(view: int, first: int, last: int) -> torch.Tensor:
         batch = to_batch(images[first:last], device)
-        batch = apply_views(batch, views, np.full(len(batch), view))
-        return stages.encode(batch, 0)
+        return apply_views(batch, views, np.full(len(batch), view))
 
     size = batch_size(stages, images.shape[1:], device)
-    return _mean(behind(0), preprocessed, len(images), size, weights)
+    decode = behind(0)
+    return _mean(
+        lambda batch: decode(stages.encode(batch, 0)), shown, len(images), size, weights
+    )
 
 
 def features(
     stages: Stages,
     images: np.ndarray,
     device: torch.device,
+    precision: str,
     cache: ActivationCache | None,
 ) -> np.ndarray:
     """Pooled activations of images, (n_images, n_features), float32."""
-    prefix = Prefix(stages, len(stages.names) - 1, device, "float32")
+    prefix = Prefix(stages, len(stages.names) - 1, device, precision)
     return _behind(prefix, lambda rows: rows, images, cache, (AS_IT_IS,), (1.0,))
 
 

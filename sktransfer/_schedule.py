@@ -11,6 +11,10 @@ Schedule = str | Mapping[int, int]
 # Shares of an epoch over which a newly opened stage reaches its rate.
 WARMUP_EPOCHS = 0.25
 
+# Of a triangle of rates: where its peak is, as a share of all steps, and what it begins
+# and ends with, as shares of the peak.
+PEAK_AT, FIRST_RATE, LAST_RATE = 0.23, 0.2, 0.07
+
 # "auto" batches: at least this many steps an epoch, within these sizes.
 MIN_STEPS_PER_EPOCH = 32
 SMALLEST_BATCH, LARGEST_BATCH = 8, 128
@@ -77,6 +81,17 @@ def _mapped_plan(
         min(unfreeze_depth, max((d for first, d in pairs if first <= epoch), default=0))
         for epoch in range(max_epochs)
     ]
+
+
+def triangle(step: int, n_steps: int) -> float:
+    """Share of its peak rate at which a network learns from scratch, in ``[0, 1]``.
+
+    Linear up to the peak and down again (Jordan 2024, where the numbers are from).
+    """
+    progress = min(1.0, step / max(1, n_steps))
+    if progress < PEAK_AT:
+        return FIRST_RATE + (1 - FIRST_RATE) * progress / PEAK_AT
+    return 1 - (1 - LAST_RATE) * (progress - PEAK_AT) / (1 - PEAK_AT)
 
 
 def rate(step: int, n_steps: int, opened_at: int, warmup_steps: int) -> float:

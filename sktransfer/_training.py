@@ -62,6 +62,7 @@ class TrainingSettings:
     activation_cache: ActivationCache | None
     compile: bool = False
     bias_lr_factor: float = 1.0
+    lr_schedule: str = "cosine"
     alternate_flip: bool = False
     lookahead: bool = False
 
@@ -105,6 +106,7 @@ def train(
                 settings.unfreeze_depth,
                 settings.backbone_lr_factor,
                 settings.bias_lr_factor,
+                settings.lr_schedule,
             ),
         ),
         *settings.callbacks,

@@ -60,8 +60,8 @@ class ResNetTransferClassifier(Pretrained, BaseImageClassifier):
         be -1. Square grey and RGB images are recognised without it.
 
     augment : {"flip", "flip_crop"}, DrawnViews, callable or None, default="flip"
-        Random changes of the training images: mirrored; also shifted by up to an
-        eighth of their size; one of a few such views drawn once, which frozen stages
+        Random changes of the training images: mirrored; also shifted by up to a
+        sixteenth of their size; one of a few such views drawn once, which frozen stages
         then compute once each (:class:`DrawnViews`); or a function of a batch tensor
         of shape (n, height, width, n_channels), uint8 or float32, that keeps the
         dtype.

@@ -100,7 +100,11 @@ def test_the_extractor_and_a_linear_probe_share_activations(counted):
     X, y = pictures(30)
     cache = ActivationCache()
     extractor = ResNetFeatureExtractor(
-        "mini_resnet18", image_size=8, activation_cache=cache, device="cpu"
+        "mini_resnet18",
+        image_size=8,
+        activation_cache=cache,
+        device="cpu",
+        precision="float32",
     )
     pipeline = make_pipeline(extractor, LogisticRegression())
     cross_val_predict(pipeline, X, y, cv=3)

@@ -266,7 +266,7 @@ def test_sample_weights_are_routed_through_a_search_and_a_pipeline():
             .set_fit_request(sample_weight=True)
             .set_score_request(sample_weight=True)
         )
-        search = GridSearchCV(routed, {"scratchcnnclassifier__lr": [0.05]}, cv=2)
+        search = GridSearchCV(routed, {"scratchcnnclassifier__dropout": [0.0]}, cv=2)
         search.fit(X, y, sample_weight=weight)
     direct = scratch().fit(X, y, sample_weight=weight)
     plain = scratch().fit(X, y)

@@ -28,7 +28,7 @@ def test_auto_takes_bfloat16_where_the_processor_multiplies_it(
 ):
     monkeypatch.setattr(_device, "cpu_capabilities", lambda: able)
     assert resolve_precision("auto", CPU) == precision
-    assert scratch().fit(*pictures(12)).precision_ == precision
+    assert scratch(precision="auto").fit(*pictures(12)).precision_ == precision
 
 
 @pytest.mark.parametrize("make", [scratch, transfer])

@@ -63,7 +63,7 @@ def test_float32_is_meant_whatever_is_set_outside():
 def test_features_are_what_the_head_maps_to_logits():
     stages = make_resnet("mini_resnet18", 3, 0.0, (8, 8)).eval()
     images = torch.randint(0, 256, (2, 8, 8, 3), dtype=torch.uint8)
-    pooled = torch.from_numpy(features(stages, images.numpy(), CPU, None))
+    pooled = torch.from_numpy(features(stages, images.numpy(), CPU, "float32", None))
     with torch.no_grad():
         torch.testing.assert_close(stages.head.linear(pooled), stages(images))
 

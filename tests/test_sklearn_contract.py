@@ -27,7 +27,9 @@ MINIBATCHES = {
     ("estimator", "expected_failures", "n_checks"),
     [
         pytest.param(
-            ScratchCNNClassifier(width=8, max_epochs=10, lr=0.1, **TINY, **NO_CHANCE),
+            ScratchCNNClassifier(
+                width=8, max_epochs=10, **{**TINY, "image_size": 9}, **NO_CHANCE
+            ),
             MINIBATCHES,
             63,
             id="scratch",

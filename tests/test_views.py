@@ -6,21 +6,22 @@ import torch
 from sklearn.base import clone
 
 from sktransfer import ActivationCache, DrawnViews
-from sktransfer._augmentation import apply_views, augment_batch
+from sktransfer._augmentation import apply_views
 from sktransfer._views import AS_IT_IS, MIRRORED, View, views_of
 
+from .test_augmentation import epoch
 from .test_training import pictures, transfer
 
 
 def test_views_differ_begin_with_the_image_and_depend_on_the_seed_alone():
-    views = DrawnViews(12).views(32, 32)
+    views = DrawnViews(12).views(64, 64)
     assert views[0] == AS_IT_IS
     assert len(set(views)) == len(views) == 12
-    assert views == DrawnViews(12).views(32, 32)
-    assert views != DrawnViews(12, random_state=1).views(32, 32)
+    assert views == DrawnViews(12).views(64, 64)
+    assert views != DrawnViews(12, random_state=1).views(64, 64)
     assert all(abs(v.down) <= 4 and abs(v.right) <= 4 for v in views)
     assert {v.is_mirrored for v in views} == {True, False}
-    assert not any(v.is_mirrored for v in DrawnViews(12, mirror=False).views(32, 32))
+    assert not any(v.is_mirrored for v in DrawnViews(12, mirror=False).views(64, 64))
 
 
 def test_finite_views_of_the_named_augmentations():
@@ -51,7 +52,7 @@ def test_training_sees_the_drawn_views_and_no_other():
     views = augment.views(8, 8)
     known = [apply_views(images, views, np.full(64, i)) for i in range(len(views))]
     seen = set()
-    got = augment_batch(images, augment, torch.Generator().manual_seed(0))
+    got = epoch(images, augment)
     for i, image in enumerate(got):
         seen |= {v for v, of_view in enumerate(known) if torch.equal(image, of_view[i])}
         assert any(torch.equal(image, of_view[i]) for of_view in known)
