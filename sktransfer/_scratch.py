@@ -38,7 +38,7 @@ class ScratchCNNClassifier(BaseImageClassifier):
 
     Parameters
     ----------
-    width : int or tuple of (int, int, int), default=64
+    width : int or tuple of (int, int, int), default=32
         Channels of ``layer1`` to ``layer3``; of one number, the deeper two have twice
         as many. ``(64, 256, 256)`` is the network of the speed runs.
 
@@ -233,7 +233,7 @@ class ScratchCNNClassifier(BaseImageClassifier):
     def __init__(
         self,
         *,
-        width: int | tuple[int, int, int] = 64,
+        width: int | tuple[int, int, int] = 32,
         whiten: bool = True,
         dropout: float = 0.0,
         image_size: int | str | None = "auto",
@@ -307,7 +307,7 @@ class ScratchCNNClassifier(BaseImageClassifier):
         filters = None
         if self.whiten:
             cpu = resolve_device("cpu")
-            few = evenly(rows, N_FOR_WHITENING)
+            few = _evenly(rows, N_FOR_WHITENING)
             blocks = np.array_split(few, -(-len(few) // BLOCK))
             batches = (preprocess(to_batch(images[some], cpu)) for some in blocks)
             n_channels = images.shape[3]
@@ -377,7 +377,7 @@ class ScratchCNNClassifier(BaseImageClassifier):
         return int(self.image_size)
 
 
-def evenly(rows: np.ndarray, most: int) -> np.ndarray:
+def _evenly(rows: np.ndarray, most: int) -> np.ndarray:
     """At most so many of the rows, evenly spaced."""
     return rows[:: -(-len(rows) // most)]
 
@@ -400,7 +400,7 @@ def channel_statistics(
     mean, std : list of float of length n_channels
         A deviation of zero, but for rounding, is given as 1.
     """
-    few = evenly(rows, N_FOR_STATISTICS)
+    few = _evenly(rows, N_FOR_STATISTICS)
     blocks = np.array_split(few, -(-len(few) // BLOCK))
     n_pixels = len(few) * images.shape[1] * images.shape[2]
 
