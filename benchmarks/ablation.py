@@ -14,13 +14,18 @@ from __future__ import annotations
 
 import argparse
 from typing import Any
+from unittest import mock
 
 import numpy as np
+import torch
 from record import Record, spread
 from sklearn.model_selection import train_test_split
 
 from sktransfer import ScratchCNNClassifier, datasets
+from sktransfer._cnn import ScaledHead
+from sktransfer._stages import Head
 
+MAXIMA = "maxima pooled"
 VARIANTS: dict[str, dict[str, Any]] = {
     "all pieces": {},
     "no whitening": {"whiten": False},
@@ -31,6 +36,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "nothing augmented": {"augment": None},
     "no label smoothing": {"label_smoothing": 0.0},
     "shifts of batch norm at the rate of the others": {"bias_lr_factor": 1.0},
+    MAXIMA: {},
     "float32": {"precision": "float32"},
 }
 PREDICTED: dict[str, str | None] = {
@@ -38,6 +44,11 @@ PREDICTED: dict[str, str | None] = {
     "tta='flip'": "flip",
     "tta='flip_shift'": "flip_shift",
 }
+
+
+def greatest(activation: torch.Tensor) -> torch.Tensor:
+    """Pool the greatest value of each channel."""
+    return activation.amax(dim=(2, 3))
 
 
 def run(record: Record, key: dict[str, Any], variants: list[str], seeds: int) -> None:
@@ -55,25 +66,27 @@ def run(record: Record, key: dict[str, Any], variants: list[str], seeds: int) ->
         for name in variants:
             if record.find(**key, variant=name, seed=seed):
                 continue
-            settings = {**VARIANTS[name]}
             clf = ScratchCNNClassifier(
                 width=key["width"],
                 max_epochs=key["epochs"],
                 early_stopping=False,
                 random_state=seed,
-                **settings,
-            ).fit(X_train, y_train)
-            views = PREDICTED if name == "all pieces" else {name: None}
-            for called, tta in views.items():
-                clf.set_params(tta=tta)
-                record.add(
-                    **key,
-                    variant=called,
-                    seed=seed,
-                    accuracy=clf.score(X_valid, y_valid),
-                    fit_seconds=clf.fit_time_,
-                    precision=clf.precision_,
-                )
+                **VARIANTS[name],
+            )
+            pool = greatest if name == MAXIMA else Head.pool
+            with mock.patch.object(ScaledHead, "pool", staticmethod(pool)):
+                clf.fit(X_train, y_train)
+                views = PREDICTED if name == "all pieces" else {name: None}
+                for called, tta in views.items():
+                    clf.set_params(tta=tta)
+                    record.add(
+                        **key,
+                        variant=called,
+                        seed=seed,
+                        accuracy=clf.score(X_valid, y_valid),
+                        fit_seconds=clf.fit_time_,
+                        precision=clf.precision_,
+                    )
 
 
 def table(record: Record, key: dict[str, Any], seeds: int) -> str:

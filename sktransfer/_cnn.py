@@ -59,19 +59,14 @@ class UnscaledBatchNorm(nn.BatchNorm2d):
         self.register_buffer("weight", torch.ones(n_channels))
 
 
-class MaxHead(Head):
-    """Greatest value of each channel, dropout and a scaled linear map."""
+class ScaledHead(Head):
+    """Average pooling, dropout and a linear map with large weights, scaled down."""
 
     def __init__(self, n_features: int, n_classes: int, dropout: float) -> None:
         super().__init__(n_features, n_classes, dropout)
         nn.init.normal_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
         self.scale = LOGIT_SCALE * math.sqrt(256 / n_features)
-
-    @staticmethod
-    def pool(activation: torch.Tensor) -> torch.Tensor:
-        """Greatest of (n, channels, height, width) over the pixels: (n, channels)."""
-        return activation.amax(dim=(2, 3))
 
     def forward(self, activation: torch.Tensor) -> torch.Tensor:
         """Logits of shape (n, n_classes), from activations pooled already or not."""
@@ -143,7 +138,7 @@ def make_cnn(
         layer1=_layer(n_filters, narrow),
         layer2=_layer(narrow, middle),
         layer3=_layer(middle, wide),
-        head=MaxHead(wide, n_classes, dropout),
+        head=ScaledHead(wide, n_classes, dropout),
     )
     return Stages(stages, preprocess)
 

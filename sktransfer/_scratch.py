@@ -32,9 +32,9 @@ class ScratchCNNClassifier(BaseImageClassifier):
 
     The network and the ways of training it are those of the speed runs on CIFAR-10
     (Jordan [1]_): a first convolution that whitens patches of 2x2 pixels, six 3x3
-    convolutions with batch norm in ``layer1`` to ``layer3``, max pooling and a linear
-    map; every stage learns from the first epoch. Images of any size and number of
-    channels will do.
+    convolutions with batch norm in ``layer1`` to ``layer3``, average pooling and a
+    linear map; every stage learns from the first epoch. Images of any size and number
+    of channels will do.
 
     Parameters
     ----------
@@ -196,8 +196,9 @@ class ScratchCNNClassifier(BaseImageClassifier):
     of 1,024), `lookahead` (after Zhang et al. [2]_), `label_smoothing` and the views of
     `tta` are those of Jordan [1]_; what each contributes here is in
     ``benchmarks/README.md`` (``benchmarks/ablation.py``). `width` is smaller than his,
-    for CPUs, and batches are too, which learns more from an epoch. The rest are
-    customary values, not tuned.
+    for CPUs, and batches are too, which learns more from an epoch; averages are pooled
+    where he has maxima, which is better with few images. The rest are customary values,
+    not tuned.
 
     A speed run on a GPU is ``ScratchCNNClassifier(width=(64, 256, 256),
     batch_size=1024, max_epochs=10, tta="flip_shift", early_stopping=False)``.
