@@ -1,51 +1,114 @@
-"""bfloat16 against float32 on this processor: the time of a training step.
+"""Number formats and memory layouts on this processor: the time of a training step.
 
     python benchmarks/precision.py
 
-The question behind ``precision="auto"``: does bfloat16 autocast train a small network
-faster on a CPU? Median seconds of a step over 128 images of 32 pixels, both formats in
-turn in one run; the ratio is float32's time over bfloat16's.
+The questions behind ``precision="auto"`` and the layout of weights: does bfloat16
+autocast train faster on a CPU, and do weights in ``channels_last``? Networks as the
+estimators train them, all stages or the last ones on activations; every combination in
+turn in one run. Reported are the milliseconds of a step in float32 with plain weights,
+and that time over the time of each other combination.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from itertools import product
 
 import numpy as np
 import torch
 from record import Record, spread
 from torch.nn import functional as F
 
+from sktransfer._cnn import make_cnn
 from sktransfer._device import autocast
+from sktransfer._preprocessing import Preprocess
 from sktransfer._resnet import make_resnet
+from sktransfer._stages import Stages
 
-N_ROUNDS, N_IMAGES = 7, 128
+N_ROUNDS = 7
+CPU = torch.device("cpu")
+LAYOUTS = {"plain": torch.contiguous_format, "channels_last": torch.channels_last}
+
+
+def cnn(width: int) -> Stages:
+    """The network trained from scratch."""
+    preprocess = Preprocess(None, [0.5] * 3, [0.25] * 3)
+    widths = (width, 2 * width, 2 * width)
+    return make_cnn(10, widths, 0.0, preprocess, torch.randn(24, 3, 2, 2))
+
+
+# Network, depth at which it learns, and images a step.
+CASES: dict[str, tuple[Callable[[], Stages], int, int]] = {
+    "CNN, width 32": (lambda: cnn(32), 4, 128),
+    "CNN, width 64": (lambda: cnn(64), 4, 128),
+    "mini_resnet18, depth 5": (
+        lambda: make_resnet("mini_resnet18", 10, 0.0, (32, 32)),
+        5,
+        128,
+    ),
+    "resnet18, 64 px, depth 1": (
+        lambda: make_resnet("resnet18", 10, 0.0, (64, 64)),
+        1,
+        32,
+    ),
+    "resnet18, 64 px, depth 2": (
+        lambda: make_resnet("resnet18", 10, 0.0, (64, 64)),
+        2,
+        32,
+    ),
+}
+
+
+def step_of(net: Stages, n_images: int, precision: str) -> Callable[[], None]:
+    """One training step of the stages that learn, on what the others put out."""
+    n_frozen = len(net.frozen())
+    images = torch.randint(0, 256, (n_images, 32, 32, 3), dtype=torch.uint8)
+    labels = torch.randint(0, 10, (n_images,))
+    with torch.no_grad():
+        inputs = net.encode(images, n_frozen)
+    if n_frozen:
+        inputs = inputs.contiguous()  # as the cache has them
+    optimizer = torch.optim.SGD(
+        [p for p in net.parameters() if p.requires_grad], 0.01, momentum=0.9, fused=True
+    )
+
+    def step() -> None:
+        with autocast(precision, CPU):
+            logits = net.decode(inputs, n_frozen)
+        optimizer.zero_grad()
+        F.cross_entropy(logits.float(), labels).backward()
+        optimizer.step()
+
+    return step
 
 
 def main() -> None:
-    """Time both formats in turn."""
-    net = make_resnet("mini_resnet18", 10, 0.0, None).train()
-    optimizer = torch.optim.SGD(net.parameters(), 0.01)
-    images = torch.randint(0, 256, (N_IMAGES, 32, 32, 3), dtype=torch.uint8)
-    labels = torch.randint(0, 10, (N_IMAGES,))
-    seconds: dict[str, list[float]] = {"float32": [], "bfloat16": []}
-    for round_ in range(N_ROUNDS + 1):
-        for precision, times in seconds.items():
-            started = time.perf_counter()
-            with autocast(precision, torch.device("cpu")):
-                logits = net(images)
-            optimizer.zero_grad()
-            F.cross_entropy(logits.float(), labels).backward()
-            optimizer.step()
-            if round_:  # the first round compiles kernels
-                times.append(time.perf_counter() - started)
-    ratios = np.divide(seconds["float32"], seconds["bfloat16"]).tolist()
-    Record("precision").add(
-        float32_seconds=float(np.median(seconds["float32"])),
-        bfloat16_seconds=float(np.median(seconds["bfloat16"])),
-        ratio=spread(ratios, ".2f"),
-        mkldnn_bf16=torch.ops.mkldnn._is_mkldnn_bf16_supported(),
-    )
+    """Time all combinations in turn."""
+    record = Record("precision")
+    for name, (make, depth, n_images) in CASES.items():
+        steps = {}
+        for precision, layout in product(("float32", "bfloat16"), LAYOUTS):
+            net = make().to(memory_format=LAYOUTS[layout]).train().unfreeze(depth)
+            steps[f"{precision}, {layout}"] = step_of(net, n_images, precision)
+        seconds: dict[str, list[float]] = {combination: [] for combination in steps}
+        for round_ in range(N_ROUNDS + 1):
+            for combination, step in steps.items():
+                started = time.perf_counter()
+                step()
+                if round_:  # the first round compiles kernels
+                    seconds[combination].append(time.perf_counter() - started)
+        plain, *others = seconds
+        ratios = {
+            other: spread(np.divide(seconds[plain], seconds[other]).tolist(), ".2f")
+            for other in others
+        }
+        record.add(
+            case=name,
+            n_images=n_images,
+            milliseconds=round(1000 * float(np.median(seconds[plain])), 1),
+            faster_by=ratios,
+        )
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ from torch import nn
 from sktransfer import ScratchCNNClassifier, datasets
 from sktransfer._cnn import make_cnn
 from sktransfer._preprocessing import Preprocess
-from sktransfer._scratch import channel_statistics
+from sktransfer._statistics import channel_statistics
 
 Images = tuple[np.ndarray, np.ndarray]
 EPOCHS = (1, 2, 4, 8, 18)

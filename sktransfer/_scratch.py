@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -10,19 +9,14 @@ import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from sktransfer._base import BaseImageClassifier
-from sktransfer._shapes import scale_of
+from sktransfer._statistics import channel_statistics, evenly_spaced
 
 if TYPE_CHECKING:
     from sktransfer._shapes import Shape
     from sktransfer._stages import Stages
 
-# Images whose mean and deviation per channel normalise all others.
-N_FOR_STATISTICS = 10_000
-# And those whose patches make the first filters.
+# Images whose patches make the first filters, as Jordan 2024 has it.
 N_FOR_WHITENING = 5_000
-BLOCK = 256
-# A deviation below this share of the mean is that of a constant, summed in float64.
-ROUNDING = 1e-12
 # Peak rate of Jordan 2024, for the mean loss of a batch, and the size of that batch.
 PEAK_RATE, RATE_BATCH = 1.5, 1024
 
@@ -308,8 +302,7 @@ class ScratchCNNClassifier(BaseImageClassifier):
         filters = None
         if self.whiten:
             cpu = resolve_device("cpu")
-            few = _evenly(rows, N_FOR_WHITENING)
-            blocks = np.array_split(few, -(-len(few) // BLOCK))
+            blocks = evenly_spaced(rows, N_FOR_WHITENING)
             batches = (preprocess(to_batch(images[some], cpu)) for some in blocks)
             n_channels = images.shape[3]
             filters = whitening_filters(batches, PATCH, n_directions(n_channels))
@@ -376,45 +369,3 @@ class ScratchCNNClassifier(BaseImageClassifier):
         if self.image_size is None or self.image_size == "auto":
             return LARGEST_IMAGE
         return int(self.image_size)
-
-
-def _evenly(rows: np.ndarray, most: int) -> np.ndarray:
-    """At most so many of the rows, evenly spaced."""
-    return rows[:: -(-len(rows) // most)]
-
-
-def channel_statistics(
-    images: np.ndarray, rows: np.ndarray
-) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each channel, in the unit of scaled images.
-
-    Parameters
-    ----------
-    images : ndarray of shape (n_images, height, width, n_channels)
-        Read a few at a time.
-
-    rows : ndarray of int
-        Images that count, of which evenly spaced ones are read if they are many.
-
-    Returns
-    -------
-    mean, std : list of float of length n_channels
-        A deviation of zero, but for rounding, is given as 1.
-    """
-    few = _evenly(rows, N_FOR_STATISTICS)
-    blocks = np.array_split(few, -(-len(few) // BLOCK))
-    n_pixels = len(few) * images.shape[1] * images.shape[2]
-
-    def mean_of(function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-        sums = [
-            function(images[some].astype(np.float64)).sum(axis=(0, 1, 2))
-            for some in blocks
-        ]
-        mean: np.ndarray = np.sum(sums, axis=0) / n_pixels
-        return mean
-
-    mean = mean_of(lambda block: block)
-    std = np.sqrt(mean_of(lambda block: (block - mean) ** 2))
-    scale = scale_of(images.dtype)
-    std = np.where(std > ROUNDING * np.abs(mean), std / scale, 1.0)
-    return (mean / scale).tolist(), std.tolist()

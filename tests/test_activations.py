@@ -54,6 +54,7 @@ def counted(monkeypatch):
         {"unfreeze_depth": 0, "augment": None},
         {"unfreeze_depth": 2, "max_epochs": 3},
         {"unfreeze_depth": 1, "early_stopping": True},
+        {"unfreeze_depth": 1, "precision": "bfloat16", "tta": "flip_shift"},
         {"unfreeze_depth": 1, "unfreeze_schedule": "immediate", "augment": "flip_crop"},
     ],
 )
@@ -96,7 +97,8 @@ def test_folds_and_candidates_share_one_pass(counted):
     assert sum(counted) == 30
 
 
-def test_the_extractor_and_a_linear_probe_share_activations(counted):
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_extractor_and_a_linear_probe_share_activations(counted, precision):
     X, y = pictures(30)
     cache = ActivationCache()
     extractor = ResNetFeatureExtractor(
@@ -104,12 +106,24 @@ def test_the_extractor_and_a_linear_probe_share_activations(counted):
         image_size=8,
         activation_cache=cache,
         device="cpu",
-        precision="float32",
+        precision=precision,
     )
     pipeline = make_pipeline(extractor, LogisticRegression())
     cross_val_predict(pipeline, X, y, cv=3)
-    transfer(activation_cache=cache, unfreeze_depth=0, augment=None).fit(X, y)
+    transfer(
+        activation_cache=cache, unfreeze_depth=0, augment=None, precision=precision
+    ).fit(X, y)
     assert sum(counted) == 30
+
+
+def test_views_to_predict_from_that_training_has_seen_are_not_computed_again(counted):
+    X, y = pictures(30)
+    clf = transfer(unfreeze_depth=0, max_epochs=12, activation_cache=ActivationCache())
+    clf.fit(X, y)
+    n_seen = sum(counted)
+    assert 30 < n_seen <= 60
+    clf.set_params(tta="flip").predict(X)
+    assert sum(counted) == 60
 
 
 def test_an_image_that_stands_twice_is_computed_once(counted):

@@ -11,7 +11,7 @@ from sktransfer import ScratchCNNClassifier
 from sktransfer._batches import Batches, ImageDataset
 from sktransfer._cnn import make_cnn, n_directions, native_size
 from sktransfer._lookahead import EVERY, Lookahead
-from sktransfer._preprocessing import Preprocess, to_batch
+from sktransfer._preprocessing import Preprocess
 from sktransfer._views import AS_IT_IS, tta_views
 from sktransfer._whitening import whitening_filters
 
@@ -206,6 +206,13 @@ def test_views_to_predict_from_begin_with_the_image_and_weigh_one(tta, n):
     assert {(abs(v.down), abs(v.right)) for v in views} <= {(0, 0), (2, 1)}
 
 
-def test_a_batch_from_memory_is_what_was_there():
-    images = pictures(4)[0]
-    assert torch.equal(to_batch(images, CPU), torch.from_numpy(images))
+def test_images_that_are_on_the_device_already_make_the_same_batches():
+    images, _ = pictures(20)
+    dataset = ImageDataset(images, np.arange(20), np.ones(20, np.float32))
+    there = dataset.changed(resident=torch.from_numpy(images))
+
+    def shown(some):
+        generator = torch.Generator().manual_seed(0)
+        return torch.cat([x for x, _ in Batches(some, 8, CPU, "flip_crop", generator)])
+
+    assert torch.equal(shown(there), shown(dataset))
