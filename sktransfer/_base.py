@@ -206,7 +206,7 @@ class BaseImageClassifier(ClassifierMixin, ImageInput):
     ) -> tuple[StagesNet, np.ndarray]:
         """The trained net and the classes; sets the shape of the images alone."""
         from sktransfer._batches import ImageDataset
-        from sktransfer._device import resolve_device, resolve_precision
+        from sktransfer._device import autocast, resolve_device, resolve_precision
         from sktransfer._seed import forked_rng
         from sktransfer._training import train
 
@@ -238,7 +238,8 @@ class BaseImageClassifier(ClassifierMixin, ImageInput):
             unfreezing["unfreeze_schedule"] = "immediate"
         # Before the network: its errors must not wait until weights are downloaded.
         settings = self._settings(len(rows), device, precision, seed, unfreezing)
-        with forked_rng(seed, device):
+        # A number format set outside would also reach the backward pass.
+        with forked_rng(seed, device), autocast("float32", device):
             if goes_on:
                 stages = copy.deepcopy(self.net_.module_)
             else:
@@ -266,7 +267,7 @@ class BaseImageClassifier(ClassifierMixin, ImageInput):
 
     def _network_params(self) -> dict[str, Any]:
         """The parameters that decide what the network is."""
-        names = ("backbone", "width", "dropout", "image_size")
+        names = ("backbone", "width", "whiten", "dropout", "image_size")
         return {n: v for n, v in self.get_params(deep=False).items() if n in names}
 
     def _make_stages(
@@ -279,13 +280,7 @@ class BaseImageClassifier(ClassifierMixin, ImageInput):
         """Depth, schedule and the like, for `TrainingSettings`; checked."""
         raise NotImplementedError
 
-    def _resolve_batch_size(self, n_images: int) -> int:
-        """Images per step."""
-        from sktransfer._schedule import resolve_batch_size
-
-        return resolve_batch_size(self.batch_size, n_images)
-
-    def _peak_rate(self, batch_size: int) -> float:
+    def _peak_rate(self, images_a_step: float) -> float:
         """Peak rate of the head, per step."""
         return float(self.lr)
 
@@ -299,17 +294,19 @@ class BaseImageClassifier(ClassifierMixin, ImageInput):
     ) -> TrainingSettings:
         """The parameters that the training loop reads."""
         from sktransfer._cache import resolve_cache
+        from sktransfer._schedule import n_batches, resolve_batch_size
         from sktransfer._training import (
             TrainingSettings,
             optimizer_params,
             own_callbacks,
         )
 
-        stop, batch_size = self.early_stopping, self._resolve_batch_size(n_images)
+        stop = self.early_stopping
+        batch_size = resolve_batch_size(self.batch_size, n_images)
         return TrainingSettings(
             max_epochs=self.max_epochs,
             batch_size=batch_size,
-            lr=self._peak_rate(batch_size),
+            lr=self._peak_rate(n_images / n_batches(n_images, batch_size)),
             momentum=self.momentum,
             weight_decay=self.weight_decay,
             label_smoothing=self.label_smoothing,
@@ -384,4 +381,9 @@ class BaseImageClassifier(ClassifierMixin, ImageInput):
         super().__setstate__(state)
         # skorch has moved the network to where this process can run it.
         if hasattr(self, "net_"):
+            from sktransfer._device import resolve_device, still_native
+
             self.device_ = str(self.net_.device)
+            self.precision_ = self.net_.precision = still_native(
+                self.precision_, self.precision, resolve_device(self.device_)
+            )

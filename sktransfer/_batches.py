@@ -25,6 +25,8 @@ from sktransfer._views import AS_IT_IS, Augment, views_of
 
 # Most of a device's free memory that images may take there.
 RESIDENT_SHARE = 0.4
+# Bytes: what is sent passes through memory that the system cannot use meanwhile.
+SENT_AT_ONCE = 2**26
 
 Batch = tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]
 
@@ -78,12 +80,16 @@ def resident(images: np.ndarray, device: torch.device) -> torch.Tensor | None:
     """Images on a GPU, sent there once; None where they are too large, or on a CPU."""
     if device.type != "cuda":
         return None
-    if images.dtype.kind not in "ui" or images.dtype.itemsize > 1:
-        n_bytes = 4 * images.size
-    else:
-        n_bytes = images.size
+    dtype = torch.uint8 if images.dtype == np.uint8 else torch.float32
     free, _ = torch.cuda.mem_get_info(device)
-    return to_batch(images, device) if n_bytes <= RESIDENT_SHARE * free else None
+    if images.size * dtype.itemsize > RESIDENT_SHARE * free:
+        return None
+    there = torch.empty(images.shape, dtype=dtype, device=device)
+    n_at_once = max(1, SENT_AT_ONCE // (images[0].size * dtype.itemsize))
+    for first in range(0, len(images), n_at_once):
+        some = slice(first, first + n_at_once)
+        there[some] = to_batch(images[some], device)
+    return there
 
 
 class Batches:

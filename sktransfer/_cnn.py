@@ -31,7 +31,8 @@ STATISTICS_MOMENTUM = 0.4
 # layer to layer, the more so in bfloat16. Photographs have variances of about 1.
 STATISTICS_EPSILON = 1e-2
 
-# Standard deviation of the logits' weights for 256 features, as Jordan 2024 has it.
+# Factor of the logits of 256 features, as Jordan 2024 has it; the weights behind it begin
+# with a deviation of 1, his with a smaller one.
 LOGIT_SCALE = 1 / 9
 
 

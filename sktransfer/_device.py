@@ -49,11 +49,22 @@ def resolve_precision(precision: str, device: torch.device) -> str:
     if precision != "auto":
         return precision
     if device.type == "cuda":
-        is_native = torch.cuda.is_bf16_supported(including_emulation=False)
+        with torch.cuda.device(device):
+            is_native = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
         able = cpu_capabilities()
         is_native = bool(able.get("avx512_bf16") or able.get("amx_bf16"))
     return "bfloat16" if is_native else "float32"
+
+
+def still_native(computed: str, asked: str, device: torch.device) -> str:
+    """Number format for a network that another machine may have trained.
+
+    What ``precision="auto"`` took there may be slow here: then float32.
+    """
+    if asked == "auto" and resolve_precision("auto", device) == "float32":
+        return "float32"
+    return computed
 
 
 def cpu_capabilities() -> dict[str, Any]:
@@ -78,6 +89,10 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any
     """Context in which matrix products run at `precision`, whatever is set outside."""
     if precision == "float32" and not torch.is_autocast_enabled(device.type):
         return nullcontext()  # entered in every step
+    # Inside a context of the user's, cached casts of weights would outlive a step.
     return torch.autocast(
-        device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"
+        device.type,
+        dtype=torch.bfloat16,
+        enabled=precision == "bfloat16",
+        cache_enabled=False,
     )

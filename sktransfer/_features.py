@@ -220,7 +220,11 @@ class ResNetFeatureExtractor(
 
             if not torch.cuda.is_available():
                 self.device_ = "cpu"
-            self.stages_.to(self.device_)
+            from sktransfer._device import moved, resolve_device, still_native
+
+            device = resolve_device(self.device_)
+            moved(self.stages_, device)
+            self.precision_ = still_native(self.precision_, self.precision, device)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "stages_")

@@ -47,9 +47,7 @@ class Lookahead(Callback):
         if self.slow_ is None:
             self.slow_ = [tensor.clone() for tensor in fast]
             return
-        kept = 1.0
-        if self.step_ < self.n_steps_:
-            kept = KEPT * (self.step_ / self.n_steps_) ** 3
+        kept = KEPT * (self.step_ / self.n_steps_) ** 3
         torch._foreach_lerp_(self.slow_, fast, 1 - kept)
         torch._foreach_copy_(fast, self.slow_)
 
@@ -59,7 +57,7 @@ class Lookahead(Callback):
 
 
 def _averaged(module: torch.nn.Module) -> list[torch.Tensor]:
-    """Learning parameters and batch-norm statistics."""
-    parameters = [p.data for p in module.parameters() if p.requires_grad]
+    """Parameters, also those that stand still just now, and batch-norm statistics."""
+    parameters = [p.data for p in module.parameters()]
     statistics = [b for b in module.buffers() if b.is_floating_point() and b.ndim == 1]
     return parameters + statistics

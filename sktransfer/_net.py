@@ -34,7 +34,7 @@ class StagesNet(NeuralNet):
         Augmentation of training batches.
 
     precision : {"float32", "bfloat16"}
-        Number format of matrix products while training.
+        Number format of matrix products, but for those of the head.
 
     seed : int
         Seeds shuffling and augmentation.
@@ -171,11 +171,35 @@ class StagesNet(NeuralNet):
             x = self.module_.encode(x, 0)
         decode = self.module_.decode
         if self.compile_forward and self.module_.training:
-            if self.compiled_ is None:
-                self.compiled_ = torch.compile(decode)
-            decode = self.compiled_
+            decode = self._compiled()
         with autocast(self.precision, x.device):
             return decode(x, self.n_passed)  # type: ignore[no-any-return]
+
+    def _compiled(self) -> Any:
+        """The stages as ``torch.compile`` makes them, the first time with a check."""
+        if self.compiled_ is not None:
+            return self.compiled_
+        compiled: Any = torch.compile(self.module_.decode)
+
+        def checked(*arguments: Any) -> Any:
+            try:
+                done = compiled(*arguments)
+            except torch.OutOfMemoryError:
+                raise
+            except Exception as error:
+                raise RuntimeError(
+                    f"compile=True: torch.compile failed ({type(error).__name__}), "
+                    "which needs a C++ compiler or, on a GPU, Triton; pass "
+                    "compile=False."
+                ) from error
+            self.compiled_ = compiled
+            return done
+
+        return checked
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = super().__getstate__()
+        return {**state, "compiled_": None}
 
     def train_step_single(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
         """Forward and backward pass over one batch, in parts where memory is short."""
@@ -186,13 +210,14 @@ class StagesNet(NeuralNet):
         shares = weights / len(weights)
         while True:
             n_parts = -(-len(x) // (self.most_at_once_ or len(x)))
+            n_parts = max(1, min(n_parts, len(x) // SMALLEST_PART))
             parts = [t.tensor_split(n_parts) for t in (x, labels, shares)]
             try:
                 done = [self._learn(*part) for part in zip(*parts, strict=True)]
                 break
             except torch.OutOfMemoryError:
                 largest = len(parts[0][0])
-                if largest < 2 * SMALLEST_PART:
+                if n_parts >= len(x) // SMALLEST_PART:
                     raise
                 self.most_at_once_ = -(-largest // 2)
             # Gradients of the parts that passed; batch norm keeps their statistics.

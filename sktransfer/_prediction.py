@@ -64,14 +64,21 @@ def logits(
         prefix = Prefix(stages, n_prefix, device, precision)
         return _behind(prefix, behind(n_prefix), images, cache, views, weights)
 
-    def shown(view: int, first: int, last: int) -> torch.Tensor:
-        batch = to_batch(images[first:last], device)
-        return apply_views(batch, views, np.full(len(batch), view))
-
-    size = batch_size(stages, images.shape[1:], device)
     decode = behind(0)
-    return _mean(
-        lambda batch: decode(stages.encode(batch, 0)), shown, len(images), size, weights
+
+    def mean(batch: torch.Tensor) -> torch.Tensor:
+        total: Any = 0
+        for view, weight in enumerate(weights):
+            shown = apply_views(batch, views, np.full(len(batch), view))
+            total = total + weight * decode(stages.encode(shown, 0))
+        seen: torch.Tensor = total
+        return seen
+
+    return run_in_batches(
+        mean,
+        lambda first, last: to_batch(images[first:last], device),
+        len(images),
+        batch_size(stages, images.shape[1:], device),
     )
 
 

@@ -173,7 +173,7 @@ class ScratchCNNClassifier(BaseImageClassifier):
         Where the network is.
 
     precision_ : str
-        Number format in which it was trained.
+        Number format in which it computes.
 
     fit_time_ : float
         Seconds that :meth:`fit` took.
@@ -190,9 +190,10 @@ class ScratchCNNClassifier(BaseImageClassifier):
     of 1,024), `lookahead` (after Zhang et al. [2]_), `label_smoothing` and the views of
     `tta` are those of Jordan [1]_; what each contributes here is in
     ``benchmarks/README.md`` (``benchmarks/ablation.py``). `width` is smaller than his,
-    for CPUs, and batches are too, which learns more from an epoch; averages are pooled
-    where he has maxima, which is better with few images. The rest are customary values,
-    not tuned.
+    for CPUs, and batches are too, which learns more from an epoch. Unlike his, the head
+    pools averages, which is better with few images, and begins with larger weights, and
+    batch norm divides by no less than a tenth, for images that hardly differ. The rest
+    are customary values, not tuned.
 
     A speed run on a GPU is ``ScratchCNNClassifier(width=(64, 256, 256),
     batch_size=1024, max_epochs=10, tta="flip_shift", early_stopping=False)``.
@@ -301,11 +302,12 @@ class ScratchCNNClassifier(BaseImageClassifier):
         preprocess = Preprocess(size, *channel_statistics(images, rows))
         filters = None
         if self.whiten:
-            cpu = resolve_device("cpu")
-            blocks = evenly_spaced(rows, N_FOR_WHITENING)
-            batches = (preprocess(to_batch(images[some], cpu)) for some in blocks)
+            device = resolve_device(self.device)
+            preprocess.to(device)
+            parts = evenly_spaced(rows, N_FOR_WHITENING)
+            batches = (preprocess(to_batch(images[part], device)) for part in parts)
             n_channels = images.shape[3]
-            filters = whitening_filters(batches, PATCH, n_directions(n_channels))
+            filters = whitening_filters(batches, PATCH, n_directions(n_channels)).cpu()
         return make_cnn(n_classes, widths, self.dropout, preprocess, filters)
 
     def _size(self, image_shape: Shape) -> tuple[int, int] | None:
@@ -355,9 +357,9 @@ class ScratchCNNClassifier(BaseImageClassifier):
             "lookahead": self.lookahead,
         }
 
-    def _peak_rate(self, batch_size: int) -> float:
+    def _peak_rate(self, images_a_step: float) -> float:
         if self.lr == "auto":
-            return PEAK_RATE * batch_size / RATE_BATCH
+            return PEAK_RATE * images_a_step / RATE_BATCH
         return float(self.lr)
 
     def _expects_unit_scale(self) -> bool:

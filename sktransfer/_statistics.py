@@ -10,15 +10,15 @@ from sktransfer._shapes import scale_of
 
 # Images whose mean and deviation per channel normalise all others.
 N_FOR_STATISTICS = 10_000
-BLOCK = 256
+AT_ONCE = 256
 # A deviation below this share of the mean is that of a constant, summed in float64.
 ROUNDING = 1e-12
 
 
 def evenly_spaced(rows: np.ndarray, most: int) -> list[np.ndarray]:
-    """At most so many of the rows, evenly spaced, in blocks to be read at a time."""
+    """At most so many of the rows, evenly spaced, in parts to be read at a time."""
     few = rows[:: -(-len(rows) // most)]
-    return np.array_split(few, -(-len(few) // BLOCK))
+    return np.array_split(few, -(-len(few) // AT_ONCE))
 
 
 def channel_statistics(
@@ -39,19 +39,19 @@ def channel_statistics(
     mean, std : list of float of length n_channels
         A deviation of zero, but for rounding, is given as 1.
     """
-    blocks = evenly_spaced(rows, N_FOR_STATISTICS)
-    n_pixels = sum(map(len, blocks)) * images.shape[1] * images.shape[2]
+    parts = evenly_spaced(rows, N_FOR_STATISTICS)
+    n_pixels = sum(map(len, parts)) * images.shape[1] * images.shape[2]
 
     def mean_of(function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
         sums = [
             function(images[some].astype(np.float64)).sum(axis=(0, 1, 2))
-            for some in blocks
+            for some in parts
         ]
         mean: np.ndarray = np.sum(sums, axis=0) / n_pixels
         return mean
 
-    mean = mean_of(lambda block: block)
-    std = np.sqrt(mean_of(lambda block: (block - mean) ** 2))
+    mean = mean_of(lambda part: part)
+    std = np.sqrt(mean_of(lambda part: (part - mean) ** 2))
     scale = scale_of(images.dtype)
     std = np.where(std > ROUNDING * np.abs(mean), std / scale, 1.0)
     return (mean / scale).tolist(), std.tolist()

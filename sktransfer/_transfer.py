@@ -175,7 +175,7 @@ class ResNetTransferClassifier(Pretrained, BaseImageClassifier):
         Where the network is.
 
     precision_ : str
-        Number format in which it was trained.
+        Number format in which it computes.
 
     fit_time_ : float
         Seconds that :meth:`fit` took.

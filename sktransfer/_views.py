@@ -135,12 +135,23 @@ def tta_views(tta: str | None, height: int, width: int) -> WeightedViews:
 
     height, width : int
         Size of the images, in pixels.
+
+    Returns
+    -------
+    WeightedViews
+
+    Raises
+    ------
+    ValueError
+        If `tta` is another word.
     """
     if tta is None:
         return WeightedViews((AS_IT_IS,), (1.0,))
     pair = (AS_IT_IS, MIRRORED)
     if tta == "flip":
         return WeightedViews(pair, (0.5, 0.5))
+    if tta != "flip_shift":
+        raise ValueError(f"tta={tta!r} must be 'flip', 'flip_shift' or None.")
     down, right = (max(1, round(TEST_SHIFT * n)) for n in (height, width))
     shifted = [
         View(sign * down, sign * right, view.is_mirrored)

@@ -11,6 +11,9 @@ from torch.nn import functional as F
 # are not blown up (Jordan 2024 has the same).
 EPSILON = 5e-4
 
+# So that their patches, in double precision, take some ten megabytes a channel.
+PIXELS_AT_ONCE = 2**18
+
 
 @torch.no_grad()
 def whitening_filters(
@@ -35,10 +38,12 @@ def whitening_filters(
     """
     total, n_patches, n_channels = torch.zeros(()), 0, 0
     for images in batches:
-        n_channels = images.shape[1]
-        patches = F.unfold(images, patch).transpose(1, 2).flatten(0, 1)
-        total = total + patches.double().T @ patches.double()
-        n_patches += len(patches)
+        _, n_channels, height, width = images.shape
+        n_parts = -(-len(images) * height * width // PIXELS_AT_ONCE)
+        for some in images.tensor_split(n_parts):
+            patches = F.unfold(some, patch).transpose(1, 2).flatten(0, 1).double()
+            total = patches.T @ patches + total.to(patches.device)
+            n_patches += len(patches)
     values, vectors = torch.linalg.eigh(total / n_patches)
     directions = vectors / torch.sqrt(values.clamp(min=0) + EPSILON)
     filters = directions.T.flip(0)[:n_directions].float()

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 import torch
 from skorch import NeuralNetClassifier
+from skorch.callbacks import Callback
 
 from sktransfer import ScratchCNNClassifier
 from sktransfer._batches import Batches, ImageDataset
 from sktransfer._cnn import make_cnn, n_directions, native_size
-from sktransfer._lookahead import EVERY, Lookahead
+from sktransfer._lookahead import EVERY, KEPT, Lookahead
 from sktransfer._preprocessing import Preprocess
+from sktransfer._schedule import triangle
 from sktransfer._views import AS_IT_IS, tta_views
 from sktransfer._whitening import whitening_filters
 
@@ -60,9 +62,13 @@ def test_the_first_filters_stand_still_and_their_bias_learns():
     before = scratch(lr=1e-12, bias_lr_factor=1.0).fit(X, y).net_.module_.stem.conv1
     assert torch.equal(stem.weight, before.weight)
     assert not torch.equal(stem.bias, before.bias)
-    learnt = scratch(whiten=False).fit(X, y).net_.module_.stem.conv1.weight
-    assert learnt.requires_grad
-    assert not torch.equal(learnt, stem.weight)
+    weights = [
+        scratch(whiten=False, bias_lr_factor=1.0, **rate)
+        .fit(X, y)
+        .net_.module_.stem.conv1.weight
+        for rate in ({}, {"lr": 1e-12})
+    ]
+    assert not torch.allclose(*weights, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -122,13 +128,93 @@ def test_shifts_of_batch_norm_learn_in_groups_of_their_own():
 
 
 def test_the_rate_follows_the_batch():
-    X, y = pictures(40)
+    X, y = pictures(48)
     rates = [
         scratch(batch_size=n, max_epochs=1).fit(X, y).net_.optimizer_.param_groups[0]
         for n in (8, 16)
     ]
     assert rates[1]["peak_lr"] == pytest.approx(2 * rates[0]["peak_lr"])
     assert rates[0]["peak_lr"] == pytest.approx(1.5 * 8 / 1024)
+    # A batch cannot be larger than all images.
+    few = scratch(batch_size=4096, max_epochs=1).fit(X, y).net_
+    assert few.optimizer_.param_groups[0]["peak_lr"] == pytest.approx(1.5 * 48 / 1024)
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        {"whiten": False},
+        {"alternate_flip": False},
+        {"lookahead": False},
+        {"lr_schedule": "cosine"},
+        {"bias_lr_factor": 1.0},
+        {"label_smoothing": 0.0},
+        {"augment": None},
+    ],
+)
+def test_every_piece_can_be_switched_off(piece):
+    X, y = pictures(40)
+    whole = scratch(max_epochs=3).fit(X, y).predict_proba(X)
+    without = scratch(max_epochs=3, **piece).fit(X, y).predict_proba(X)
+    assert not np.allclose(whole, without, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"tta": "flop"}, "'tta' parameter"),
+        ({"whiten": "yes"}, "'whiten' parameter"),
+        ({"lr_schedule": "linear"}, "'lr_schedule' parameter"),
+        ({"bias_lr_factor": 0.0}, "'bias_lr_factor' parameter"),
+        ({"lr": "fast"}, "'lr' parameter"),
+        ({"image_size": 8}, "smaller than 9 pixels, which the network cannot halve"),
+    ],
+)
+def test_what_the_network_cannot_use_is_named(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        scratch(**wrong).fit(*pictures(12))
+
+
+def test_a_word_for_views_that_came_after_fit_is_checked_too():
+    X, y = pictures(12)
+    clf = scratch().fit(X, y).set_params(tta="flop")
+    with pytest.raises(ValueError, match="tta='flop' must be 'flip', 'flip_shift'"):
+        clf.predict(X)
+
+
+def test_a_network_of_another_kind_cannot_be_trained_on():
+    X, y = pictures(12)
+    clf = scratch(warm_start=True).fit(X, y).set_params(whiten=False)
+    with pytest.raises(ValueError, match="but whiten changed since"):
+        clf.fit(X, y)
+
+
+def test_stages_may_be_frozen_while_weights_are_averaged():
+    class Freezes(Callback):
+        def on_epoch_begin(self, net, **kwargs):
+            net.module_.layer1.requires_grad_(len(net.history) != 2)
+
+    clf = scratch(max_epochs=4, callbacks=[Freezes()], batch_size=4)
+    assert clf.fit(*pictures(40)).n_iter_ == 4
+
+
+def test_the_best_epoch_is_restored_with_its_averages():
+    X, y = pictures(60)
+    clf = scratch(max_epochs=6, early_stopping=True, validation_fraction=0.3, lr=0.5)
+    clf.fit(X, y)
+    losses = [row["valid_loss"] for row in clf.history_]
+    assert clf.best_epoch_ == 1 + int(np.argmin(losses))
+    assert clf.net_.callbacks_[-2][0] == "lookahead"
+    assert clf.net_.callbacks_[-2][1].slow_ is None
+
+
+def test_rates_rise_to_their_peak_and_fall_nearly_to_zero():
+    rates = [triangle(step, 100) for step in range(101)]
+    assert rates[0] == 0.2
+    assert max(rates) == rates[23] == 1
+    assert rates[100] == pytest.approx(0.07)
+    assert rates[:24] == sorted(rates[:24])
+    assert rates[23:] == sorted(rates[23:], reverse=True)
 
 
 def test_an_alternating_flip_shows_each_side_in_every_other_epoch():
@@ -177,9 +263,10 @@ def test_lookahead_ends_on_an_average_and_a_run_without_it_does_not():
     ).fit(X, y)
     assert len(seen) == 20
     changed = [not torch.equal(before, after) for before, after in seen]
-    # The first time it only takes note; at the end it goes to the average of before.
+    # The first time it only takes note.
     assert [i + 1 for i, c in enumerate(changed) if c] == [2 * EVERY, 3 * EVERY, 20]
-    assert torch.equal(seen[-1][1], seen[3 * EVERY - 1][1])
+    (last, slow), (_, slow_before) = seen[-1], seen[3 * EVERY - 1]
+    torch.testing.assert_close(slow, slow_before + (1 - KEPT) * (last - slow_before))
 
 
 def test_test_time_views_are_averaged():

@@ -1,10 +1,12 @@
 """Where and in which number format the network computes, and how much at a time."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
 
-from sktransfer import _device
+from sktransfer import ResNetFeatureExtractor, _device
 from sktransfer._device import resolve_precision
 from sktransfer._net import StagesNet
 
@@ -80,9 +82,74 @@ def test_a_part_that_is_still_too_large_is_an_error(monkeypatch):
         transfer().fit(*pictures(12))
 
 
-def test_compiled_stages_give_the_same_results():
+@pytest.fixture
+def compiler(monkeypatch):
+    """What stands in for torch.compile, which needs a C++ compiler; its calls."""
+    calls = []
+
+    def compiling(function):
+        def compiled(*arguments):
+            calls.append(len(arguments[0]))
+            return function(*arguments)
+
+        return compiled
+
+    monkeypatch.setattr(torch, "compile", compiling)
+    return calls
+
+
+@pytest.mark.parametrize("make", [scratch, transfer])
+def test_compiled_stages_train_and_give_the_same_results(compiler, make):
     X, y = pictures(24)
-    settings = {"precision": "float32", "batch_size": 12, "augment": None}
-    plain = scratch(**settings).fit(X, y).predict_proba(X)
-    compiled = scratch(compile=True, **settings).fit(X, y)
-    np.testing.assert_allclose(compiled.predict_proba(X), plain, rtol=1e-2, atol=1e-3)
+    settings = {"batch_size": 12, "augment": None}
+    plain = make(**settings).fit(X, y).predict_proba(X)
+    assert compiler == []
+    clf = make(compile=True, **settings).fit(X, y)
+    assert compiler == [12] * 4
+    np.testing.assert_array_equal(clf.predict_proba(X), plain)
+    np.testing.assert_array_equal(
+        pickle.loads(pickle.dumps(clf)).predict(X), clf.predict(X)
+    )
+
+
+@pytest.mark.parametrize(
+    ("asked", "computes"), [("auto", "float32"), ("bfloat16", "bfloat16")]
+)
+def test_a_network_from_another_machine_computes_as_this_one_can(
+    monkeypatch, asked, computes
+):
+    X, y = pictures(24)
+    extractor = ResNetFeatureExtractor("mini_resnet18", image_size=8, precision=asked)
+    for make in (scratch(precision=asked), extractor):
+        monkeypatch.setattr(_device, "cpu_capabilities", lambda: {"amx_bf16": True})
+        content = pickle.dumps(make.fit(X, y))
+        assert pickle.loads(content).precision_ == make.precision_ == "bfloat16"
+        monkeypatch.setattr(_device, "cpu_capabilities", dict)
+        assert pickle.loads(content).precision_ == computes
+
+
+def test_a_compiler_that_is_missing_is_told(monkeypatch):
+    def failing(function):
+        def compiled(*arguments):
+            raise OSError("no compiler")
+
+        return compiled
+
+    monkeypatch.setattr(torch, "compile", failing)
+    with pytest.raises(RuntimeError, match=r"compile=True: .* pass compile=False"):
+        scratch(compile=True).fit(*pictures(12))
+
+
+def test_a_number_format_set_outside_changes_nothing():
+    X, y = pictures(24)
+    for precision in ("float32", "bfloat16"):
+        alone = scratch(precision=precision).fit(X, y).predict_proba(X)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            inside = scratch(precision=precision).fit(X, y).predict_proba(X)
+        np.testing.assert_array_equal(inside, alone)
+
+
+def test_no_part_of_a_batch_is_a_single_image(monkeypatch):
+    device = ShortOfMemory(monkeypatch, most=3)
+    scratch(batch_size=7, max_epochs=1).fit(*pictures(7))
+    assert device.sizes == [7, 4, 3, 2, 2, 7]
