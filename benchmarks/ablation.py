@@ -35,7 +35,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "flips, no shifts": {"augment": "flip"},
     "nothing augmented": {"augment": None},
     "no label smoothing": {"label_smoothing": 0.0},
-    "shifts of batch norm at the rate of the others": {"bias_lr_factor": 1.0},
+    "biases of batch norm at the rate of the others": {"bias_lr_factor": 1.0},
     MAXIMA: {},
     "float32": {"precision": "float32"},
 }

@@ -1,13 +1,14 @@
 """Everything that is measured on a GPU, in one command that can be taken up again.
 
+    SKTRANSFER_DATA=FOLDER python benchmarks/gpu.py --airbench FILE --seeds 1
     SKTRANSFER_DATA=FOLDER python benchmarks/gpu.py --airbench FILE
-    SKTRANSFER_DATA=FOLDER python benchmarks/gpu.py --only scratch pretrain
 
 FOLDER holds ``cifar10`` and ``tinyimagenet32`` as folders of images, FILE is
 ``legacy/airbench94.py`` of a clone (see ``airbench.py``; without it that peer is left
-out). Each experiment writes ``results/gpu_<name>.json``; rows that are there are not
-run again. Without a GPU the same experiments run on a few images, as a rehearsal, and
-write to ``results/rehearsal_<name>.json``, which is not kept.
+out). Each experiment writes ``gpu_<name>.json`` into ``--out``; rows that are there are
+not run again, and none is begun after ``--minutes``, so that a first command with one
+seed has all experiments and later ones fill them up. Without a GPU the same experiments
+run on a few images, as a rehearsal, and write to ``work/``, which is not kept.
 
 - scratch: `ScratchCNNClassifier` as the speed run and at 18 epochs, with and without
   ``compile``, and airbench94, ten seeds each;
@@ -34,7 +35,7 @@ import airbench
 import numpy as np
 import torch
 from batch_norm import KeepStatistics
-from record import RESULTS, Record
+from record import RESULTS, WORK, Record
 from safetensors.torch import save_file
 from scratch import SPEED_RUN
 from scratch import ours as scratch_run
@@ -47,11 +48,12 @@ from sktransfer import (
     ResNetTransferClassifier,
     datasets,
 )
-from sktransfer._device import autocast, resolve_device, resolve_precision
+from sktransfer._device import autocast, moved, resolve_device, resolve_precision
 from sktransfer._resnet import make_resnet
 
 DEVICE = resolve_device("auto")
 HAS_GPU = DEVICE.type == "cuda"
+STARTED = time.perf_counter()
 Images = tuple[np.ndarray, np.ndarray]
 
 
@@ -72,7 +74,7 @@ class Plan:
 
 
 FULL = Plan(
-    50_000, 10_000, 100_000, 30, 64, 10, 3, (0, 2, 5), (32, 64, 128, 224), "resnet50"
+    50_000, 10_000, 100_000, 16, 64, 10, 3, (0, 2, 5), (32, 64, 128, 224), "resnet50"
 )
 REHEARSAL = Plan(300, 100, 400, 1, 16, 1, 1, (0, 2), (32,), "resnet18")
 PLAN = FULL if HAS_GPU else REHEARSAL
@@ -101,23 +103,33 @@ class Bench:
     @property
     def weights(self) -> Path:
         """Where the pretrained network is kept between experiments; not in git."""
-        return RESULTS / f"{PLAN.big_backbone}_tinyimagenet.safetensors"
+        WORK.mkdir(exist_ok=True)
+        return WORK / f"{PLAN.big_backbone}_tinyimagenet.safetensors"
 
+    def seeds(self, most: int) -> range:
+        """Seeds to run."""
+        return range(min(most, self.args.seeds or most))
 
-def recorded(
-    name: str, keys: list[dict[str, Any]], run: Callable[..., dict[str, Any]]
-) -> None:
-    """Run what the record of an experiment lacks; on a GPU with its peak memory."""
-    record = Record(f"gpu_{name}" if HAS_GPU else f"rehearsal_{name}")
-    for key in keys:
-        if record.find(**key):
-            continue
-        if HAS_GPU:
-            torch.cuda.reset_peak_memory_stats()
-        result = run(**key)
-        if HAS_GPU:
-            result["peak_memory_bytes"] = torch.cuda.max_memory_allocated()
-        record.add(**key, **result)
+    def recorded(
+        self,
+        name: str,
+        keys: list[dict[str, Any]],
+        run: Callable[..., dict[str, Any]],
+    ) -> None:
+        """Run what the record of an experiment lacks, as long as there is time."""
+        record = Record(f"gpu_{name}", self.args.out if HAS_GPU else WORK)
+        for key in keys:
+            if record.find(**key):
+                continue
+            if time.perf_counter() - STARTED > 60 * self.args.minutes:
+                print(f"no time for {name}: {key}", flush=True)
+                continue
+            if HAS_GPU:
+                torch.cuda.reset_peak_memory_stats()
+            result = run(**key)
+            if HAS_GPU:
+                result["peak_memory_bytes"] = torch.cuda.max_memory_allocated()
+            record.add(**key, **result)
 
 
 def scratch(bench: Bench) -> None:
@@ -127,15 +139,15 @@ def scratch(bench: Bench) -> None:
         "speed run, compiled": {**SPEED_RUN, "compile": True},
         "18 epochs": {"max_epochs": 18, "tta": "flip_shift"},
     }
-    few = tuple(part[:2048] for part in bench.train)
+    few = tuple(part[:: len(part) // 2048 or 1] for part in bench.train)
     for params in settings.values():  # kernels are loaded and chosen once
         scratch_run(few, few, 0, **{**params, "max_epochs": 1})
     keys = [
         {"model": model, "seed": seed}
-        for seed in range(PLAN.scratch_seeds)
+        for seed in bench.seeds(PLAN.scratch_seeds)
         for model in settings
     ]
-    recorded(
+    bench.recorded(
         "scratch",
         keys,
         lambda model, seed: scratch_run(
@@ -144,11 +156,12 @@ def scratch(bench: Bench) -> None:
     )
     if bench.args.airbench is None:
         return
+    n_runs = len(bench.seeds(PLAN.scratch_seeds))
     runs: Iterator[dict[str, float]] = airbench.speed_run(
-        bench.args.airbench, bench.train, bench.test, PLAN.scratch_seeds
+        bench.args.airbench, bench.train, bench.test, n_runs
     )
-    keys = [{"model": "airbench94", "seed": s} for s in range(PLAN.scratch_seeds)]
-    recorded("scratch", keys, lambda **key: dict(next(runs)))
+    keys = [{"model": "airbench94", "seed": s} for s in range(n_runs)]
+    bench.recorded("scratch", keys, lambda **key: dict(next(runs)))
 
 
 def pretrain(bench: Bench) -> None:
@@ -193,7 +206,7 @@ def pretrain(bench: Bench) -> None:
         "epochs": PLAN.pretrain_epochs,
         "size": PLAN.pretrain_size,
     }
-    recorded("pretrain", [key], run)
+    bench.recorded("pretrain", [key], run)
 
 
 def backbones(bench: Bench) -> dict[str, dict[str, Any]]:
@@ -231,19 +244,21 @@ def transfer(bench: Bench) -> None:
 
     keys = [
         {"model": model, "depth": depth, "size": size, "seed": seed}
-        for seed in range(PLAN.seeds)
+        for seed in bench.seeds(PLAN.seeds)
         for model in known
         for size in PLAN.sizes
         if model != "mini_resnet18" or size <= 64
         for depth in PLAN.depths
     ]
-    recorded("transfer", keys, run)
+    bench.recorded("transfer", keys, run)
     keys = [
         {"model": model, "depth": 5, "size": PLAN.sizes[0], "repeat": i}
         for model in known
         for i in range(5 if HAS_GPU else 1)
     ]
-    recorded("bare_loop", keys, lambda **key: against_bare_loop(bench, known, **key))
+    bench.recorded(
+        "bare_loop", keys, lambda **key: against_bare_loop(bench, known, **key)
+    )
 
 
 def against_bare_loop(
@@ -254,7 +269,8 @@ def against_bare_loop(
     labels = torch.from_numpy(np.unique(y, return_inverse=True)[1]).to(DEVICE)
     images = torch.from_numpy(X).to(DEVICE)
     precision = resolve_precision("auto", DEVICE)
-    net = make_resnet(known[model]["backbone"], 10, 0.2, (size, size)).to(DEVICE)
+    net = make_resnet(known[model]["backbone"], 10, 0.2, (size, size))
+    net = moved(net, DEVICE)
     optimizer = torch.optim.SGD(
         net.train().parameters(), 0.01, momentum=0.9, nesterov=True, fused=True
     )
@@ -359,7 +375,7 @@ def throughput(bench: Bench) -> None:
         return {"images_per_second": rates, "flop_per_image": flop, **shares, **limits}
 
     keys = [{"model": m, "size": s} for m in known for s in PLAN.sizes]
-    recorded("throughput", keys, run)
+    bench.recorded("throughput", keys, run)
 
 
 def defaults(bench: Bench) -> None:
@@ -382,8 +398,8 @@ def defaults(bench: Bench) -> None:
         params = {**known[model], "image_size": size, **changes[change]}
         return fine_tuned(bench, seed, **params)
 
-    keys = [{"change": c, "seed": s} for s in range(PLAN.seeds) for c in changes]
-    recorded("defaults", keys, run)
+    keys = [{"change": c, "seed": s} for s in bench.seeds(PLAN.seeds) for c in changes]
+    bench.recorded("defaults", keys, run)
 
 
 EXPERIMENTS: dict[str, Callable[[Bench], None]] = {
@@ -402,6 +418,9 @@ def main() -> None:
     parser.add_argument(
         "--only", nargs="+", default=list(EXPERIMENTS), choices=EXPERIMENTS
     )
+    parser.add_argument("--out", type=Path, default=RESULTS, help="of the JSON files")
+    parser.add_argument("--minutes", type=float, default=25)
+    parser.add_argument("--seeds", type=int, help="at most as many")
     args = parser.parse_args()
     bench = Bench(args)
     for name in args.only:

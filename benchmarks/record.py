@@ -22,6 +22,8 @@ from sktransfer import _weights
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
+# What is not kept: weights for the next experiment, rehearsals.
+WORK = HERE / "work"
 
 
 def commit() -> str:
@@ -50,6 +52,13 @@ def cpu() -> str:
     return names[0] if names else platform.machine()
 
 
+def gpu() -> dict[str, Any]:
+    """Name and software of the GPU, where there is one."""
+    if not torch.cuda.is_available():
+        return {}
+    return {"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda}
+
+
 def environment() -> dict[str, Any]:
     """Command, commit, versions and hardware of this run."""
     return {
@@ -59,6 +68,7 @@ def environment() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "capability": torch.backends.cpu.get_cpu_capability(),
+        **gpu(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
@@ -76,8 +86,8 @@ def bundled_weights() -> str:
 class Record:
     """The rows of one benchmark, written one by one; finished ones are found again."""
 
-    def __init__(self, name: str) -> None:
-        self.path = RESULTS / f"{name}.json"
+    def __init__(self, name: str, folder: Path = RESULTS) -> None:
+        self.path = folder / f"{name}.json"
         content: dict[str, Any] = {"environments": [], "rows": []}
         if self.path.exists():
             content = json.loads(self.path.read_text())
@@ -94,7 +104,7 @@ class Record:
             self.environments.append(self.here)
         self.rows.append({**row, "environment": self.environments.index(self.here)})
         print(row, flush=True)
-        self.path.parent.mkdir(exist_ok=True)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         content = {"environments": self.environments, "rows": self.rows}
         new = self.path.with_suffix(".new")
         new.write_text(json.dumps(content, indent=1) + "\n")

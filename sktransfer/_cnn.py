@@ -31,8 +31,8 @@ STATISTICS_MOMENTUM = 0.4
 # layer to layer, the more so in bfloat16. Photographs have variances of about 1.
 STATISTICS_EPSILON = 1e-2
 
-# Factor of the logits of 256 features, as Jordan 2024 has it; the weights behind it begin
-# with a deviation of 1, his with a smaller one.
+# Factor of the logits of 256 features, as Jordan 2024 has it; the weights behind it
+# begin with a deviation of 1, his with a smaller one.
 LOGIT_SCALE = 1 / 9
 
 
@@ -52,7 +52,7 @@ class Bias(nn.Module):
 
 
 class UnscaledBatchNorm(nn.BatchNorm2d):
-    """Batch norm whose scale is 1 for good; its shift learns."""
+    """Batch norm whose scale is 1 for good; its bias learns."""
 
     def __init__(self, n_channels: int) -> None:
         super().__init__(n_channels, STATISTICS_EPSILON, STATISTICS_MOMENTUM)

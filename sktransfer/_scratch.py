@@ -77,7 +77,7 @@ class ScratchCNNClassifier(BaseImageClassifier):
         steps, and down to nearly zero; or along a cosine from the peak to zero.
 
     bias_lr_factor : float, default=64.0
-        Rate of batch-norm shifts as a multiple of `lr`; their weight decay is divided
+        Rate of batch-norm biases as a multiple of `lr`; their weight decay is divided
         by it.
 
     momentum : float, default=0.85
@@ -131,7 +131,7 @@ class ScratchCNNClassifier(BaseImageClassifier):
 
     net_params : dict, default=None
         The optimizer of the skorch net in place of SGD: ``"optimizer"`` and
-        ``"optimizer__..."``.
+        ``"optimizer__..."``. Another one needs another `lr` and `bias_lr_factor`.
 
     warm_start : bool, default=False
         Whether :meth:`fit` goes on from the weights of the last fit; all stages that

@@ -194,7 +194,7 @@ def own_callbacks(callbacks: list[Any]) -> list[Any]:
         if issubclass(kind, LRScheduler):
             raise ValueError(
                 f"callbacks holds a {kind.__name__}, but the estimator sets the rate "
-                "of every stage itself; pass lr and backbone_lr_factor."
+                "of every stage itself; pass lr."
             )
     try:
         return copy.deepcopy(callbacks)

@@ -42,7 +42,7 @@ class UnfreezeSchedule(Callback):
         Rate of the stages before the head as a share of the net's ``lr``.
 
     bias_lr_factor : float, default=1.0
-        Rate of batch-norm shifts as a multiple of that of their stage; weight decay
+        Rate of batch-norm biases as a multiple of that of their stage; weight decay
         is divided by it. With another value than 1 they are in groups of their own.
 
     lr_schedule : {"cosine", "triangle"}, default="cosine"
@@ -123,7 +123,7 @@ class UnfreezeSchedule(Callback):
             stage = net.module_.get_submodule(name)
             is_head = name == net.module_.names[-1]
             peak_lr = net.lr * (1.0 if is_head else self.backbone_lr_factor)
-            biases = [] if self.bias_lr_factor == 1 else _shifts(stage)
+            biases = [] if self.bias_lr_factor == 1 else _norm_biases(stage)
             ids = {id(p) for p in biases}
             others = [p for p in stage.parameters() if id(p) not in ids]
             self._add(net, name, others, peak_lr)
@@ -154,7 +154,7 @@ class UnfreezeSchedule(Callback):
             )
 
 
-def _shifts(stage: nn.Module) -> list[nn.Parameter]:
-    """What the batch norms of a stage add."""
+def _norm_biases(stage: nn.Module) -> list[nn.Parameter]:
+    """What the batch norms of a stage add, where they learn it."""
     norms = [m for m in stage.modules() if isinstance(m, nn.BatchNorm2d)]
-    return [norm.bias for norm in norms]
+    return [norm.bias for norm in norms if norm.bias is not None]
