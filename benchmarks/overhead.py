@@ -23,7 +23,11 @@ import torch
 from record import Record, spread
 from torch import nn
 
-from sktransfer import ActivationCache, ResNetTransferClassifier
+from sktransfer import (
+    ActivationCache,
+    ResNetTransferClassifier,
+    ScratchCNNClassifier,
+)
 from sktransfer._inference import SMALL_BATCH
 from sktransfer._prefix import Prefix
 from sktransfer._views import AS_IT_IS
@@ -105,12 +109,46 @@ def measure_training(
     )
 
 
+def measure_scratch(record: Record, pieces: str) -> None:
+    """Ours against a bare loop over the same images, unchanged or augmented by ours."""
+    n = 2000
+    X = np.random.default_rng(0).integers(0, 256, (n, 32, 32, 3), dtype=np.uint8)
+    y = np.arange(n) % 10
+    settings = {} if pieces == "all" else {"augment": None, "lookahead": False}
+    clf = ScratchCNNClassifier(
+        max_epochs=peers.N_EPOCHS,
+        batch_size=BATCH,
+        label_smoothing=0.0,
+        precision="float32",
+        device="cpu",
+        random_state=0,
+        **settings,
+    ).fit(X, y)
+    net, images, labels = clf.net_.module_, torch.from_numpy(X), torch.from_numpy(y)
+    later, bare = [], []
+    for _ in range(N_ROUNDS):
+        bare.append(timed(lambda: peers.bare(net, images, labels, np.arange(n), BATCH)))
+        seconds = [row["dur"] for row in clf.fit(X, y).history_]
+        later.append(sum(seconds[1:]) * peers.N_EPOCHS / (peers.N_EPOCHS - 1))
+    record.add(
+        what="scratch",
+        pieces=pieces,
+        n_images=n,
+        bare_seconds=spread(bare, ".3f"),
+        later_epochs_ratio=spread(np.divide(later, bare).tolist(), ".3f"),
+    )
+
+
 def measure_predict(record: Record) -> None:
     """Ours against bare inference, nothing cached."""
     chance = np.random.default_rng(0)
     X = chance.integers(0, 256, (1000, 32, 32, 3), dtype=np.uint8)
     clf = ResNetTransferClassifier(
-        "mini_resnet18", max_epochs=1, activation_cache=None, device="cpu"
+        "mini_resnet18",
+        max_epochs=1,
+        activation_cache=None,
+        precision="float32",
+        device="cpu",
     ).fit(X[:100], np.arange(100) % 10)
     net = clf.net_.module_
     sizes = (16, SMALL_BATCH, 64, 256)
@@ -143,6 +181,9 @@ def main() -> None:
                 weights = f"{folder}/random.pth"
                 peers.write_weights(backbone, weights)
             measure_training(record, depth, backbone, n, weights)
+    for pieces in ("none", "all"):
+        if not record.find(what="scratch", pieces=pieces):
+            measure_scratch(record, pieces)
     if not record.find(what="predict"):
         measure_predict(record)
 

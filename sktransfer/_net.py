@@ -211,20 +211,28 @@ class StagesNet(NeuralNet):
         while True:
             n_parts = -(-len(x) // (self.most_at_once_ or len(x)))
             n_parts = max(1, min(n_parts, len(x) // SMALLEST_PART))
-            parts = [t.tensor_split(n_parts) for t in (x, labels, shares)]
             try:
-                done = [self._learn(*part) for part in zip(*parts, strict=True)]
+                losses, logits = self._learn_in_parts(n_parts, x, labels, shares)
                 break
             except torch.OutOfMemoryError:
-                largest = len(parts[0][0])
                 if n_parts >= len(x) // SMALLEST_PART:
                     raise
+                largest = -(-len(x) // n_parts)
                 self.most_at_once_ = -(-largest // 2)
             # Gradients of the parts that passed; batch norm keeps their statistics.
             self.module_.zero_grad()
             torch.cuda.empty_cache()
-        losses, logits = (torch.cat(tensors) for tensors in zip(*done, strict=True))
         return {"loss": shares.dot(losses), "y_pred": logits}
+
+    def _learn_in_parts(
+        self, n_parts: int, *tensors: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Add the gradients of a batch; its losses and logits."""
+        if n_parts == 1:
+            return self._learn(*tensors)
+        parts = zip(*(t.tensor_split(n_parts) for t in tensors), strict=True)
+        losses, logits = zip(*(self._learn(*part) for part in parts), strict=True)
+        return torch.cat(losses), torch.cat(logits)
 
     def _learn(
         self, x: torch.Tensor, labels: torch.Tensor, shares: torch.Tensor
