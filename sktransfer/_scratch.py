@@ -188,8 +188,8 @@ class ScratchCNNClassifier(BaseImageClassifier):
     The network's plan, `whiten`, shifts by a sixteenth of the size, `alternate_flip`,
     `lr`, `lr_schedule`, `bias_lr_factor`, `momentum`, `weight_decay` (his for batches
     of 1,024), `lookahead` (after Zhang et al. [2]_), `label_smoothing` and the views of
-    `tta` are those of Jordan [1]_; what each contributes here is in
-    ``benchmarks/README.md`` (``benchmarks/ablation.py``). `width` is smaller than his,
+    `tta` are those of Jordan [1]_; ``benchmarks/ablation.py`` measures what each
+    contributes. `width` is smaller than his,
     for CPUs, and batches are too, which learns more from an epoch. Unlike his, the head
     pools averages, which is better with few images, and begins with larger weights, and
     batch norm divides by no less than a tenth, for images that hardly differ. The rest
