@@ -76,7 +76,7 @@ class Plan:
 FULL = Plan(
     50_000, 10_000, 100_000, 16, 64, 10, 3, (0, 2, 5), (32, 64, 128, 224), "resnet50"
 )
-REHEARSAL = Plan(300, 100, 400, 1, 16, 1, 1, (0, 2), (32,), "resnet18")
+REHEARSAL = Plan(1100, 100, 400, 1, 16, 1, 1, (0, 2), (32,), "resnet18")
 PLAN = FULL if HAS_GPU else REHEARSAL
 
 
@@ -158,7 +158,11 @@ def scratch(bench: Bench) -> None:
         return
     n_runs = len(bench.seeds(PLAN.scratch_seeds))
     runs: Iterator[dict[str, float]] = airbench.speed_run(
-        bench.args.airbench, bench.train, bench.test, n_runs
+        bench.args.airbench,
+        bench.train,
+        bench.test,
+        n_runs,
+        None if HAS_GPU else 1,
     )
     keys = [{"model": "airbench94", "seed": s} for s in range(n_runs)]
     bench.recorded("scratch", keys, lambda **key: dict(next(runs)))
