@@ -182,7 +182,7 @@ def pretrain(bench: Bench) -> None:
             unfreeze_depth=5,
             unfreeze_schedule="immediate",
             backbone_lr_factor=1.0,
-            lr=0.2,
+            lr=0.2 if HAS_GPU else 0.005,
             batch_size=256,
             augment="flip_crop",
             label_smoothing=0.1,
