@@ -193,7 +193,7 @@ def pretrain(bench: Bench) -> None:
             random_state=0,
         ).fit(X, y)
         state = {
-            name: tensor.half().contiguous().cpu()
+            name: tensor.contiguous().cpu()
             for name, tensor in clf.net_.module_.state_dict().items()
             if name.split(".")[0] not in ("head", "preprocess")
             and not name.endswith("num_batches_tracked")
