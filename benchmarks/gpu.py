@@ -427,6 +427,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=25)
     parser.add_argument("--seeds", type=int, help="at most as many")
     args = parser.parse_args()
+    args.out = args.out.resolve()  # airbench94 runs in a folder of its own
     bench = Bench(args)
     for name in args.only:
         started = time.perf_counter()

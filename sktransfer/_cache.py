@@ -96,8 +96,8 @@ class ActivationCache:
                 f"max_disk_bytes={max_disk_bytes!r} limits nothing without a folder; "
                 "pass path, or leave it out."
             )
-        if path is not None and Path(path).is_file():
-            raise ValueError(f"path={str(path)!r} is a file; pass a folder.")
+        if path is not None:
+            _check_no_file("path", path)
         self.max_bytes = max_bytes
         self.path = path
         self.max_disk_bytes = max_disk_bytes
@@ -261,6 +261,15 @@ shared = ActivationCache()
 _by_path: dict[Path, ActivationCache] = {}
 
 
+def _check_no_file(name: str, path: str | os.PathLike[str]) -> None:
+    """Raise where a file is in the place of a folder."""
+    if Path(path).is_file():
+        raise ValueError(
+            f"{name}={str(path)!r} is a file; pass a folder, which is made where there "
+            "is none."
+        )
+
+
 def _check_path(activation_cache: Any) -> None:
     """Raise unless this may be the path of a folder."""
     ways = "'auto', the path of a folder, an ActivationCache or None"
@@ -271,11 +280,7 @@ def _check_path(activation_cache: Any) -> None:
             f"activation_cache={activation_cache!r} is not taken for a folder; pass "
             f"{ways}, which means no cache."
         )
-    if Path(activation_cache).is_file():
-        raise ValueError(
-            f"activation_cache={str(activation_cache)!r} is a file; pass a folder, "
-            "which is made where there is none."
-        )
+    _check_no_file("activation_cache", activation_cache)
 
 
 def resolve_cache(

@@ -36,8 +36,8 @@ STATISTICS_EPSILON = 1e-2
 LOGIT_SCALE = 1 / 9
 
 
-class Bias(nn.Module):
-    """Convolution with fixed filters and a bias that learns."""
+class FixedConvolution(nn.Module):
+    """Convolution whose filters are fixed and whose bias learns."""
 
     weight: torch.Tensor
 
@@ -131,7 +131,9 @@ def make_cnn(
     n_channels = preprocess.mean.shape[1]
     n_filters = 2 * n_directions(n_channels) if filters is None else len(filters)
     first = (
-        nn.Conv2d(n_channels, n_filters, PATCH) if filters is None else Bias(filters)
+        nn.Conv2d(n_channels, n_filters, PATCH)
+        if filters is None
+        else FixedConvolution(filters)
     )
     narrow, middle, wide = widths
     stages = OrderedDict[str, nn.Module](

@@ -218,10 +218,10 @@ class ResNetFeatureExtractor(
         if hasattr(self, "stages_"):
             import torch
 
-            if not torch.cuda.is_available():
-                self.device_ = "cpu"
             from sktransfer._device import moved, resolve_device, still_native
 
+            if not torch.cuda.is_available():
+                self.device_ = "cpu"
             device = resolve_device(self.device_)
             moved(self.stages_, device)
             self.precision_ = still_native(self.precision_, self.precision, device)

@@ -112,22 +112,12 @@ def _behind(
     try:
         for view in range(len(views)):
             activations.ensure(np.arange(n), np.full(n, view))
-        return _mean(function, gathered, n, activations.batch_size, weights)
+        total: Any = 0
+        for view, weight in enumerate(weights):
+            batch_of, size = partial(gathered, view), activations.batch_size
+            outputs = run_in_batches(function, batch_of, n, size)
+            total = total + outputs * np.float32(weight)
+        mean: np.ndarray = total
+        return mean
     finally:
         activations.close()
-
-
-def _mean(
-    function: Callable[[torch.Tensor], torch.Tensor],
-    batch_of: Callable[[int, int, int], torch.Tensor],
-    n: int,
-    size: int,
-    weights: Sequence[float],
-) -> np.ndarray:
-    """Apply a function to the batches of every view, and take the weighted mean."""
-    total: Any = 0
-    for view, weight in enumerate(weights):
-        outputs = run_in_batches(function, partial(batch_of, view), n, size)
-        total = total + outputs * np.float32(weight)
-    mean: np.ndarray = total
-    return mean

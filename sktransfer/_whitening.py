@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch.nn import functional as F
@@ -36,13 +37,14 @@ def whitening_filters(
     -------
     tensor of shape (2 * n_directions, channels, patch, patch), float32
     """
-    total, n_patches, n_channels = torch.zeros(()), 0, 0
+    total: Any = 0
+    n_patches, n_channels = 0, 0
     for images in batches:
         _, n_channels, height, width = images.shape
         n_parts = -(-len(images) * height * width // PIXELS_AT_ONCE)
         for some in images.tensor_split(n_parts):
             patches = F.unfold(some, patch).transpose(1, 2).flatten(0, 1).double()
-            total = patches.T @ patches + total.to(patches.device)
+            total = total + patches.T @ patches
             n_patches += len(patches)
     values, vectors = torch.linalg.eigh(total / n_patches)
     directions = vectors / torch.sqrt(values.clamp(min=0) + EPSILON)

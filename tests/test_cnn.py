@@ -17,20 +17,13 @@ from sktransfer._schedule import triangle
 from sktransfer._views import AS_IT_IS, tta_views
 from sktransfer._whitening import whitening_filters
 
-from .test_training import pictures
+from .test_training import SHORT, pictures
 
 CPU = torch.device("cpu")
 
 
 def scratch(**changes):
-    settings = {
-        "width": 4,
-        "max_epochs": 2,
-        "random_state": 0,
-        "device": "cpu",
-        "precision": "float32",  # on any processor
-    }
-    return ScratchCNNClassifier(**{**settings, **changes})
+    return ScratchCNNClassifier(**{"width": 4, **SHORT, **changes})
 
 
 def smooth_images(n=200):

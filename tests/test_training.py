@@ -28,15 +28,13 @@ def pictures(n=45, seed=0):
     return X.astype(np.uint8), np.array(["red", "green", "blue"])[y]
 
 
+# The same on any processor.
+SHORT = {"max_epochs": 2, "random_state": 0, "device": "cpu", "precision": "float32"}
+
+
 def transfer(**changes):
-    settings = {
-        "image_size": 8,
-        "max_epochs": 2,
-        "random_state": 0,
-        "device": "cpu",
-        "precision": "float32",  # on any processor
-    }
-    return ResNetTransferClassifier("mini_resnet18", **{**settings, **changes})
+    settings = {"image_size": 8, **SHORT, **changes}
+    return ResNetTransferClassifier("mini_resnet18", **settings)
 
 
 def numpy_chance():
