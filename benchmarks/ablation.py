@@ -14,18 +14,13 @@ from __future__ import annotations
 
 import argparse
 from typing import Any
-from unittest import mock
 
 import numpy as np
-import torch
 from record import Record, spread
 from sklearn.model_selection import train_test_split
 
 from sktransfer import ScratchCNNClassifier, datasets
-from sktransfer._cnn import ScaledHead
-from sktransfer._stages import Head
 
-MAXIMA = "maxima pooled"
 VARIANTS: dict[str, dict[str, Any]] = {
     "all pieces": {},
     "no whitening": {"whiten": False},
@@ -36,7 +31,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "nothing augmented": {"augment": None},
     "no label smoothing": {"label_smoothing": 0.0},
     "biases of batch norm at the rate of the others": {"bias_lr_factor": 1.0},
-    MAXIMA: {},
+    "maxima pooled": {"global_pool": "max"},
     "float32": {"precision": "float32"},
 }
 PREDICTED: dict[str, str | None] = {
@@ -44,11 +39,6 @@ PREDICTED: dict[str, str | None] = {
     "tta='flip'": "flip",
     "tta='flip_shift'": "flip_shift",
 }
-
-
-def greatest(activation: torch.Tensor) -> torch.Tensor:
-    """Pool the greatest value of each channel."""
-    return activation.amax(dim=(2, 3))
 
 
 def run(record: Record, key: dict[str, Any], variants: list[str], seeds: int) -> None:
@@ -64,7 +54,11 @@ def run(record: Record, key: dict[str, Any], variants: list[str], seeds: int) ->
             random_state=seed,
         )
         for name in variants:
-            if record.find(**key, variant=name, seed=seed):
+            views = PREDICTED if name == "all pieces" else {name: None}
+            rows = {
+                called: {**key, "variant": called, "seed": seed} for called in views
+            }
+            if all(record.find(**row) for row in rows.values()):
                 continue
             clf = ScratchCNNClassifier(
                 width=key["width"],
@@ -72,18 +66,13 @@ def run(record: Record, key: dict[str, Any], variants: list[str], seeds: int) ->
                 early_stopping=False,
                 random_state=seed,
                 **VARIANTS[name],
-            )
-            pool = greatest if name == MAXIMA else Head.pool
-            with mock.patch.object(ScaledHead, "pool", staticmethod(pool)):
-                clf.fit(X_train, y_train)
-                views = PREDICTED if name == "all pieces" else {name: None}
-                for called, tta in views.items():
-                    clf.set_params(tta=tta)
+            ).fit(X_train, y_train)
+            for called, tta in views.items():
+                accuracy = clf.set_params(tta=tta).score(X_valid, y_valid)
+                if not record.find(**rows[called]):
                     record.add(
-                        **key,
-                        variant=called,
-                        seed=seed,
-                        accuracy=clf.score(X_valid, y_valid),
+                        **rows[called],
+                        accuracy=accuracy,
                         fit_seconds=clf.fit_time_,
                         precision=clf.precision_,
                     )

@@ -267,7 +267,7 @@ class BaseImageClassifier(ClassifierMixin, ImageInput):
 
     def _network_params(self) -> dict[str, Any]:
         """The parameters that decide what the network is."""
-        names = ("backbone", "width", "whiten", "dropout", "image_size")
+        names = ("backbone", "width", "whiten", "global_pool", "dropout", "image_size")
         return {n: v for n, v in self.get_params(deep=False).items() if n in names}
 
     def _make_stages(

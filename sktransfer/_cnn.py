@@ -61,13 +61,22 @@ class UnscaledBatchNorm(nn.BatchNorm2d):
 
 
 class ScaledHead(Head):
-    """Average pooling, dropout and a linear map with large weights, scaled down."""
+    """Pooling, dropout and a linear map with large weights, scaled down."""
 
-    def __init__(self, n_features: int, n_classes: int, dropout: float) -> None:
+    def __init__(
+        self, n_features: int, n_classes: int, dropout: float, global_pool: str
+    ) -> None:
         super().__init__(n_features, n_classes, dropout)
+        self.global_pool = global_pool
         nn.init.normal_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
         self.scale = LOGIT_SCALE * math.sqrt(256 / n_features)
+
+    def pool(self, activation: torch.Tensor) -> torch.Tensor:
+        """Average or maximum of (n, channels, height, width): (n, channels)."""
+        if self.global_pool == "max":
+            return activation.amax(dim=(2, 3))
+        return super().pool(activation)
 
     def forward(self, activation: torch.Tensor) -> torch.Tensor:
         """Logits of shape (n, n_classes), from activations pooled already or not."""
@@ -103,6 +112,7 @@ def make_cnn(
     dropout: float,
     preprocess: Preprocess,
     filters: torch.Tensor | None,
+    global_pool: str = "avg",
 ) -> Stages:
     """Build a CNN with random weights.
 
@@ -123,6 +133,9 @@ def make_cnn(
     filters : tensor of shape (n_filters, n_channels, 2, 2) or None
         Fixed filters of the first stage; ``None`` lets it learn random ones.
 
+    global_pool : {"avg", "max"}, default="avg"
+        How the head pools the pixels of the last activation.
+
     Returns
     -------
     Stages
@@ -141,7 +154,7 @@ def make_cnn(
         layer1=_layer(n_filters, narrow),
         layer2=_layer(narrow, middle),
         layer3=_layer(middle, wide),
-        head=ScaledHead(wide, n_classes, dropout),
+        head=ScaledHead(wide, n_classes, dropout, global_pool),
     )
     return Stages(stages, preprocess)
 

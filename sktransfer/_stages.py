@@ -18,8 +18,7 @@ class Head(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(n_features, n_classes)
 
-    @staticmethod
-    def pool(activation: torch.Tensor) -> torch.Tensor:
+    def pool(self, activation: torch.Tensor) -> torch.Tensor:
         """Average (n, channels, height, width) over the pixels: (n, channels)."""
         pooled: torch.Tensor = activation.mean(dim=(2, 3))
         return pooled

@@ -106,6 +106,32 @@ def test_two_widths_can_be_told_apart():
             channels(wrong)
 
 
+def test_the_head_sees_averages_or_maxima():
+    activation = torch.arange(16.0).view(1, 1, 4, 4)
+    images = torch.rand(3, 16, 16, 3)
+    seen = {}
+    for pool in ("avg", "max"):
+        torch.manual_seed(0)
+        preprocess = Preprocess(None, [0.5] * 3, [1.0] * 3)
+        net = make_cnn(2, (4, 8, 8), 0.0, preprocess, None, pool).eval()
+        seen[pool] = net.head.pool(activation).item()
+        assert torch.equal(net.encode(images, 4), net.head.pool(unpooled(net, images)))
+    assert seen == {"avg": 7.5, "max": 15.0}
+
+
+def unpooled(net, images):
+    """What the head is given."""
+    activation = net.preprocess(images)
+    for name in net.names[:-1]:
+        activation = net.get_submodule(name)(activation)
+    return activation
+
+
+def test_an_unknown_pooling_is_refused():
+    with pytest.raises(ValueError, match="'global_pool' parameter"):
+        scratch(global_pool="sum").fit(*pictures(12))
+
+
 def test_shifts_of_batch_norm_learn_in_groups_of_their_own():
     X, y = pictures(12)
     net = scratch(bias_lr_factor=64.0, weight_decay=0.64, lr=0.1).fit(X, y).net_
