@@ -31,9 +31,10 @@ STATISTICS_MOMENTUM = 0.4
 # layer to layer, the more so in bfloat16. Photographs have variances of about 1.
 STATISTICS_EPSILON = 1e-2
 
-# Factor of the logits of 256 features, as Jordan 2024 has it; the weights behind it
-# begin with a deviation of 1, his with a smaller one.
+# Factor of the logits of 256 features, as Jordan 2024 has it for maxima. Averages are
+# much smaller, and weights of this deviation, larger than torch's, make up for that.
 LOGIT_SCALE = 1 / 9
+WEIGHTS_OF_AVERAGES = 1.0
 
 
 class FixedConvolution(nn.Module):
@@ -61,14 +62,15 @@ class UnscaledBatchNorm(nn.BatchNorm2d):
 
 
 class ScaledHead(Head):
-    """Pooling, dropout and a linear map with large weights, scaled down."""
+    """Pooling, dropout and a linear map, scaled down."""
 
     def __init__(
         self, n_features: int, n_classes: int, dropout: float, global_pool: str
     ) -> None:
         super().__init__(n_features, n_classes, dropout)
         self.global_pool = global_pool
-        nn.init.normal_(self.linear.weight)
+        if global_pool == "avg":
+            nn.init.normal_(self.linear.weight, std=WEIGHTS_OF_AVERAGES)
         nn.init.zeros_(self.linear.bias)
         self.scale = LOGIT_SCALE * math.sqrt(256 / n_features)
 
