@@ -9,8 +9,9 @@ import torch
 from torch.nn import functional as F
 
 # Added to variances, in the unit of normalised pixels, so that directions without any
-# are not blown up (Jordan 2024 has the same).
-EPSILON = 5e-4
+# are not blown up. Jordan 2024 has 5e-4, for files without the noise of JPEG, and with
+# few images that is worse than no whitening (benchmarks/ablation.py).
+EPSILON = 1e-2
 
 # So that their patches, in double precision, take some ten megabytes a channel.
 PIXELS_AT_ONCE = 2**18

@@ -35,13 +35,24 @@ def smooth_images(n=200):
 
 
 def test_whitened_patches_are_uncorrelated_and_of_variance_one():
-    images = smooth_images()
+    images = 5 * smooth_images()
     filters = whitening_filters(images.split(64), 2, 12)
     assert filters.shape == (24, 3, 2, 2)
     assert torch.equal(filters[12:], -filters[:12])
     out = torch.nn.functional.conv2d(images, filters[:12]).transpose(0, 1).flatten(1)
     second_moments = out @ out.T / out.shape[1]
     assert torch.allclose(second_moments, torch.eye(12), atol=0.03)
+
+
+def test_whitening_leaves_faint_noise_faint():
+    flat = torch.randn(200, 1, 1, 1, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(200, 1, 16, 16, generator=torch.Generator().manual_seed(1))
+    images = flat + noise / 50  # as JPEG files have it: a variance of 0.0004
+    filters = whitening_filters([images], 2, 4)
+    out = torch.nn.functional.conv2d(images, filters[:4]).transpose(0, 1).flatten(1)
+    variances = out.square().mean(dim=1)
+    assert variances[0] > 0.95
+    assert (variances[1:] < 0.1).all()
 
 
 def test_patches_without_any_variance_give_finite_filters():
