@@ -5,25 +5,30 @@
 
 FOLDER holds ``cifar10`` and ``tinyimagenet32`` as folders of images, FILE is
 ``legacy/airbench94.py`` of a clone (see ``airbench.py``; without it that peer is left
-out). Each experiment writes ``gpu_<name>.json`` into ``--out``; rows that are there are
-not run again, and none is begun after ``--minutes``, so that a first command with one
-seed has all experiments and later ones fill them up. Without a GPU the same experiments
-run on a few images, as a rehearsal, and write to ``work/``, which is not kept.
+out). Each experiment writes ``gpu_<name>.json`` into ``--out``, a row for each card;
+rows that are there are not run again, none is begun after ``--minutes``, and one that
+fails is written down with its error, so that a first command with one seed has all
+experiments and later ones fill them up. What was pretrained is kept in ``work/``: where
+that is lost, it is pretrained again. Without a GPU the same experiments run on a few
+images, as a rehearsal, and write to ``work/`` too, which is not kept.
 
 - scratch: `ScratchCNNClassifier` as the speed run and at 18 epochs, with and without
   ``compile``, and airbench94, ten seeds each;
 - pretrain: a ResNet-50 on the 200 classes of 32-pixel ImageNet, by the library's own
   estimator, saved for the next;
 - transfer: that ResNet-50 and the bundled backbone on CIFAR-10, after each of 5 epochs,
-  by depth and image size; and the last settings by a bare loop of torch;
+  by depth and image size;
+- defaults: batch norm, image size, schedule and dropout, one changed at a time, scored
+  on 10,000 training images that are set aside;
+- bare_loop: an epoch with every stage open, by a plain loop of torch;
 - throughput: images a second through encode, fit and predict, as a share of what the
-  machine's matrix products or its memory allow;
-- defaults: batch norm, image size, schedule and dropout, one changed at a time.
+  machine's matrix products allow.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -39,6 +44,7 @@ from record import RESULTS, WORK, Record
 from safetensors.torch import save_file
 from scratch import SPEED_RUN
 from scratch import ours as scratch_run
+from sklearn.model_selection import train_test_split
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -53,6 +59,7 @@ from sktransfer._resnet import make_resnet
 
 DEVICE = resolve_device("auto")
 HAS_GPU = DEVICE.type == "cuda"
+CARD = torch.cuda.get_device_name() if HAS_GPU else "none"
 STARTED = time.perf_counter()
 Images = tuple[np.ndarray, np.ndarray]
 
@@ -119,17 +126,32 @@ class Bench:
         """Run what the record of an experiment lacks, as long as there is time."""
         record = Record(f"gpu_{name}", self.args.out if HAS_GPU else WORK)
         for key in keys:
-            if record.find(**key):
+            if self._is_done(record, key):
                 continue
             if time.perf_counter() - STARTED > 60 * self.args.minutes:
                 print(f"no time for {name}: {key}", flush=True)
                 continue
-            if HAS_GPU:
-                torch.cuda.reset_peak_memory_stats()
-            result = run(**key)
-            if HAS_GPU:
-                result["peak_memory_bytes"] = torch.cuda.max_memory_allocated()
-            record.add(**key, **result)
+            record.add(**key, card=CARD, **measured(run, key))
+
+    def _is_done(self, record: Record, key: dict[str, Any]) -> bool:
+        """Whether this card has a row of it that did not fail."""
+        return any("error" not in row for row in record.find(**key, card=CARD))
+
+
+def measured(run: Callable[..., dict[str, Any]], key: dict[str, Any]) -> dict[str, Any]:
+    """What a run gave, with its memory, or its error: others may yet succeed."""
+    if HAS_GPU:
+        # What earlier runs hold counts as taken where the caches find their limits.
+        gc.collect()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    try:
+        result = run(**key)
+    except Exception as error:
+        return {"error": f"{type(error).__name__}: {error}"}
+    if HAS_GPU:
+        result["peak_memory_bytes"] = torch.cuda.max_memory_allocated()
+    return result
 
 
 def scratch(bench: Bench) -> None:
@@ -139,21 +161,28 @@ def scratch(bench: Bench) -> None:
         "speed run, compiled": {**SPEED_RUN, "compile": True},
         "18 epochs": {"max_epochs": 18, "tta": "flip_shift"},
     }
-    few = tuple(part[:: len(part) // 2048 or 1] for part in bench.train)
-    for params in settings.values():  # kernels are loaded and chosen once
-        scratch_run(few, few, 0, **{**params, "max_epochs": 1})
+    is_warm = set()
+
+    def run(model: str, seed: int) -> dict[str, Any]:
+        result = {}
+        if model not in is_warm:  # kernels are loaded, chosen and compiled once
+            started = time.perf_counter()
+            params = {**settings[model], "max_epochs": 1}
+            scratch_run(bench.train, bench.test, 0, **params)
+            result["first_fit_seconds"] = time.perf_counter() - started
+            is_warm.add(model)
+        return {
+            **scratch_run(bench.train, bench.test, seed, **settings[model]),
+            **result,
+        }
+
     keys = [
         {"model": model, "seed": seed}
         for seed in bench.seeds(PLAN.scratch_seeds)
         for model in settings
+        if model != "18 epochs" or seed < PLAN.seeds
     ]
-    bench.recorded(
-        "scratch",
-        keys,
-        lambda model, seed: scratch_run(
-            bench.train, bench.test, seed, **settings[model]
-        ),
-    )
+    bench.recorded("scratch", keys, run)
     if bench.args.airbench is None:
         return
     n_runs = len(bench.seeds(PLAN.scratch_seeds))
@@ -200,6 +229,7 @@ def pretrain(bench: Bench) -> None:
         }
         save_file(state, bench.weights)
         return {
+            "weights": bench.weights.name,
             "val_top1": clf.score(X_valid[known], y_valid[known]),
             "seconds": clf.fit_time_,
             "train_loss": [row["train_loss"] for row in clf.history_],
@@ -210,6 +240,8 @@ def pretrain(bench: Bench) -> None:
         "epochs": PLAN.pretrain_epochs,
         "size": PLAN.pretrain_size,
     }
+    if not bench.weights.exists():
+        key["again"] = time.strftime("%Y-%m-%d %H:%M")  # a row there has no weights
     bench.recorded("pretrain", [key], run)
 
 
@@ -222,14 +254,21 @@ def backbones(bench: Bench) -> dict[str, dict[str, Any]]:
     return known
 
 
-def fine_tuned(bench: Bench, seed: int, **params: Any) -> dict[str, Any]:
-    """Accuracy after each epoch, and seconds of all of them."""
+def is_of_use(model: str, size: int) -> bool:
+    """Whether a backbone is run at an image size; the bundled one is for small ones."""
+    return model != "mini_resnet18" or size <= 64
+
+
+def fine_tuned(
+    train: Images, valid: Images, seed: int, **params: Any
+) -> dict[str, Any]:
+    """Accuracy after each epoch, and seconds, those of validation among them."""
     clf = ResNetTransferClassifier(
         activation_cache=ActivationCache(),
         early_stopping=False,
         random_state=seed,
         **params,
-    ).fit(*bench.train, X_val=bench.test[0], y_val=bench.test[1])
+    ).fit(*train, X_val=valid[0], y_val=valid[1])
     return {
         "accuracy_by_epoch": [row["valid_accuracy"] for row in clf.history_],
         "seconds_by_epoch": [row["dur"] for row in clf.history_],
@@ -238,27 +277,31 @@ def fine_tuned(bench: Bench, seed: int, **params: Any) -> dict[str, Any]:
 
 
 def transfer(bench: Bench) -> None:
-    """Both backbones by depth and image size, and the same by a bare loop."""
+    """Both backbones by depth and image size."""
     known = backbones(bench)
 
     def run(model: str, depth: int, size: int, seed: int) -> dict[str, Any]:
-        return fine_tuned(
-            bench, seed, **known[model], unfreeze_depth=depth, image_size=size
-        )
+        params = {**known[model], "unfreeze_depth": depth, "image_size": size}
+        return fine_tuned(bench.train, bench.test, seed, **params)
 
     keys = [
         {"model": model, "depth": depth, "size": size, "seed": seed}
         for seed in bench.seeds(PLAN.seeds)
         for model in known
         for size in PLAN.sizes
-        if model != "mini_resnet18" or size <= 64
+        if is_of_use(model, size)
         for depth in PLAN.depths
     ]
     bench.recorded("transfer", keys, run)
+
+
+def bare_loop(bench: Bench) -> None:
+    """Seconds of an epoch, ours and of a plain loop."""
+    known = backbones(bench)
     keys = [
         {"model": model, "depth": 5, "size": PLAN.sizes[0], "repeat": i}
+        for i in bench.seeds(PLAN.seeds)
         for model in known
-        for i in range(5 if HAS_GPU else 1)
     ]
     bench.recorded(
         "bare_loop", keys, lambda **key: against_bare_loop(bench, known, **key)
@@ -328,22 +371,17 @@ def best_of(function: Callable[[], object], n: int = 5) -> float:
     return min(seconds)
 
 
-def ceilings() -> dict[str, float]:
-    """FLOP a second of bfloat16 products and bytes a second of copies."""
+def ceiling() -> float:
+    """FLOP a second of bfloat16 products."""
     side = 8192 if HAS_GPU else 1024
     a = torch.randn(side, side, device=DEVICE, dtype=torch.bfloat16)
     b = torch.empty_like(a).normal_()
-    large = torch.empty(2**28 if HAS_GPU else 2**22, device=DEVICE)
-    other = torch.empty_like(large)
-    return {
-        "flop_per_second": 2 * side**3 / best_of(lambda: a @ b),
-        "bytes_per_second": 8 * large.numel() / best_of(lambda: other.copy_(large)),
-    }
+    return 2 * side**3 / best_of(lambda: a @ b)
 
 
 def throughput(bench: Bench) -> None:
     """Images a second, as a share of the ceiling."""
-    limits = ceilings()
+    flop_per_second = ceiling()
     known = backbones(bench)
 
     def run(model: str, size: int) -> dict[str, Any]:
@@ -371,14 +409,22 @@ def throughput(bench: Bench) -> None:
         work = {"encode": flop, "fit": 3 * flop, "predict": flop}
         rates = {name: len(X) / s for name, s in seconds.items()}
         shares = {
-            f"{name}_share_of_flop_ceiling": rate
-            * work[name]
-            / limits["flop_per_second"]
+            f"{name}_share_of_ceiling": rate * work[name] / flop_per_second
             for name, rate in rates.items()
         }
-        return {"images_per_second": rates, "flop_per_image": flop, **shares, **limits}
+        return {
+            "images_per_second": rates,
+            "flop_per_image": flop,
+            "flop_per_second": flop_per_second,
+            **shares,
+        }
 
-    keys = [{"model": m, "size": s} for m in known for s in PLAN.sizes]
+    keys = [
+        {"model": model, "size": size}
+        for model in known
+        for size in PLAN.sizes
+        if is_of_use(model, size)
+    ]
     bench.recorded("throughput", keys, run)
 
 
@@ -387,6 +433,9 @@ def defaults(bench: Bench) -> None:
     known = backbones(bench)
     # What a rehearsal has pretrained knows too little to keep its statistics.
     model = PLAN.big_backbone if HAS_GPU else "mini_resnet18"
+    if model not in known:
+        print(f"defaults: {model} is not pretrained yet", flush=True)
+        return
     size = PLAN.sizes[min(2, len(PLAN.sizes) - 1)]
     largest = PLAN.sizes[-1]
     changes: dict[str, dict[str, Any]] = {
@@ -401,7 +450,13 @@ def defaults(bench: Bench) -> None:
 
     def run(change: str, seed: int) -> dict[str, Any]:
         params = {**known[model], "image_size": size, **changes[change]}
-        return fine_tuned(bench, seed, **params)
+        X, X_valid, y, y_valid = train_test_split(
+            *bench.train,
+            test_size=len(bench.train[1]) // 5,
+            stratify=bench.train[1],
+            random_state=seed,
+        )
+        return fine_tuned((X, y), (X_valid, y_valid), seed, **params)
 
     keys = [{"change": c, "seed": s} for s in bench.seeds(PLAN.seeds) for c in changes]
     bench.recorded("defaults", keys, run)
@@ -411,8 +466,9 @@ EXPERIMENTS: dict[str, Callable[[Bench], None]] = {
     "scratch": scratch,
     "pretrain": pretrain,
     "transfer": transfer,
-    "throughput": throughput,
     "defaults": defaults,
+    "bare_loop": bare_loop,
+    "throughput": throughput,
 }
 
 

@@ -30,12 +30,15 @@ def commit() -> str:
     """The commit of this copy, marked where the package has uncommitted changes."""
 
     def git(*arguments: str) -> str:
-        done = subprocess.run(
-            ["git", "-C", str(HERE.parent), *arguments],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                ["git", "-C", str(HERE.parent), *arguments],
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+        except OSError:
+            return "unknown"
         return done.stdout.strip()
 
     changed = git("status", "--porcelain", "--", "sktransfer", "benchmarks/*.py")

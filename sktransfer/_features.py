@@ -49,7 +49,7 @@ class ResNetFeatureExtractor(
         image passes them twice: ``"auto"`` in the memory of this process, shared by
         all fits and predictions in it; a folder, shared with other processes and
         later runs too; an :class:`ActivationCache` of your own; or ``None``, nowhere.
-        The results are the same, bit for bit.
+        On a CPU the results are the same, bit for bit.
 
     device : str, default="auto"
         ``"auto"`` takes CUDA where there is one; or a torch device.

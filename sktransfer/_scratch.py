@@ -197,9 +197,9 @@ class ScratchCNNClassifier(BaseImageClassifier):
     learns more from an epoch. `global_pool` is ``"avg"`` because averages are better
     with that width and those batches; with his it is the other way round by far.
     Averages are weighted more at first. Unlike his, whitening leaves directions of
-    little variance small, which are noise in JPEG files, and batch norm divides by no
-    less than a tenth, for images that hardly differ. The rest are customary values, not
-    tuned.
+    little variance small, which are noise in JPEG files, its biases learn to the end,
+    batch norm divides by no less than a tenth, for images that hardly differ, and the
+    linear map has biases. The rest are customary values, not tuned.
 
     A speed run on a GPU is ``ScratchCNNClassifier(width=(64, 256, 256),
     global_pool="max", batch_size=1024, max_epochs=10, tta="flip_shift",
@@ -314,7 +314,7 @@ class ScratchCNNClassifier(BaseImageClassifier):
         if self.whiten:
             device = resolve_device(self.device)
             preprocess.to(device)
-            parts = evenly_spaced(rows, N_FOR_WHITENING)
+            parts = evenly_spaced(images, rows, N_FOR_WHITENING)
             batches = (preprocess(to_batch(images[part], device)) for part in parts)
             n_channels = images.shape[3]
             filters = whitening_filters(batches, PATCH, n_directions(n_channels)).cpu()

@@ -23,5 +23,6 @@ def forked_rng(seed: int, device: torch.device) -> Iterator[None]:
     with _one_at_a_time, torch.random.fork_rng(devices):
         torch.default_generator.manual_seed(seed)
         if device.type == "cuda":
-            torch.cuda.manual_seed(seed)
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
         yield

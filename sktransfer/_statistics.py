@@ -10,15 +10,17 @@ from sktransfer._shapes import scale_of
 
 # Images whose mean and deviation per channel normalise all others.
 N_FOR_STATISTICS = 10_000
-AT_ONCE = 256
+# Pixels read at a time: 256 images of CIFAR-10.
+PIXELS_AT_ONCE = 2**18
 # A deviation below this share of the mean is that of a constant, summed in float64.
 ROUNDING = 1e-12
 
 
-def evenly_spaced(rows: np.ndarray, most: int) -> list[np.ndarray]:
+def evenly_spaced(images: np.ndarray, rows: np.ndarray, most: int) -> list[np.ndarray]:
     """At most so many of the rows, evenly spaced, in parts to be read at a time."""
     few = rows[:: -(-len(rows) // most)]
-    return np.array_split(few, -(-len(few) // AT_ONCE))
+    n_at_once = max(1, PIXELS_AT_ONCE // (images.shape[1] * images.shape[2]))
+    return np.array_split(few, -(-len(few) // n_at_once))
 
 
 def channel_statistics(
@@ -39,7 +41,7 @@ def channel_statistics(
     mean, std : list of float of length n_channels
         A deviation of zero, but for rounding, is given as 1.
     """
-    parts = evenly_spaced(rows, N_FOR_STATISTICS)
+    parts = evenly_spaced(images, rows, N_FOR_STATISTICS)
     n_pixels = sum(map(len, parts)) * images.shape[1] * images.shape[2]
 
     def mean_of(function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:

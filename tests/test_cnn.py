@@ -5,6 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import log_loss
 from skorch import NeuralNetClassifier
 from skorch.callbacks import Callback
 
@@ -230,10 +231,12 @@ def test_stages_may_be_frozen_while_weights_are_averaged():
 
 def test_the_best_epoch_is_restored_with_its_averages():
     X, y = pictures(60)
-    clf = scratch(max_epochs=6, early_stopping=True, validation_fraction=0.3, lr=0.5)
-    clf.fit(X, y)
+    clf = scratch(max_epochs=6, early_stopping=True, lr=0.5)
+    clf.fit(X[:40], y[:40], X_val=X[40:], y_val=y[40:])
     losses = [row["valid_loss"] for row in clf.history_]
-    assert clf.best_epoch_ == 1 + int(np.argmin(losses))
+    assert clf.best_epoch_ == 1 + int(np.argmin(losses)) < clf.n_iter_
+    found = log_loss(y[40:], clf.predict_proba(X[40:]))
+    assert found == pytest.approx(min(losses), rel=1e-5)
     assert clf.net_.callbacks_[-2][0] == "lookahead"
     assert clf.net_.callbacks_[-2][1].slow_ is None
 

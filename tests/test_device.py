@@ -1,6 +1,7 @@
 """Where and in which number format the network computes, and how much at a time."""
 
 import pickle
+from functools import partial
 
 import numpy as np
 import pytest
@@ -110,6 +111,17 @@ def test_compiled_stages_train_and_give_the_same_results(compiler, make):
     np.testing.assert_array_equal(
         pickle.loads(pickle.dumps(clf)).predict(X), clf.predict(X)
     )
+
+
+@pytest.mark.parametrize("make", [scratch, transfer])
+def test_what_trains_is_one_graph_to_the_compiler(monkeypatch, make):
+    graphs = partial(torch.compile, backend="aot_eager", fullgraph=True)
+    X, y = pictures(25)
+    settings = {"batch_size": 12, "augment": None}  # in batches of 13 and 12
+    plain = make(**settings).fit(X, y).predict_proba(X)
+    monkeypatch.setattr(torch, "compile", graphs)
+    compiled = make(compile=True, **settings).fit(X, y).predict_proba(X)
+    np.testing.assert_allclose(compiled, plain, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -385,12 +385,12 @@ def test_images_of_weight_zero_might_as_well_not_be_there(scratch):
 
 def test_early_stopping_restores_the_best_epoch():
     X, y = pictures(120)
-    clf = transfer(max_epochs=30, lr=0.3, early_stopping=True, n_iter_no_change=1).fit(
-        X, y
-    )
+    clf = transfer(max_epochs=30, lr=0.3, early_stopping=True, n_iter_no_change=1)
+    clf.fit(X, y, X_val=X[:40], y_val=y[:40])
     losses = [row["valid_loss"] for row in clf.history_]
-    assert clf.n_iter_ < 30
-    assert clf.best_epoch_ == np.argmin(losses) + 1
+    assert clf.best_epoch_ == np.argmin(losses) + 1 < clf.n_iter_ < 30
+    found = log_losses(clf, X[:40], y[:40]).mean()
+    assert found == pytest.approx(min(losses), rel=1e-5)
 
 
 def test_warm_start_goes_on_from_the_last_fit():
