@@ -77,7 +77,10 @@ class ScaledHead(Head):
     def pool(self, activation: torch.Tensor) -> torch.Tensor:
         """Average or maximum of (n, channels, height, width): (n, channels)."""
         if self.global_pool == "max":
-            return activation.amax(dim=(2, 3))
+            # By index: the gradient of amax asks which pixels equal it, and of what
+            # torch.compile leaves unrounded none may, which divides 0 by 0.
+            greatest: torch.Tensor = activation.flatten(2).max(dim=2).values
+            return greatest
         return super().pool(activation)
 
     def forward(self, activation: torch.Tensor) -> torch.Tensor:

@@ -194,9 +194,9 @@ class ScratchCNNClassifier(BaseImageClassifier):
     of 1,024), `lookahead` (after Zhang et al. [2]_), `label_smoothing` and the views of
     `tta` are those of Jordan [1]_; ``benchmarks/ablation.py`` measures what each
     contributes. `width` is smaller than his, for CPUs, and batches are too, which
-    learns more from an epoch. `global_pool` is ``"avg"`` because averages are better
-    with that width and those batches; with his it is the other way round by far.
-    Averages are weighted more at first. Unlike his, whitening leaves directions of
+    learns more from an epoch. `global_pool` is ``"avg"``, before a linear map that
+    begins with larger weights, because that is better with few images (the same
+    program); his are maxima. Unlike his, whitening leaves directions of
     little variance small, which are noise in JPEG files, its biases learn to the end,
     batch norm divides by no less than a tenth, for images that hardly differ, and the
     linear map has biases. The rest are customary values, not tuned.

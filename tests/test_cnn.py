@@ -131,6 +131,30 @@ def test_the_head_sees_averages_or_maxima():
     assert seen == {"avg": 7.5, "max": 15.0}
 
 
+def test_one_pixel_alone_learns_from_a_maximum():
+    preprocess = Preprocess(None, [0.5] * 3, [1.0] * 3)
+    head = make_cnn(2, (4, 8, 8), 0.0, preprocess, None, "max").head
+    activation = torch.ones(2, 8, 3, 3, requires_grad=True)
+    head.pool(activation).sum().backward()
+    assert (activation.grad.flatten(2).amax(dim=2) == 1).all()
+    assert (activation.grad.flatten(2).sum(dim=2) == 1).all()
+
+
+@pytest.mark.parametrize(("pool", "deviation"), [("avg", 1.0), ("max", 1 / 48)])
+def test_weights_of_averages_begin_larger_than_those_of_maxima(pool, deviation):
+    torch.manual_seed(0)
+    preprocess = Preprocess(None, [0.5] * 3, [1.0] * 3)
+    head = make_cnn(100, (4, 8, 768), 0.0, preprocess, None, pool).head
+    assert head.linear.weight.std().item() == pytest.approx(deviation, rel=0.02)
+
+
+def test_training_does_not_go_on_with_another_pooling():
+    X, y = pictures(12)
+    clf = scratch(warm_start=True, max_epochs=1).fit(X, y)
+    with pytest.raises(ValueError, match="global_pool changed"):
+        clf.set_params(global_pool="max").fit(X, y)
+
+
 def unpooled(net, images):
     """What the head is given."""
     activation = net.preprocess(images)
