@@ -3,8 +3,11 @@
 ``ResNetTransferClassifier`` fine-tunes a pretrained ResNet, ``ScratchCNNClassifier``
 trains a small network from zero, ``ResNetFeatureExtractor`` gives pooled features to
 any other classifier, ``Stages`` is a network cut into stages, ``UnfreezeSchedule`` the
-skorch callback that opens them, and ``datasets`` loads images. Importing the package
-loads neither torch nor torchvision: they arrive on first use.
+skorch callback that opens them, and ``datasets`` loads images. What became of a fit is
+shown by the displays: ``TrainingHistoryDisplay``, ``PredictionGridDisplay``,
+``TopLossesDisplay``, ``ConfusedPairsDisplay``, ``ModelComparisonDisplay`` and
+``SaliencyDisplay``. Importing the package loads neither torch, torchvision nor
+matplotlib: they arrive on first use.
 """
 
 from __future__ import annotations
@@ -20,7 +23,14 @@ from sktransfer._views import DrawnViews
 
 if TYPE_CHECKING:
     from sktransfer._cache import ActivationCache, CacheInfo
+    from sktransfer._comparison_display import ModelComparisonDisplay
+    from sktransfer._confusion import ConfusedPair, most_confused
+    from sktransfer._confusion_display import ConfusedPairsDisplay
+    from sktransfer._history_display import TrainingHistoryDisplay
+    from sktransfer._prediction_display import PredictionGridDisplay
+    from sktransfer._saliency_display import SaliencyDisplay
     from sktransfer._stages import Stages
+    from sktransfer._top_losses_display import TopLossesDisplay
     from sktransfer._unfreezing import UnfreezeSchedule
 
 __version__ = "0.1.0"
@@ -28,21 +38,37 @@ __version__ = "0.1.0"
 __all__ = [
     "ActivationCache",
     "CacheInfo",
+    "ConfusedPair",
+    "ConfusedPairsDisplay",
     "DrawnViews",
+    "ModelComparisonDisplay",
+    "PredictionGridDisplay",
     "ResNetFeatureExtractor",
     "ResNetTransferClassifier",
+    "SaliencyDisplay",
     "ScratchCNNClassifier",
     "Stages",
+    "TopLossesDisplay",
+    "TrainingHistoryDisplay",
     "UnfreezeSchedule",
     "datasets",
+    "most_confused",
 ]
 
 
 _LAZY = {
     "ActivationCache": "_cache",
     "CacheInfo": "_cache",
+    "ConfusedPair": "_confusion",
+    "ConfusedPairsDisplay": "_confusion_display",
+    "ModelComparisonDisplay": "_comparison_display",
+    "PredictionGridDisplay": "_prediction_display",
+    "SaliencyDisplay": "_saliency_display",
     "Stages": "_stages",
+    "TopLossesDisplay": "_top_losses_display",
+    "TrainingHistoryDisplay": "_history_display",
     "UnfreezeSchedule": "_unfreezing",
+    "most_confused": "_confusion",
 }
 
 

@@ -1,0 +1,141 @@
+"""Which classes are taken for which others, most often first."""
+
+from __future__ import annotations
+
+from numbers import Integral
+from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn.metrics import confusion_matrix
+from sklearn.utils import check_scalar
+from sklearn.utils.multiclass import unique_labels
+
+
+class ConfusedPair(NamedTuple):
+    """Images of one class that were taken for another.
+
+    Attributes
+    ----------
+    true : object
+        Label of the images.
+
+    predicted : object
+        Label that was predicted, another one.
+
+    count : int
+        How many images, 1 or more.
+
+    See Also
+    --------
+    most_confused : Finds such pairs.
+
+    Examples
+    --------
+    >>> from sktransfer import ConfusedPair
+    >>> ConfusedPair("cat", "dog", 12).count
+    12
+    """
+
+    true: Any
+    predicted: Any
+    count: int  # type: ignore[assignment]  # hides that of tuples, of no use here
+
+
+def most_confused(
+    y_true: Any,
+    y_pred: Any,
+    *,
+    labels: Any = None,
+    n_pairs: int | None = None,
+    min_count: int = 1,
+) -> list[ConfusedPair]:
+    """Find the pairs of classes that are confused most often.
+
+    "Cat taken for dog" and "dog taken for cat" are two pairs.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n_images,)
+        True labels.
+
+    y_pred : array-like of shape (n_images,)
+        Predicted labels.
+
+    labels : array-like of shape (n_classes,), default=None
+        Classes that are looked at, and their order among pairs that are confused
+        equally often; by default, the sorted labels of `y_true` and `y_pred`.
+
+    n_pairs : int, default=None
+        Most pairs to return, 1 or more; ``None`` returns all.
+
+    min_count : int, default=1
+        Images that a pair must have, 1 or more.
+
+    Returns
+    -------
+    list of ConfusedPair
+        The most frequent first; empty where every prediction is right.
+
+    Raises
+    ------
+    ValueError
+        If lengths do not agree, none of `labels` is in `y_true`, or a number is less
+        than 1.
+
+    See Also
+    --------
+    ConfusedPairsDisplay : Draws them beside the confusion matrix.
+
+    Examples
+    --------
+    >>> from sktransfer import most_confused
+    >>> y_true = ["cat", "cat", "cat", "dog", "frog"]
+    >>> y_pred = ["dog", "dog", "cat", "cat", "frog"]
+    >>> for pair in most_confused(y_true, y_pred):
+    ...     print(f"{pair.true} taken for {pair.predicted}: {pair.count}")
+    cat taken for dog: 2
+    dog taken for cat: 1
+    """
+    check_scalar(min_count, "min_count", Integral, min_val=1)
+    if n_pairs is not None:
+        check_scalar(n_pairs, "n_pairs", Integral, min_val=1)
+    counts = confusion_matrix(y_true, y_pred, labels=labels)
+    names = np.asarray(unique_labels(y_true, y_pred) if labels is None else labels)
+    return pairs_in(counts, names, n_pairs=n_pairs, min_count=min_count)
+
+
+def pairs_in(
+    counts: np.ndarray,
+    classes: np.ndarray,
+    *,
+    n_pairs: int | None = None,
+    min_count: int = 1,
+) -> list[ConfusedPair]:
+    """Find the pairs in a confusion matrix that are confused most often.
+
+    Parameters
+    ----------
+    counts : ndarray of shape (n_classes, n_classes), int
+        Number of images; true classes in rows, predicted ones in columns.
+
+    classes : ndarray of shape (n_classes,)
+        Label of each row and column.
+
+    n_pairs, min_count : int
+        As in :func:`most_confused`.
+
+    Returns
+    -------
+    list of ConfusedPair
+        The most frequent first.
+    """
+    wrong = counts.copy()
+    np.fill_diagonal(wrong, 0)
+    # Stable: pairs of one count stay in the order of their classes.
+    order = np.argsort(-wrong, axis=None, kind="stable")
+    found = order[wrong.ravel()[order] >= min_count][:n_pairs]
+    names = classes.tolist()
+    return [
+        ConfusedPair(names[true], names[predicted], int(wrong[true, predicted]))
+        for true, predicted in zip(*np.unravel_index(found, wrong.shape), strict=True)
+    ]

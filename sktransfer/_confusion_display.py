@@ -1,0 +1,378 @@
+"""ConfusedPairsDisplay: a confusion matrix beside images of its worst pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from sklearn.utils._optional_dependencies import check_matplotlib_support
+
+from sktransfer._classified import Classified, classified, classified_by, names_of
+from sktransfer._confusion import ConfusedPair, pairs_in
+from sktransfer._confusion_matrix import draw_matrix
+from sktransfer._drawing import panels_in, shortened, write_title
+from sktransfer._image_grid import Caption, draw_image
+from sktransfer._ranked_images import by_least, check_counts, percent
+from sktransfer._shown_images import shown_images
+
+# Inches of the matrix, and of the images beside it.
+HALF = (5.8, 5.4)
+# Images in a row have one size, also where there are few.
+LEAST_COLUMNS = 4
+# Characters of a name above a row of images, of which there are two.
+NAME_CHARACTERS = 22
+
+
+class ConfusedPairsDisplay:
+    """Confusion matrix, and images of the classes that are confused most often.
+
+    In the matrix the pairs are outlined and numbered; beside it each has a row of
+    images, those of the most confident predictions first. It is recommended to use
+    :meth:`from_estimator` or :meth:`from_predictions`; all parameters are stored as
+    attributes.
+
+    Parameters
+    ----------
+    confusion_matrix : ndarray of shape (n_classes, n_classes), int
+        Number of images; true classes in rows, predicted ones in columns.
+
+    pairs : sequence of ConfusedPair
+        Pairs to show, the most frequent first.
+
+    images : sequence of sequences of ndarray, float32 in [0, 1]
+        For each pair, images of shape (height, width) or (height, width, 3).
+
+    confidences : sequence of ndarray, float in [0, 1]
+        For each pair, the probability of the predicted class of each image.
+
+    classes : ndarray of shape (n_classes,)
+        Label of each row and column.
+
+    display_labels : sequence of length n_classes, default=None
+        How each class is printed, by default its label; long names are shortened.
+
+    indices : sequence of ndarray of int, default=None
+        For each pair, where its images stand in the set that they were chosen from.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        Frame around everything, invisible.
+
+    matrix_ax_ : matplotlib Axes
+        Axes of the confusion matrix.
+
+    axes_ : ndarray of matplotlib Axes, shape (n_pairs, n_columns)
+        One for each image, 4 columns or more; those left over are invisible. Of shape
+        (0, 0) where nothing is confused.
+
+    figure_ : matplotlib Figure
+        Figure that holds them.
+
+    See Also
+    --------
+    most_confused : The pairs alone.
+    PredictionGridDisplay : Images with their predictions.
+    sklearn.metrics.ConfusionMatrixDisplay : The matrix alone.
+
+    Notes
+    -----
+    Colours follow the square root of the counts: on a linear scale the diagonal would
+    leave all confusions pale. Up to 20 classes the counts are written into the matrix;
+    beyond, a colour bar stands beside it, and no more than 40 classes are named, those
+    of the pairs first.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.model_selection import train_test_split
+    >>> from sktransfer import ConfusedPairsDisplay
+    >>> X, y = load_digits(return_X_y=True)
+    >>> X_train, X_test, y_train, y_test = train_test_split(X, y, random_state=0)
+    >>> clf = LogisticRegression(max_iter=1000).fit(X_train[:200], y_train[:200])
+    >>> display = ConfusedPairsDisplay.from_estimator(clf, X_test, y_test)
+    >>> display.pairs[0]
+    ConfusedPair(true=8, predicted=1, count=3)
+    >>> plt.show()
+    """
+
+    def __init__(
+        self,
+        *,
+        confusion_matrix: np.ndarray,
+        pairs: Sequence[ConfusedPair],
+        images: Sequence[Sequence[np.ndarray]],
+        confidences: Sequence[np.ndarray],
+        classes: np.ndarray,
+        display_labels: Sequence[Any] | None = None,
+        indices: Sequence[np.ndarray] | None = None,
+    ) -> None:
+        self.confusion_matrix = confusion_matrix
+        self.pairs = pairs
+        self.images = images
+        self.confidences = confidences
+        self.classes = classes
+        self.display_labels = display_labels
+        self.indices = indices
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: Any,
+        X: Any,
+        y: Any,
+        *,
+        n_pairs: int = 3,
+        n_images: int = 4,
+        display_labels: Sequence[Any] | None = None,
+        ax: Any = None,
+    ) -> ConfusedPairsDisplay:
+        """Predict once, and show what is confused.
+
+        Parameters
+        ----------
+        estimator : estimator
+            Fitted classifier with ``predict_proba``, or a pipeline or search that ends
+            in one.
+
+        X : array-like of shape (n_images, height, width, n_channels)
+            Images as `estimator` takes them; also (n_images, height, width), rows of
+            pixels, paths, or PIL images.
+
+        y : array-like of shape (n_images,)
+            True labels.
+
+        n_pairs : int, default=3
+            Most pairs to show, 1 or more.
+
+        n_images : int, default=4
+            Most images of a pair, 1 or more.
+
+        display_labels : sequence of length n_classes, default=None
+            How each class is printed, in the order of ``estimator.classes_``; by
+            default, its label.
+
+        ax : matplotlib Axes, default=None
+            Axes in whose place everything is drawn; ``None`` makes a figure.
+
+        Returns
+        -------
+        ConfusedPairsDisplay
+            Drawn.
+
+        Raises
+        ------
+        NotFittedError
+            If `estimator` is not fitted.
+        ValueError
+            If `estimator` has no ``predict_proba``, `X` and `y` differ in length, `y`
+            holds labels that the estimator does not know, or a parameter is not as
+            described.
+        ImportError
+            Without matplotlib.
+
+        See Also
+        --------
+        ConfusedPairsDisplay.from_predictions : From probabilities.
+        """
+        check_matplotlib_support(f"{cls.__name__}.from_estimator")
+        check_counts(n_pairs=n_pairs, n_images=n_images)
+        images = classified_by(estimator, X, y, display_labels)
+        return cls._of(images, n_pairs, n_images, display_labels).plot(ax)
+
+    @classmethod
+    def from_predictions(
+        cls,
+        X: Any,
+        y_true: Any,
+        y_proba: Any,
+        *,
+        classes: Any = None,
+        n_pairs: int = 3,
+        n_images: int = 4,
+        display_labels: Sequence[Any] | None = None,
+        image_shape: Sequence[int] | None = None,
+        ax: Any = None,
+    ) -> ConfusedPairsDisplay:
+        """Show what is confused where the probabilities are known.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_images, height, width, n_channels)
+            Images, uint8 in [0, 255] or float in [0, 1]; also (n_images, height,
+            width), rows of pixels, paths, or PIL images. Of the images of a pair,
+            floats of another scale are moved to [0, 1], all alike.
+
+        y_true : array-like of shape (n_images,)
+            True labels.
+
+        y_proba : array-like of shape (n_images, n_classes), float in [0, 1]
+            Probabilities, as ``predict_proba`` returns them. The prediction is the most
+            probable class.
+
+        classes : array-like of shape (n_classes,), default=None
+            Label of each column of `y_proba`, as in ``estimator.classes_``; by default,
+            the sorted labels of `y_true`.
+
+        n_pairs : int, default=3
+            Most pairs to show, 1 or more.
+
+        n_images : int, default=4
+            Most images of a pair, 1 or more.
+
+        display_labels : sequence of length n_classes, default=None
+            How each class is printed, in the order of `classes`; by default, its label.
+
+        image_shape : tuple of int, default=None
+            (height, width, channels) of rows of pixels, where one may be -1; square
+            grey or RGB is inferred where that is exact.
+
+        ax : matplotlib Axes, default=None
+            Axes in whose place everything is drawn; ``None`` makes a figure.
+
+        Returns
+        -------
+        ConfusedPairsDisplay
+            Drawn.
+
+        Raises
+        ------
+        ValueError
+            If `X`, `y_true` and `y_proba` differ in length, labels or columns do not
+            fit `classes`, `y_proba` holds nan or no probabilities, or a parameter is
+            not as described.
+        ImportError
+            Without matplotlib.
+
+        See Also
+        --------
+        ConfusedPairsDisplay.from_estimator : From a fitted classifier.
+
+        Examples
+        --------
+        >>> import matplotlib.pyplot as plt
+        >>> from sktransfer import ConfusedPairsDisplay
+        >>> from sktransfer.datasets import make_shapes
+        >>> X = make_shapes(4, random_state=0).data
+        >>> y_true = ["a", "a", "b", "b"]
+        >>> y_proba = [[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.1, 0.9]]
+        >>> display = ConfusedPairsDisplay.from_predictions(X, y_true, y_proba)
+        >>> display.pairs
+        [ConfusedPair(true='a', predicted='b', count=1)]
+        >>> plt.show()
+        """
+        check_matplotlib_support(f"{cls.__name__}.from_predictions")
+        check_counts(n_pairs=n_pairs, n_images=n_images)
+        images = classified(
+            X,
+            y_true,
+            y_proba,
+            classes=classes,
+            display_labels=display_labels,
+            image_shape=image_shape,
+        )
+        return cls._of(images, n_pairs, n_images, display_labels).plot(ax)
+
+    @classmethod
+    def _of(
+        cls,
+        images: Classified,
+        n_pairs: int,
+        n_images: int,
+        display_labels: Sequence[Any] | None,
+    ) -> ConfusedPairsDisplay:
+        """The display of the most confused pairs of these images."""
+        n = len(images.classes)
+        cells = n * images.y_true + images.y_pred
+        counts = np.bincount(cells, minlength=n * n).reshape(n, n)
+        found = pairs_in(counts, np.arange(n), n_pairs=n_pairs)
+        rows = [_rows_of(pair, images)[:n_images] for pair in found]
+        labels = images.classes.tolist()
+        return cls(
+            confusion_matrix=counts,
+            pairs=[ConfusedPair(labels[t], labels[p], count) for t, p, count in found],
+            images=[shown_images(images.X, r, images.image_shape) for r in rows],
+            confidences=[images.confidences[r] for r in rows],
+            classes=images.classes,
+            display_labels=display_labels,
+            indices=rows,
+        )
+
+    def plot(self, ax: Any = None, *, cmap: Any = "Blues") -> ConfusedPairsDisplay:
+        """Draw the matrix and the images.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Axes in whose place everything is drawn; ``None`` makes a figure.
+
+        cmap : str or matplotlib Colormap, default="Blues"
+            Colours of the matrix, from few to many images.
+
+        Returns
+        -------
+        ConfusedPairsDisplay
+            Itself.
+
+        Raises
+        ------
+        ImportError
+            Without matplotlib.
+        """
+        caller = f"{type(self).__name__}.plot"
+        n_halves = 2 if len(self.pairs) else 1
+        self.ax_, halves = panels_in(ax, 1, n_halves, HALF, caller)
+        self.figure_ = self.ax_.figure
+        self.matrix_ax_ = halves[0, 0]
+        position = {label: i for i, label in enumerate(self.classes.tolist())}
+        names = names_of(self.classes, self.display_labels)
+        draw_matrix(
+            self.matrix_ax_,
+            self.confusion_matrix,
+            names,
+            [(position[pair.true], position[pair.predicted]) for pair in self.pairs],
+            cmap,
+        )
+        self.axes_ = np.empty((0, 0), object)
+        if len(self.pairs):
+            name_of = dict(zip(position, names, strict=True))
+            self.axes_ = self._draw_images(halves[0, 1], name_of, caller)
+        return self
+
+    def _draw_images(
+        self, half: Any, name_of: dict[Any, str], caller: str
+    ) -> np.ndarray:
+        """A row of images for each pair, under a line that names it."""
+        n_columns = max(LEAST_COLUMNS, *(len(images) for images in self.images))
+        _, frames = panels_in(half, len(self.pairs), 1, HALF, caller)
+        rows = []
+        for number, (pair, frame) in enumerate(
+            zip(self.pairs, frames[:, 0], strict=True), start=1
+        ):
+            true, predicted = (
+                shortened(name_of[label], NAME_CHARACTERS)
+                for label in (pair.true, pair.predicted)
+            )
+            _, panels = panels_in(
+                frame, 1, n_columns, HALF, caller, title_height=0.3, text_height=0.2
+            )
+            text = f"{number}. {true} taken for {predicted}: {pair.count}"
+            write_title(frame, text, drop=9, ha="left", fontsize=10)
+            rows.append(panels[0])
+            shares = self.confidences[number - 1]
+            for panel in panels[0]:
+                panel.set_axis_off()
+            for panel, image, share in zip(
+                panels[0], self.images[number - 1], shares, strict=False
+            ):
+                draw_image(panel, image, Caption(percent(share)))
+        return np.array(rows)
+
+
+def _rows_of(pair: ConfusedPair, images: Classified) -> np.ndarray:
+    """Rows of the images of a pair of positions, the most confident ones first."""
+    is_true, is_predicted = images.y_true == pair.true, images.y_pred == pair.predicted
+    return by_least(-images.confidences, np.flatnonzero(is_true & is_predicted))

@@ -1,0 +1,129 @@
+"""A confusion matrix, legible from 2 to 100 classes, with some cells outlined."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from sktransfer._drawing import WRONG_COLOR, shortened, size_of
+
+# As many classes as have room for their counts, and for their names.
+MOST_COUNTS, MOST_NAMES = 20, 40
+# As many classes as have room for the number of a pair beside a count.
+MOST_ROOMY = 12
+NAME_CHARACTERS = 14
+# On white, a contrast of 4.5.
+GREY = "#767676"
+
+
+def draw_matrix(
+    ax: Any,
+    counts: np.ndarray,
+    names: Sequence[str],
+    outlined: Sequence[tuple[int, int]],
+    cmap: Any,
+) -> Any:
+    """Draw counts (n_classes, n_classes); outline cells (true, predicted), numbered."""
+    from matplotlib.colors import PowerNorm
+
+    n = len(counts)
+    # Of the square root: on a linear scale the diagonal outshines all confusions.
+    norm = PowerNorm(0.5, vmin=0, vmax=max(1, counts.max()))
+    artist = ax.imshow(counts, cmap=cmap, norm=norm, interpolation="nearest")
+    ticks = spread_out(n, MOST_NAMES, [place for cell in outlined for place in cell])
+    shown = [shortened(names[tick], NAME_CHARACTERS) for tick in ticks]
+    font_size = 9 if n <= MOST_COUNTS else 7
+    upright = max(map(len, shown)) * n > 30
+    ax.set_xticks(
+        ticks,
+        shown,
+        rotation=90 if upright else 0,
+        fontsize=font_size,
+        parse_math=False,
+    )
+    ax.set_yticks(ticks, shown, fontsize=font_size, parse_math=False)
+    ax.set(xlabel="Predicted label", ylabel="True label")
+    n_images, n_right = int(counts.sum()), int(np.trace(counts))
+    said = "" if outlined else "\nNo confusions."
+    ax.set_title(f"{n_images} images, accuracy {100 * n_right / n_images:.1f} %{said}")
+    if n <= MOST_COUNTS:
+        write_counts(ax, artist)
+    else:
+        ax.figure.colorbar(artist, ax=ax, shrink=0.6, label="Images")
+    for number, (true, predicted) in enumerate(outlined, start=1):
+        outline(ax, true, predicted, str(number), is_roomy=n <= MOST_ROOMY)
+    return artist
+
+
+def write_counts(ax: Any, artist: Any) -> None:
+    """Write each count into its cell, in a size that fits."""
+    counts = artist.get_array()
+    n = len(counts)
+    n_digits = len(str(counts.max()))
+    # In points; a digit is as wide as two thirds of its size.
+    room = 72 * min(size_of(ax)) / n
+    font_size = float(np.clip(room / (0.67 * n_digits), 4, 10))
+    for true, predicted in np.ndindex(n, n):
+        count = int(counts[true, predicted])
+        *color, _ = artist.cmap(artist.norm(count))
+        # Relative luminance, roughly; zeros are there, but not in the way.
+        is_dark = float(np.dot(color, (0.21, 0.72, 0.07))) < 0.45
+        ax.text(
+            predicted,
+            true,
+            str(count),
+            ha="center",
+            va="center",
+            fontsize=font_size,
+            color="white" if is_dark else "black" if count else GREY,
+        )
+
+
+def outline(ax: Any, true: int, predicted: int, text: str, *, is_roomy: bool) -> None:
+    """Outline one cell; its number stands in its corner, or beside a small one."""
+    from matplotlib.patches import Rectangle
+    from matplotlib.patheffects import withStroke
+
+    # Seen on dark cells too.
+    halo = [withStroke(linewidth=4, foreground="white")]
+    corner = place = (predicted - 0.5, true - 0.5)
+    options = {"xytext": (4, -3), "ha": "left", "va": "top", "fontsize": 7}
+    if not is_roomy:
+        place = (predicted + 0.5, true)
+        options = {"xytext": (3, 0), "ha": "left", "va": "center", "fontsize": 8}
+    ax.add_patch(
+        Rectangle(
+            corner,
+            1,
+            1,
+            fill=False,
+            edgecolor=WRONG_COLOR,
+            linewidth=2,
+            path_effects=halo,
+            zorder=3,
+        )
+    )
+    ax.annotate(
+        text,
+        place,
+        textcoords="offset points",
+        color=WRONG_COLOR,
+        fontweight="bold",
+        path_effects=halo,
+        zorder=4,
+        **options,
+    )
+
+
+def spread_out(n: int, most: int, first: Sequence[int]) -> list[int]:
+    """At most about `most` of the places 0 to n-1, evenly apart, `first` ones first."""
+    if n <= most:
+        return list(range(n))
+    apart = -(-n // most)
+    kept: list[int] = []
+    for place in (*first, *range(0, n, apart)):
+        if all(abs(place - other) >= apart for other in kept):
+            kept.append(place)
+    return sorted(kept)

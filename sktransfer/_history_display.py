@@ -1,0 +1,380 @@
+"""TrainingHistoryDisplay: loss and accuracy of each epoch of a fit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from sktransfer._comparison import fitted_parts
+from sktransfer._drawing import COLORS, MARKERS, panels_in, shortened
+
+AXES = {"epoch": "Epoch", "seconds": "Training seconds"}
+KEYS = {"loss": "Loss", "accuracy": "Accuracy"}
+CURVES = {"train": "training", "valid": "validation"}
+# Inches: two panels, and room above them for the names of stages.
+CELL, MARGIN = (4.2, 3.4), 0.5
+MOST_CHARACTERS = 20
+# Marks closer than this share of the axis have one label between them.
+CLOSEST = 0.055
+# Beyond as many epochs, markers would hide the lines.
+MOST_MARKERS = 40
+
+
+class Opening(NamedTuple):
+    """An epoch, from 1, in which stages start to learn: those from `first` to `last`.
+
+    Positions count from the output, 0 being the head.
+    """
+
+    epoch: int
+    first: int
+    last: int
+
+
+class TrainingHistoryDisplay:
+    """Loss and accuracy of each epoch, and when each stage started to learn.
+
+    It is recommended to use :meth:`from_estimator` or :meth:`from_history` to create a
+    display. All parameters are stored as attributes.
+
+    Parameters
+    ----------
+    history : list of dict
+        One row an epoch, as in ``history_``: ``train_loss`` and ``train_accuracy``,
+        and where known ``valid_loss``, ``valid_accuracy``, ``unfreeze_depth`` and
+        ``dur`` (seconds). Losses are cross-entropies, accuracies are in [0, 1].
+
+    stage_names : sequence of str, default=None
+        Names of all stages, input first. Without them a mark tells the depth.
+
+    best_epoch : int, default=None
+        Epoch, from 1, that is marked as the best; ``None`` marks none.
+
+    x : {"epoch", "seconds"}, default="epoch"
+        What the x-axis shows.
+
+    Attributes
+    ----------
+    axes_ : ndarray of Axes, shape (2,)
+        The panels of loss and accuracy.
+
+    ax_ : Axes
+        The invisible frame around both.
+
+    figure_ : Figure
+        The figure that holds them.
+
+    See Also
+    --------
+    ModelComparisonDisplay : Accuracy of several models against what they cost.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> from sktransfer import TrainingHistoryDisplay
+    >>> history = [
+    ...     {"train_loss": 2.1, "train_accuracy": 0.3, "unfreeze_depth": 0},
+    ...     {"train_loss": 0.9, "train_accuracy": 0.7, "unfreeze_depth": 1},
+    ... ]
+    >>> display = TrainingHistoryDisplay.from_history(history)
+    >>> plt.show()
+    """
+
+    def __init__(
+        self,
+        *,
+        history: Sequence[Mapping[str, Any]],
+        stage_names: Sequence[str] | None = None,
+        best_epoch: int | None = None,
+        x: str = "epoch",
+    ) -> None:
+        self.history = history
+        self.stage_names = stage_names
+        self.best_epoch = best_epoch
+        self.x = x
+
+    @classmethod
+    def from_estimator(
+        cls, estimator: Any, *, x: str = "epoch", ax: Any = None
+    ) -> TrainingHistoryDisplay:
+        """Draw the history of a fitted classifier.
+
+        The best epoch is ``best_epoch_``; it is marked where there were validation
+        images.
+
+        Parameters
+        ----------
+        estimator : fitted estimator
+            A :class:`ResNetTransferClassifier` or :class:`ScratchCNNClassifier`, or a
+            pipeline that ends with one, or a search whose best estimator is one.
+
+        x : {"epoch", "seconds"}, default="epoch"
+            Whether the x-axis shows epochs, or the seconds from the first epoch on.
+
+        ax : Axes, default=None
+            Axes in whose place to draw; by default a new figure.
+
+        Returns
+        -------
+        TrainingHistoryDisplay
+            The display, drawn.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If it has no ``history_``, or `x` is unknown.
+        """
+        check_is_fitted(estimator)
+        for part in fitted_parts(estimator):
+            if hasattr(part, "history_"):
+                break
+        else:
+            raise ValueError(
+                "Expected 'estimator' to be a classifier with a history_, such as "
+                f"ResNetTransferClassifier. Got {type(estimator).__name__} instead."
+            )
+        history = _checked_history(part.history_)
+        best = _best_epoch(history)
+        return cls(
+            history=history,
+            stage_names=part.net_.module_.names if hasattr(part, "net_") else None,
+            best_epoch=None if best is None else getattr(part, "best_epoch_", best),
+            x=x,
+        ).plot(ax)
+
+    @classmethod
+    def from_history(
+        cls, history: Sequence[Mapping[str, Any]], *, x: str = "epoch", ax: Any = None
+    ) -> TrainingHistoryDisplay:
+        """Draw rows such as those of ``history_``.
+
+        The best epoch is the one with the least ``valid_loss``, where there is any.
+        Rows are counted from 1 in their order, so that the histories of several fits
+        with ``warm_start`` may be put one after another.
+
+        Parameters
+        ----------
+        history : list of dict
+            One row an epoch, as in the class.
+
+        x : {"epoch", "seconds"}, default="epoch"
+            Whether the x-axis shows epochs, or the seconds from the first epoch on.
+
+        ax : Axes, default=None
+            Axes in whose place to draw; by default a new figure.
+
+        Returns
+        -------
+        TrainingHistoryDisplay
+            The display, drawn.
+
+        Raises
+        ------
+        ValueError
+            If there is no row, a row lacks a value that is drawn, or `x` is unknown.
+        """
+        rows = _checked_history(history)
+        return cls(history=rows, best_epoch=_best_epoch(rows), x=x).plot(ax)
+
+    def plot(self, ax: Any = None, *, x: str | None = None) -> TrainingHistoryDisplay:
+        """Draw the two panels.
+
+        Parameters
+        ----------
+        ax : Axes, default=None
+            Axes in whose place to draw; by default a new figure.
+
+        x : {"epoch", "seconds"}, default=None
+            What the x-axis shows; ``None`` is the display's own `x`.
+
+        Returns
+        -------
+        TrainingHistoryDisplay
+            The display itself.
+
+        Raises
+        ------
+        ValueError
+            If `x` is unknown, or the history has no seconds.
+        """
+        x = self.x if x is None else x
+        ends = _ends(self.history, x)
+        frame, panels = panels_in(
+            ax, 1, 2, CELL, f"{type(self).__name__}.plot", margin=MARGIN
+        )
+        openings = _openings(self.history)
+        for panel, (key, label) in zip(panels[0], KEYS.items(), strict=True):
+            self._draw_curves(panel, key, ends)
+            panel.set(xlabel=AXES[x], ylabel=label)
+            _set_limits(panel, key, x, ends)
+            _mark_openings(panel, openings, x, ends, self.stage_names)
+        _share_legend(panels[0])
+        self.ax_, self.axes_, self.figure_ = frame, panels[0], frame.figure
+        return self
+
+    def _draw_curves(self, ax: Any, key: str, ends: np.ndarray) -> None:
+        """Draw the curves of loss or accuracy, and a star at the best epoch."""
+        marked = len(ends) <= MOST_MARKERS
+        values = np.empty(0)
+        for i, (prefix, label) in enumerate(CURVES.items()):
+            found = _column(self.history, f"{prefix}_{key}")
+            if np.isnan(found).all():
+                continue
+            values = found
+            ax.plot(
+                ends,
+                values,
+                color=COLORS[i],
+                marker=MARKERS[i] if marked else None,
+                linestyle=("-", "--")[i],
+                clip_on=False,  # at 100 % markers reach beyond the frame
+                label=label,
+            )
+        if self.best_epoch is not None:
+            # On the last curve drawn: of validation, where there is any.
+            best = self.best_epoch - 1
+            ax.plot(
+                ends[best],
+                values[best],
+                color="black",
+                marker="*",
+                markersize=18,
+                markerfacecolor="none",
+                linestyle="none",
+                clip_on=False,
+                label=f"best epoch: {self.best_epoch}",
+                zorder=3,
+            )
+
+
+def _checked_history(history: Any) -> list[dict[str, Any]]:
+    """The rows as dicts; ValueError where there is none or one lacks a value."""
+    rows = [dict(row) for row in history]
+    if not rows:
+        raise ValueError("history has no rows; pass one for each epoch.")
+    for i, row in enumerate(rows):
+        missing = [name for name in ("train_loss", "train_accuracy") if name not in row]
+        if missing:
+            raise ValueError(
+                f"Row {i} of history has no {missing[0]!r}; pass rows as in history_. "
+                f"It has {sorted(row)}."
+            )
+    return rows
+
+
+def _column(history: Sequence[Mapping[str, Any]], key: str) -> np.ndarray:
+    """A value of each row, (n_epochs,), nan where a row lacks it."""
+    return np.array([row.get(key, np.nan) for row in history], dtype=float)
+
+
+def _best_epoch(history: Sequence[Mapping[str, Any]]) -> int | None:
+    """Epoch, from 1, with the least validation loss; None without validation."""
+    losses = _column(history, "valid_loss")
+    return None if np.isnan(losses).all() else int(np.nanargmin(losses)) + 1
+
+
+def _ends(history: Sequence[Mapping[str, Any]], x: str) -> np.ndarray:
+    """Where each epoch ends on the x-axis, (n_epochs,)."""
+    if x not in AXES:
+        raise ValueError(f"x={x!r} is unknown; pass 'epoch' or 'seconds'.")
+    if x == "epoch":
+        return np.arange(1, len(history) + 1, dtype=float)
+    seconds = _column(history, "dur")
+    if np.isnan(seconds).any():
+        raise ValueError(
+            "x='seconds' needs the seconds of each epoch, 'dur', in every row of "
+            "history; pass x='epoch'."
+        )
+    return np.cumsum(seconds)
+
+
+def _openings(history: Sequence[Mapping[str, Any]]) -> list[Opening]:
+    """When stages started to learn, by the depths of the epochs."""
+    openings, depth = [], -1
+    for epoch, row in enumerate(history, start=1):
+        now = row.get("unfreeze_depth", depth)
+        if now > depth:
+            openings.append(Opening(epoch, depth + 1, now))
+            depth = now
+    return openings
+
+
+def _opening_label(first: int, last: int, names: Sequence[str] | None) -> str:
+    """The stages of these positions, counted from the output."""
+    if names is None:
+        return f"depth {last}"
+    if last - first + 1 == len(names) > 1:
+        return "all stages"
+    stages = [shortened(names[-1 - i], MOST_CHARACTERS) for i in (last, first)]
+    if first == last:
+        return stages[0]
+    return (", " if last - first == 1 else " to ").join(stages)
+
+
+def _mark_openings(
+    ax: Any,
+    openings: Sequence[Opening],
+    x: str,
+    ends: np.ndarray,
+    names: Sequence[str] | None,
+) -> None:
+    """Draw a line at each opening, and above the panel the stages that opened."""
+    starts = np.concatenate([[0.0], ends[:-1]])
+    left, right = ax.get_xlim()
+    groups: list[tuple[float, int, int]] = []
+    for number, (epoch, first, last) in enumerate(openings):
+        at = float(ends[epoch - 1] if x == "epoch" else starts[epoch - 1])
+        ax.axvline(
+            at,
+            color="gray",
+            linestyle=":",
+            zorder=0,
+            label="stages opened" if number == 0 else None,
+        )
+        if groups and at - groups[-1][0] < CLOSEST * (right - left):
+            groups[-1] = (groups[-1][0], groups[-1][1], last)
+        else:
+            groups.append((at, first, last))
+    if groups:
+        top = ax.secondary_xaxis("top")
+        top.set_xticks(
+            [at for at, _, _ in groups],
+            [_opening_label(first, last, names) for _, first, last in groups],
+            rotation=45,
+            ha="left",
+            rotation_mode="anchor",
+            fontsize="small",
+        )
+        top.tick_params(length=0)
+
+
+def _share_legend(panels: np.ndarray) -> None:
+    """Two legends for lines that are in both panels: one would hide the curves."""
+    handles, labels = panels[0].get_legend_handles_labels()
+    is_curve = [label in CURVES.values() for label in labels]
+    for panel, wanted in zip(panels, (True, False), strict=True):
+        some = [i for i, curve in enumerate(is_curve) if curve is wanted]
+        if some:
+            panel.legend(
+                [handles[i] for i in some], [labels[i] for i in some], fontsize="small"
+            )
+
+
+def _set_limits(ax: Any, key: str, x: str, ends: np.ndarray) -> None:
+    """Whole epochs, seconds from 0, and no accuracy above 100 %."""
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+    if x == "epoch":
+        ax.set_xlim(0.5, len(ends) + 0.5)
+        ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
+    else:
+        ax.set_xlim(-0.03 * ends[-1], None)
+    if key == "accuracy":
+        ax.set_ylim(None, min(1.02, ax.get_ylim()[1]))
+        ax.yaxis.set_major_formatter(PercentFormatter(1))
+    ax.grid(alpha=0.3)

@@ -1,0 +1,151 @@
+"""A grid of captioned images, legible from 8 to 512 pixels."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sktransfer._drawing import axes_in, panels_in, size_of, write_title
+
+# Inches: a caption of three lines of 9 points above an image.
+CELL = (1.75, 2.2)
+FONT_SIZE = 9
+# Characters of a line that fit above an image of that width.
+MOST_CHARACTERS = 20
+# Below this, a pixel is a tile to look at, and smoothing would hide it.
+SMALL = 64
+# Inches of a new figure, so that its title has room beside few images.
+LEAST_WIDTH = 5.0
+# Smaller than this, in points, text is a smudge; in narrow axes captions shrink to it.
+LEAST_FONT_SIZE = 4
+# Characters an inch of a title of 12 points, and inches of its line.
+TITLE_CHARACTERS, TITLE_LINE = 10, 0.2
+
+
+@dataclass(frozen=True)
+class Caption:
+    """What stands above an image, and in which colour; `framed` ones stand out."""
+
+    text: str
+    color: str = "black"
+    framed: bool = False
+
+
+def draw_image(
+    ax: Any,
+    image: np.ndarray,
+    caption: Caption,
+    *,
+    font_size: float = FONT_SIZE,
+    **im_kw: Any,
+) -> Any:
+    """Draw one image, (height, width[, 3]) in [0, 1], into axes without ticks."""
+    options = {
+        "cmap": "gray",
+        "vmin": 0,
+        "vmax": 1,
+        "interpolation": "nearest" if max(image.shape[:2]) < SMALL else "antialiased",
+    }
+    artist = ax.imshow(image, **{**options, **im_kw})
+    ax.set(xticks=[], yticks=[])
+    # The name of a class may hold dollar signs, which are no formula.
+    ax.set_title(
+        caption.text, fontsize=font_size, color=caption.color, parse_math=False
+    )
+    for spine in ax.spines.values():
+        spine.set(
+            visible=caption.framed,
+            color=caption.color,
+            linewidth=3 if caption.framed else 0,
+        )
+    return artist
+
+
+def draw_grid(
+    ax: Any,
+    images: Sequence[np.ndarray],
+    captions: Sequence[Caption],
+    n_columns: int,
+    caller: str,
+    *,
+    title: str | None = None,
+    im_kw: Mapping[str, Any] | None = None,
+) -> tuple[Any, np.ndarray, list[Any]]:
+    """Draw images in a grid, in the place of `ax` or in a new figure.
+
+    Without images the title alone is drawn, in the middle.
+
+    Returns
+    -------
+    frame : Axes
+        Around the grid, invisible but for its title.
+
+    panels : ndarray of Axes, shape (n_rows, n_columns)
+        Those beyond the last image are invisible.
+
+    artists : list of AxesImage
+    """
+    if not len(images):
+        return draw_text(ax, title or "", caller), np.empty((0, 0), object), []
+    n_columns = min(n_columns, len(images))
+    n_rows = -(-len(images) // n_columns)
+    is_own = ax is None
+    width = max(CELL[0], LEAST_WIDTH / n_columns)
+    if not is_own:
+        width = size_of(ax)[0] / n_columns
+    font_size = max(LEAST_FONT_SIZE, FONT_SIZE * min(1, width / CELL[0]))
+    lines = title_lines(title, width * n_columns)
+    title_height = TITLE_LINE * (len(lines) + 1) if lines else 0.0
+    frame, panels = panels_in(
+        ax,
+        n_rows,
+        n_columns,
+        (width, CELL[1]),
+        caller,
+        margin=title_height,
+        title_height=0.0 if is_own else title_height,
+        text_height=caption_height(captions, font_size),
+    )
+    if lines and is_own:
+        frame.figure.suptitle("\n".join(lines), parse_math=False)
+    elif lines:
+        write_title(frame, "\n".join(lines))
+    artists = [
+        draw_image(panel, image, caption, font_size=font_size, **(im_kw or {}))
+        for panel, image, caption in zip(panels.ravel(), images, captions, strict=False)
+    ]
+    for panel in panels.ravel()[len(images) :]:
+        panel.set_axis_off()
+    return frame, panels, artists
+
+
+def caption_height(captions: Sequence[Caption], font_size: float) -> float:
+    """Height in inches of the highest caption, with the space around it."""
+    n_lines = max(caption.text.count("\n") + 1 for caption in captions)
+    return (n_lines * 1.25 + 1) * font_size / 72
+
+
+def title_lines(title: str | None, width: float) -> list[str]:
+    """A title in lines that fit into a width in inches; none without one."""
+    return textwrap.wrap(title or "", max(20, int(TITLE_CHARACTERS * width)))
+
+
+def draw_text(ax: Any, text: str, caller: str) -> Any:
+    """Write a sentence in the middle of `ax`, or of a new figure."""
+    frame = axes_in(ax, LEAST_WIDTH, 1.5, caller)
+    frame.set_axis_off()
+    frame.text(
+        0.5,
+        0.5,
+        textwrap.fill(text, int(TITLE_CHARACTERS * size_of(frame)[0])),
+        ha="center",
+        va="center",
+        fontsize=12,
+        transform=frame.transAxes,
+        parse_math=False,
+    )
+    return frame

@@ -1,0 +1,373 @@
+"""PredictionGridDisplay: images with what they show and what was predicted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from sklearn.utils._optional_dependencies import check_matplotlib_support
+
+from sktransfer._classified import Classified, classified, classified_by
+from sktransfer._image_grid import draw_grid
+from sktransfer._ranked_images import (
+    captions,
+    check_counts,
+    check_show,
+    chosen,
+    percent,
+    said_of,
+)
+from sktransfer._shown_images import shown_images
+
+
+class PredictionGridDisplay:
+    """Images with their true class, the predicted one and its probability.
+
+    Wrong predictions have a coloured frame and a cross. It is recommended to use
+    :meth:`from_estimator` or :meth:`from_predictions`, which choose the images; all
+    parameters are stored as attributes.
+
+    Parameters
+    ----------
+    images : sequence of ndarray, float32 in [0, 1]
+        Images to show, each of shape (height, width) or (height, width, 3).
+
+    y_true : ndarray of shape (n_shown,)
+        True label of each.
+
+    y_pred : ndarray of shape (n_shown,)
+        Predicted label of each.
+
+    confidences : ndarray of shape (n_shown,), float in [0, 1]
+        Probability of the predicted class.
+
+    classes : ndarray of shape (n_classes,)
+        All labels.
+
+    display_labels : sequence of length n_classes, default=None
+        How each class is printed, by default its label; long names are shortened.
+
+    indices : ndarray of shape (n_shown,), int, default=None
+        Where each image stands in the set that it was chosen from.
+
+    title : str, default=None
+        What is said above the images.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        Frame around the images, invisible.
+
+    axes_ : ndarray of matplotlib Axes, shape (n_rows, n_columns)
+        One for each image; those left over are invisible. Of shape (0, 0) without
+        images.
+
+    figure_ : matplotlib Figure
+        Figure that holds them.
+
+    See Also
+    --------
+    TopLossesDisplay : The images of the highest loss.
+    ConfusedPairsDisplay : Which classes are taken for which.
+    SaliencyDisplay : What the network looks at.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.model_selection import train_test_split
+    >>> from sktransfer import PredictionGridDisplay
+    >>> X, y = load_digits(return_X_y=True)
+    >>> X_train, X_test, y_train, y_test = train_test_split(X, y, random_state=0)
+    >>> clf = LogisticRegression(max_iter=1000).fit(X_train[:200], y_train[:200])
+    >>> display = PredictionGridDisplay.from_estimator(clf, X_test, y_test)
+    >>> display.title
+    '24 of 450 images, drawn by lot; accuracy 93.1 %'
+    >>> plt.show()
+    """
+
+    def __init__(
+        self,
+        *,
+        images: Sequence[np.ndarray],
+        y_true: np.ndarray,
+        y_pred: np.ndarray,
+        confidences: np.ndarray,
+        classes: np.ndarray,
+        display_labels: Sequence[Any] | None = None,
+        indices: np.ndarray | None = None,
+        title: str | None = None,
+    ) -> None:
+        self.images = images
+        self.y_true = y_true
+        self.y_pred = y_pred
+        self.confidences = confidences
+        self.classes = classes
+        self.display_labels = display_labels
+        self.indices = indices
+        self.title = title
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: Any,
+        X: Any,
+        y: Any,
+        *,
+        show: str = "all",
+        n_images: int = 24,
+        n_columns: int = 8,
+        display_labels: Sequence[Any] | None = None,
+        random_state: Any = None,
+        ax: Any = None,
+        im_kw: Mapping[str, Any] | None = None,
+    ) -> PredictionGridDisplay:
+        """Predict once, and show some of the images.
+
+        Parameters
+        ----------
+        estimator : estimator
+            Fitted classifier with ``predict_proba``, or a pipeline or search that ends
+            in one.
+
+        X : array-like of shape (n_images, height, width, n_channels)
+            Images as `estimator` takes them; also (n_images, height, width), rows of
+            pixels, paths, or PIL images.
+
+        y : array-like of shape (n_images,)
+            True labels.
+
+        show : {"all", "wrong", "most_confident_wrong", "least_sure"}, default="all"
+            Which images. ``"all"`` and ``"wrong"`` are drawn by lot from all images and
+            from those predicted wrongly, where there are more than `n_images`;
+            ``"most_confident_wrong"`` are wrong ones, sorted by the probability of the
+            predicted class, the highest first; ``"least_sure"`` are those where the two
+            most probable classes are closest, the closest first.
+
+        n_images : int, default=24
+            Most images to show, 1 or more: three rows of eight.
+
+        n_columns : int, default=8
+            Images in a row, 1 or more.
+
+        display_labels : sequence of length n_classes, default=None
+            How each class is printed, in the order of ``estimator.classes_``; by
+            default, its label.
+
+        random_state : int, RandomState instance or None, default=None
+            Seeds which images are drawn by lot; ``None`` draws the same ones each time.
+
+        ax : matplotlib Axes, default=None
+            Axes in whose place the images are drawn; ``None`` makes a figure.
+
+        im_kw : dict, default=None
+            For ``matplotlib.axes.Axes.imshow``.
+
+        Returns
+        -------
+        PredictionGridDisplay
+            Drawn.
+
+        Raises
+        ------
+        NotFittedError
+            If `estimator` is not fitted.
+        ValueError
+            If `estimator` has no ``predict_proba``, `X` and `y` differ in length, `y`
+            holds labels that the estimator does not know, or a parameter is not as
+            described.
+        ImportError
+            Without matplotlib.
+
+        See Also
+        --------
+        PredictionGridDisplay.from_predictions : From probabilities.
+        """
+        check_matplotlib_support(f"{cls.__name__}.from_estimator")
+        check_show(show)
+        check_counts(n_images=n_images, n_columns=n_columns)
+        images = classified_by(estimator, X, y, display_labels)
+        display = cls._of(images, show, n_images, display_labels, random_state)
+        return display.plot(ax, n_columns=n_columns, im_kw=im_kw)
+
+    @classmethod
+    def from_predictions(
+        cls,
+        X: Any,
+        y_true: Any,
+        y_proba: Any,
+        *,
+        classes: Any = None,
+        show: str = "all",
+        n_images: int = 24,
+        n_columns: int = 8,
+        display_labels: Sequence[Any] | None = None,
+        image_shape: Sequence[int] | None = None,
+        random_state: Any = None,
+        ax: Any = None,
+        im_kw: Mapping[str, Any] | None = None,
+    ) -> PredictionGridDisplay:
+        """Show some of the images whose probabilities are known.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_images, height, width, n_channels)
+            Images, uint8 in [0, 255] or float in [0, 1]; also (n_images, height,
+            width), rows of pixels, paths, or PIL images. Of those shown, floats of
+            another scale are moved to [0, 1], all alike.
+
+        y_true : array-like of shape (n_images,)
+            True labels.
+
+        y_proba : array-like of shape (n_images, n_classes), float in [0, 1]
+            Probabilities, as ``predict_proba`` returns them. The prediction is the most
+            probable class.
+
+        classes : array-like of shape (n_classes,), default=None
+            Label of each column of `y_proba`, as in ``estimator.classes_``; by default,
+            the sorted labels of `y_true`.
+
+        show : {"all", "wrong", "most_confident_wrong", "least_sure"}, default="all"
+            Which images, as in :meth:`from_estimator`.
+
+        n_images : int, default=24
+            Most images to show, 1 or more: three rows of eight.
+
+        n_columns : int, default=8
+            Images in a row, 1 or more.
+
+        display_labels : sequence of length n_classes, default=None
+            How each class is printed, in the order of `classes`; by default, its label.
+
+        image_shape : tuple of int, default=None
+            (height, width, channels) of rows of pixels, where one may be -1; square
+            grey or RGB is inferred where that is exact.
+
+        random_state : int, RandomState instance or None, default=None
+            Seeds which images are drawn by lot; ``None`` draws the same ones each time.
+
+        ax : matplotlib Axes, default=None
+            Axes in whose place the images are drawn; ``None`` makes a figure.
+
+        im_kw : dict, default=None
+            For ``matplotlib.axes.Axes.imshow``.
+
+        Returns
+        -------
+        PredictionGridDisplay
+            Drawn.
+
+        Raises
+        ------
+        ValueError
+            If `X`, `y_true` and `y_proba` differ in length, labels or columns do not
+            fit `classes`, `y_proba` holds nan or no probabilities, or a parameter is
+            not as described.
+        ImportError
+            Without matplotlib.
+
+        See Also
+        --------
+        PredictionGridDisplay.from_estimator : From a fitted classifier.
+
+        Examples
+        --------
+        >>> import matplotlib.pyplot as plt
+        >>> from sktransfer import PredictionGridDisplay
+        >>> from sktransfer.datasets import make_shapes
+        >>> X = make_shapes(4, random_state=0).data
+        >>> y_true = ["a", "a", "b", "b"]
+        >>> y_proba = [[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.1, 0.9]]
+        >>> display = PredictionGridDisplay.from_predictions(
+        ...     X, y_true, y_proba, show="wrong"
+        ... )
+        >>> display.title
+        'One wrong prediction among 4 images; accuracy 75.0 %'
+        >>> plt.show()
+        """
+        check_matplotlib_support(f"{cls.__name__}.from_predictions")
+        check_show(show)
+        check_counts(n_images=n_images, n_columns=n_columns)
+        images = classified(
+            X,
+            y_true,
+            y_proba,
+            classes=classes,
+            display_labels=display_labels,
+            image_shape=image_shape,
+        )
+        display = cls._of(images, show, n_images, display_labels, random_state)
+        return display.plot(ax, n_columns=n_columns, im_kw=im_kw)
+
+    @classmethod
+    def _of(
+        cls,
+        images: Classified,
+        show: str,
+        n_images: int,
+        display_labels: Sequence[Any] | None,
+        random_state: Any,
+    ) -> PredictionGridDisplay:
+        """The display of those images that are to be shown."""
+        rows = chosen(images, show, n_images, random_state)
+        return cls(
+            images=shown_images(images.X, rows, images.image_shape),
+            y_true=images.classes[images.y_true[rows]],
+            y_pred=images.classes[images.y_pred[rows]],
+            confidences=images.confidences[rows],
+            classes=images.classes,
+            display_labels=display_labels,
+            indices=rows,
+            title=said_of(images, show, len(rows)),
+        )
+
+    def plot(
+        self,
+        ax: Any = None,
+        *,
+        n_columns: int = 8,
+        im_kw: Mapping[str, Any] | None = None,
+    ) -> PredictionGridDisplay:
+        """Draw the images.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Axes in whose place the images are drawn; ``None`` makes a figure. Captions
+            shrink where a column is narrower than in a figure of its own.
+
+        n_columns : int, default=8
+            Images in a row, 1 or more.
+
+        im_kw : dict, default=None
+            For ``matplotlib.axes.Axes.imshow``.
+
+        Returns
+        -------
+        PredictionGridDisplay
+            Itself.
+
+        Raises
+        ------
+        ImportError
+            Without matplotlib.
+        ValueError
+            If `n_columns` is less than 1.
+        """
+        check_counts(n_columns=n_columns)
+        details = [percent(share) for share in self.confidences]
+        self.ax_, self.axes_, _ = draw_grid(
+            ax,
+            self.images,
+            captions(
+                self.y_true, self.y_pred, details, self.classes, self.display_labels
+            ),
+            n_columns,
+            f"{type(self).__name__}.plot",
+            title=self.title,
+            im_kw=im_kw,
+        )
+        self.figure_ = self.ax_.figure
+        return self

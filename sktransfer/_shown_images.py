@@ -1,0 +1,101 @@
+"""Images as they are drawn: any that estimators take, a few of them, 0 to 1."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from sktransfer._images import (
+    Picture,
+    common_shape,
+    is_pictures,
+    picture_list,
+    read_pictures,
+)
+from sktransfer._shapes import Shape, array_shape, scale_of
+
+# Height or width, the greater, at which picture files are read: more is lost in a
+# small panel.
+SHOWN_SIZE = 224
+
+
+def n_images(X: Any) -> int:
+    """How many images `X` holds."""
+    return int(X.shape[0]) if hasattr(X, "shape") else len(X)
+
+
+def taken(X: Any, rows: Sequence[int] | np.ndarray) -> Any:
+    """Some images of `X`, in its own kind of container."""
+    if hasattr(X, "iloc"):
+        return X.iloc[list(rows)]
+    if isinstance(X, np.ndarray):
+        return X[list(rows)]
+    return [X[row] for row in rows]
+
+
+def shown_images(
+    X: Any, rows: Sequence[int] | np.ndarray, image_shape: Sequence[int] | None = None
+) -> list[np.ndarray]:
+    """Some images of `X`, ready for ``imshow``.
+
+    Parameters
+    ----------
+    X : array-like
+        Images, as estimators take them.
+
+    rows : sequence or ndarray of int
+        Which ones.
+
+    image_shape : tuple of int, default=None
+        (height, width, channels) of images that are rows of pixels. Pictures are cut to
+        its proportions, as an estimator of that shape sees them.
+
+    Returns
+    -------
+    list of ndarray, float32 in [0, 1]
+        Of shape (height, width) where grey, else (height, width, 3).
+    """
+    some = taken(X, [int(row) for row in rows])
+    if not len(some):
+        return []
+    if is_pictures(some):
+        return [
+            _in_unit(read_pictures([picture], _size_shown(picture, image_shape)))[0]
+            for picture in picture_list(some)
+        ]
+    some = np.asarray(some)
+    # Three or four dimensions say the shape themselves.
+    shape = array_shape(some.shape, image_shape if some.ndim == 2 else None)
+    return _in_unit(some.reshape(len(some), *shape))
+
+
+def _size_shown(picture: Picture, image_shape: Sequence[int] | None) -> Shape:
+    """Shape at which a picture is read: never enlarged, at most `SHOWN_SIZE`."""
+    # One picture always has a shape in common with itself.
+    height, width, channels = common_shape([picture]) or (SHOWN_SIZE, SHOWN_SIZE, 3)
+    if image_shape is not None and min(image_shape) > 0:
+        cut = image_shape[0] / image_shape[1]
+        high, wide = min(height, width * cut), min(width, height / cut)
+        channels = 1 if image_shape[2] == 1 else 3
+    else:
+        high, wide = float(height), float(width)
+    shrink = min(1, SHOWN_SIZE / max(high, wide))
+    return max(1, round(high * shrink)), max(1, round(wide * shrink)), channels
+
+
+def _in_unit(images: np.ndarray) -> list[np.ndarray]:
+    """Images (n, height, width, channels), in [0, 1] and of one or three channels."""
+    # No colour space has two channels, and an eye sees no fourth.
+    n_shown = 3 if images.shape[3] >= 3 else 1
+    pixels = np.asarray(images[..., :n_shown], np.float32)
+    pixels = pixels / np.float32(scale_of(images.dtype))
+    finite = pixels[np.isfinite(pixels)]
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0, 1)
+    # Floats may have any scale; for the eye they are moved, all alike, so that a dark
+    # image beside a bright one stays dark.
+    if low < 0 or high > 1:
+        low = min(low, 0)
+        pixels = (pixels - low) / max(high - low, np.finfo(np.float32).tiny)
+    return list(pixels[..., 0] if n_shown == 1 else pixels)
