@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 
+from sktransfer._bars import Bar
 from sktransfer._cache import ActivationCache, CacheInfo
 from sktransfer._prefix import Prefix, image_keys, view_keys
 from sktransfer._segments import KEY_BYTES
@@ -39,6 +40,9 @@ class ActivationRows:
 
     cache : ActivationCache or None
         Where activations are kept; without it all are computed each time.
+
+    verbose : int, default=0
+        From 1 on, a bar shows how computing what is missing goes on.
     """
 
     def __init__(
@@ -47,8 +51,10 @@ class ActivationRows:
         images: np.ndarray,
         views: Sequence[View],
         cache: ActivationCache | None,
+        verbose: int = 0,
     ) -> None:
         self.prefix, self.images, self.cache = prefix, images, cache
+        self.verbose = verbose
         self.views = tuple(views)
         self.batch_size = prefix.batch_size(images.shape[1:])
         self.hits = self.misses = 0
@@ -95,9 +101,13 @@ class ActivationRows:
             missing = missing[first]
             if len(missing):
                 keys_missing = [keys[i] for i in missing]
-                n_fresh = self._compute(
-                    rows_unknown[missing], chosen_unknown[missing], keys_missing
-                )
+                with Bar("encode", len(missing), self.verbose) as bar:
+                    n_fresh = self._compute(
+                        rows_unknown[missing],
+                        chosen_unknown[missing],
+                        keys_missing,
+                        bar,
+                    )
                 self.tiers.load(self.namespace, keys_missing, self.prefix.device)
                 slots = self.tiers.slots(self.namespace, keys)
             self.slots[chosen_unknown, rows_unknown] = slots
@@ -177,7 +187,9 @@ class ActivationRows:
         keys = (self.image_keys[rows] ^ self.view_keys[chosen]).tobytes()
         return [keys[i : i + KEY_BYTES] for i in range(0, len(keys), KEY_BYTES)]
 
-    def _compute(self, rows: np.ndarray, chosen: np.ndarray, keys: list[bytes]) -> int:
+    def _compute(
+        self, rows: np.ndarray, chosen: np.ndarray, keys: list[bytes], bar: Bar
+    ) -> int:
         """Compute what nobody has and there is room for; how many of it are kept.
 
         What another process is computing is waited for.
@@ -192,7 +204,7 @@ class ActivationRows:
                 mine, done = turn
                 if mine:
                     at = pending[mine]
-                    activations = self._encode(rows[at], chosen[at])
+                    activations = self._encode(rows[at], chosen[at], bar)
                     fresh = [keys[i] for i in at]
                     kept = self.tiers.keep(
                         self.namespace, fresh, activations, len(pending)
@@ -200,6 +212,7 @@ class ActivationRows:
                     self.is_full = kept < len(at)
                     n_kept += kept
                     most = self._block(activations)
+            bar.advance(len(done))
             if mine or done:
                 waited_since = time.monotonic()
                 pending = np.delete(pending, mine + done)
@@ -215,16 +228,32 @@ class ActivationRows:
         size = self.batch_size
         return max(size, block_rows(activations) // size * size)
 
-    def _encode(self, rows: np.ndarray, chosen: np.ndarray) -> torch.Tensor:
+    def _encode(
+        self, rows: np.ndarray, chosen: np.ndarray, bar: Bar | None = None
+    ) -> torch.Tensor:
         """Compute activations; counted and timed."""
         assert self.cache is not None
         started = time.perf_counter()
-        activations = self.prefix.encode(self.images[rows], self.views, chosen)
+        activations = self._encode_in_parts(rows, chosen, bar)
         n_filled_up = -(-len(rows) // self.batch_size) * self.batch_size
         seconds_each = (time.perf_counter() - started) / n_filled_up
         self.misses += len(rows)
         self.cache.count(0, len(rows), seconds_each)
         return activations
+
+    def _encode_in_parts(
+        self, rows: np.ndarray, chosen: np.ndarray, bar: Bar | None
+    ) -> torch.Tensor:
+        """Compute activations: at one go, or a batch at a time where a bar is drawn."""
+        if bar is None or not bar.is_shown:
+            return self.prefix.encode(self.images[rows], self.views, chosen)
+        parts = []
+        for first in range(0, len(rows), self.batch_size):
+            some = slice(first, first + self.batch_size)
+            images = self.images[rows[some]]
+            parts.append(self.prefix.encode(images, self.views, chosen[some]))
+            bar.advance(len(images))
+        return torch.cat(parts)
 
     def _count_hits(self, hits: int) -> None:
         assert self.cache is not None

@@ -192,7 +192,14 @@ class BaseImageClassifier(ClassifierMixin, ImageInput):
         cache = resolve_cache(self.activation_cache)
         net = self.net_
         return logits(
-            net.module_, net.n_prefix, images, device, net.precision, cache, self.tta
+            net.module_,
+            net.n_prefix,
+            images,
+            device,
+            net.precision,
+            cache,
+            self.tta,
+            int(self.verbose),
         )
 
     def _train(

@@ -62,6 +62,11 @@ class ResNetFeatureExtractor(
     random_state : int, RandomState instance or None, default=None
         Seeds the weights where ``weights=None``.
 
+    verbose : int, default=0
+        From 1 on, :meth:`transform` shows a progress bar while images pass the network,
+        with images per second and the time left: in a terminal or a notebook, not in
+        the workers of a search.
+
     Attributes
     ----------
     n_features_in_ : int
@@ -102,6 +107,7 @@ class ResNetFeatureExtractor(
         "device": [str],
         "precision": [StrOptions({"auto", "float32", "bfloat16"})],
         "random_state": ["random_state"],
+        "verbose": ["verbose"],
     }
 
     def __init__(
@@ -115,6 +121,7 @@ class ResNetFeatureExtractor(
         device: str = "auto",
         precision: str = "auto",
         random_state: Any = None,
+        verbose: int = 0,
     ) -> None:
         self.backbone = backbone
         self.weights = weights
@@ -124,6 +131,7 @@ class ResNetFeatureExtractor(
         self.device = device
         self.precision = precision
         self.random_state = random_state
+        self.verbose = verbose
 
     def fit(self, X: Any, y: Any = None) -> ResNetFeatureExtractor:
         """Load the network for images of this shape.
@@ -187,7 +195,9 @@ class ResNetFeatureExtractor(
         images, _ = self._check_images(X, reset=False)
         cache = resolve_cache(self.activation_cache)
         device = resolve_device(self.device_)
-        return features(self.stages_, images, device, self.precision_, cache)
+        return features(
+            self.stages_, images, device, self.precision_, cache, int(self.verbose)
+        )
 
     def _warm(self, X: Any, cache: ActivationCache) -> CacheInfo:
         """Compute what :meth:`transform` will ask for; for `ActivationCache.warm`."""
@@ -199,7 +209,7 @@ class ResNetFeatureExtractor(
         images, _ = fitted._check_images(X, reset=False)
         device, n_stages = resolve_device(fitted.device_), len(fitted.stages_.names) - 1
         prefix = Prefix(fitted.stages_, n_stages, device, fitted.precision_)
-        return warm(prefix, images, None, cache)
+        return warm(prefix, images, None, cache, int(self.verbose))
 
     @property
     def _n_features_out(self) -> int:

@@ -33,7 +33,11 @@ def views_of_images(augment: Augment, images: np.ndarray) -> tuple[View, ...] | 
 
 @contextmanager
 def encoded(
-    prefix: Prefix | None, sets: Sets, augment: Augment, cache: ActivationCache | None
+    prefix: Prefix | None,
+    sets: Sets,
+    augment: Augment,
+    cache: ActivationCache | None,
+    verbose: int = 0,
 ) -> Iterator[Sets]:
     """The training and validation sets with activations, where these serve.
 
@@ -50,6 +54,9 @@ def encoded(
 
     cache : ActivationCache or None
         Where activations are kept.
+
+    verbose : int, default=0
+        From 1 on, a bar shows how computing them goes on.
     """
     train_set, valid_set = sets
     if prefix is None:
@@ -65,7 +72,7 @@ def encoded(
             if id(images) not in known:
                 # Images to validate are shown in the first view, as they are.
                 some = views or (AS_IT_IS,)
-                known[id(images)] = ActivationRows(prefix, images, some, cache)
+                known[id(images)] = ActivationRows(prefix, images, some, cache, verbose)
                 stack.callback(known[id(images)].close)
             return dataset.changed(activations=known[id(images)])
 
@@ -77,11 +84,15 @@ def encoded(
 
 
 def warm(
-    prefix: Prefix, images: np.ndarray, augment: Augment, cache: ActivationCache
+    prefix: Prefix,
+    images: np.ndarray,
+    augment: Augment,
+    cache: ActivationCache,
+    verbose: int = 0,
 ) -> CacheInfo:
     """Have every view of every image in the cache, as far as there is room."""
     views = views_of_images(augment, images) or (AS_IT_IS,)
-    activations = ActivationRows(prefix, images, views, cache)
+    activations = ActivationRows(prefix, images, views, cache, verbose)
     rows = np.arange(len(images))
     try:
         for view in range(len(views)):

@@ -11,13 +11,14 @@ import torch
 
 from sktransfer._activations import ActivationRows
 from sktransfer._augmentation import apply_views
+from sktransfer._bars import Bar
 from sktransfer._cache import ActivationCache
 from sktransfer._device import autocast
 from sktransfer._inference import batch_size, run_in_batches
 from sktransfer._prefix import Prefix
 from sktransfer._preprocessing import to_batch
 from sktransfer._stages import Stages
-from sktransfer._views import AS_IT_IS, View, tta_views
+from sktransfer._views import AS_IT_IS, tta_views
 
 
 def logits(
@@ -28,6 +29,7 @@ def logits(
     precision: str,
     cache: ActivationCache | None,
     tta: str | None = None,
+    verbose: int = 0,
 ) -> np.ndarray:
     """Logits of images, (n_images, n_classes), float32.
 
@@ -50,6 +52,9 @@ def logits(
 
     tta : {"flip", "flip_shift"} or None
         Views over whose logits the mean is taken.
+
+    verbose : int, default=0
+        From 1 on, bars show how it goes on.
     """
     views, weights = tta_views(tta, *images.shape[1:3])
 
@@ -62,7 +67,8 @@ def logits(
 
     if n_prefix:
         prefix = Prefix(stages, n_prefix, device, precision)
-        return _behind(prefix, behind(n_prefix), images, cache, views, weights)
+        activations = ActivationRows(prefix, images, views, cache, verbose)
+        return _behind(activations, behind(n_prefix), weights, "predict")
 
     decode = behind(0)
 
@@ -74,12 +80,14 @@ def logits(
         seen: torch.Tensor = total
         return seen
 
-    return run_in_batches(
-        mean,
-        lambda first, last: to_batch(images[first:last], device),
-        len(images),
-        batch_size(stages, images.shape[1:], device),
-    )
+    with Bar("predict", len(images), verbose) as bar:
+
+        def batch_of(first: int, last: int) -> torch.Tensor:
+            bar.advance(last - first)
+            return to_batch(images[first:last], device)
+
+        size = batch_size(stages, images.shape[1:], device)
+        return run_in_batches(mean, batch_of, len(images), size)
 
 
 def features(
@@ -88,35 +96,36 @@ def features(
     device: torch.device,
     precision: str,
     cache: ActivationCache | None,
+    verbose: int = 0,
 ) -> np.ndarray:
     """Pooled activations of images, (n_images, n_features), float32."""
     prefix = Prefix(stages, len(stages.names) - 1, device, precision)
-    return _behind(prefix, lambda rows: rows, images, cache, (AS_IT_IS,), (1.0,))
+    activations = ActivationRows(prefix, images, (AS_IT_IS,), cache, verbose)
+    return _behind(activations, lambda rows: rows, (1.0,), "encode")
 
 
 def _behind(
-    prefix: Prefix,
+    activations: ActivationRows,
     function: Callable[[torch.Tensor], torch.Tensor],
-    images: np.ndarray,
-    cache: ActivationCache | None,
-    views: Sequence[View],
     weights: Sequence[float],
+    label: str,
 ) -> np.ndarray:
-    """Apply a function to the activations of views of images, and average."""
-    n = len(images)
-    activations = ActivationRows(prefix, images, views, cache)
+    """Apply a function to activations, and average over views; then close them."""
+    n, n_views = len(activations.images), len(weights)
 
-    def gathered(view: int, first: int, last: int) -> torch.Tensor:
+    def gathered(bar: Bar, view: int, first: int, last: int) -> torch.Tensor:
+        bar.advance(last - first)
         return activations.gather(np.arange(first, last), np.full(last - first, view))
 
     try:
-        for view in range(len(views)):
+        for view in range(n_views):
             activations.ensure(np.arange(n), np.full(n, view))
         total: Any = 0
-        for view, weight in enumerate(weights):
-            batch_of, size = partial(gathered, view), activations.batch_size
-            outputs = run_in_batches(function, batch_of, n, size)
-            total = total + outputs * np.float32(weight)
+        with Bar(label, n_views * n, activations.verbose) as bar:
+            for view, weight in enumerate(weights):
+                batch_of, size = partial(gathered, bar, view), activations.batch_size
+                outputs = run_in_batches(function, batch_of, n, size)
+                total = total + outputs * np.float32(weight)
         mean: np.ndarray = total
         return mean
     finally:

@@ -147,7 +147,9 @@ class ScratchCNNClassifier(BaseImageClassifier):
         from it, as everywhere in scikit-learn.
 
     verbose : int, default=0
-        1 prints a line per epoch.
+        From 1 on, :meth:`fit` prints a line per epoch. In a terminal or a notebook, but
+        not in the workers of a search, a progress bar shows the epoch, images per
+        second, the loss and the time left; another shows predictions.
 
     Attributes
     ----------

@@ -32,6 +32,7 @@ from sktransfer._frozen import (
 from sktransfer._lookahead import Lookahead
 from sktransfer._net import StagesNet
 from sktransfer._prefix import Prefix
+from sktransfer._progress import training_bar
 from sktransfer._schedule import Schedule
 from sktransfer._stages import Stages
 from sktransfer._unfreezing import UnfreezeSchedule
@@ -135,10 +136,13 @@ def train(
     )
     if settings.verbose and reason is not None:
         print(reason)
-    with encoded(prefix, (train_set, valid_set), settings.augment, cache) as sets:
+    with encoded(
+        prefix, (train_set, valid_set), settings.augment, cache, settings.verbose
+    ) as sets:
         sets = _resident(sets, settings.device)
-        net = _make_net(stages, n_prefix, sets[1], settings, callbacks)
-        net.partial_fit(sets[0], None)
+        with training_bar(settings.verbose) as bars:
+            net = _make_net(stages, n_prefix, sets[1], settings, [*bars, *callbacks])
+            net.partial_fit(sets[0], None)
         if net.interrupt_ is None:
             net.check_last_step(sets[0])
         net.cache_info_ = total_info(sets)

@@ -145,7 +145,10 @@ class ResNetTransferClassifier(Pretrained, BaseImageClassifier):
         from it, as everywhere in scikit-learn.
 
     verbose : int, default=0
-        1 prints a line per epoch and, at the end, what the activation cache did.
+        From 1 on, :meth:`fit` prints a line per epoch and, at the end, what the
+        activation cache did. In a terminal or a notebook, but not in the workers of a
+        search, a progress bar shows the epoch, images per second, the loss and the
+        time left; others show images that pass the frozen stages, and predictions.
 
     Attributes
     ----------
@@ -337,4 +340,4 @@ class ResNetTransferClassifier(Pretrained, BaseImageClassifier):
             return CacheInfo(0, 0, 0, 0.0)
         precision = resolve_precision(self.precision, device)
         prefix = Prefix(stages, n_stages, device, precision)
-        return warm(prefix, images, self.augment, cache)
+        return warm(prefix, images, self.augment, cache, int(self.verbose))

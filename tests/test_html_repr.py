@@ -1,0 +1,87 @@
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from sklearn.utils import estimator_html_repr
+from skorch.callbacks import Checkpoint
+
+from sktransfer import (
+    ActivationCache,
+    ResNetFeatureExtractor,
+    ResNetTransferClassifier,
+    ScratchCNNClassifier,
+)
+
+ESTIMATORS = [ResNetTransferClassifier, ScratchCNNClassifier, ResNetFeatureExtractor]
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    X = np.random.default_rng(0).random((12, 8, 8, 3))
+    clf = ScratchCNNClassifier(width=4, max_epochs=1, random_state=0, device="cpu")
+    return clf.fit(X, np.arange(12) % 2)
+
+
+def text(estimator):
+    """What a reader of the notebook sees, without styles and scripts."""
+    html = re.sub(r"(?s)<(style|script).*?</\1>", "", estimator._repr_html_())
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", html))
+
+
+@pytest.mark.parametrize("kind", ESTIMATORS)
+def test_a_notebook_shows_every_parameter_and_that_nothing_is_fitted(kind):
+    shown = text(kind())
+    assert kind.__name__ in shown
+    assert "Not fitted" in shown
+    for name, value in kind().get_params().items():
+        quoted = str(value) if not isinstance(value, str) else f"&#x27;{value}&#x27;"
+        assert f" {name} {quoted} " in shown
+
+
+def test_a_notebook_shows_that_an_estimator_is_fitted(fitted):
+    shown = text(fitted)
+    assert "Fitted" in shown
+    assert "Not fitted" not in shown
+
+
+@pytest.mark.parametrize("kind", ESTIMATORS)
+def test_no_link_leads_to_the_pages_of_another_project(kind):
+    assert kind()._get_doc_link() == ""
+    assert "href" not in estimator_html_repr(kind())
+
+
+def test_parameters_that_are_objects_are_shown_in_short(fitted):
+    clf = ResNetTransferClassifier(
+        weights=fitted,
+        callbacks=[Checkpoint()],
+        activation_cache=ActivationCache(),
+        net_params={f"optimizer__{i}": list(range(100)) for i in range(50)},
+    )
+    shown = text(clf)
+    assert "net_params {&#x27;optimizer__0&#x27;: [0, 1, ...]," in shown
+    assert "callbacks [&lt;skorch" in shown
+    assert "ScratchCNNClassifier" in shown  # the weights have a box of their own
+    assert len(shown) < 20_000
+
+
+def test_names_of_classes_are_not_taken_for_html():
+    X = np.random.default_rng(0).random((12, 8, 8, 3))
+    clf = ScratchCNNClassifier(width=4, max_epochs=1, device="cpu")
+    clf.fit(X, np.array(["<b>cat", "<script>dog"])[np.arange(12) % 2])
+    assert "<b>cat" not in clf._repr_html_()
+    assert "<script>dog" not in clf._repr_html_()
+
+
+def test_the_picture_of_an_estimator_loads_neither_torch_nor_tqdm():
+    program = (
+        "import sys\n"
+        "from sktransfer import ResNetTransferClassifier\n"
+        "assert 'max_epochs' in ResNetTransferClassifier()._repr_html_()\n"
+        "print([name for name in ('torch', 'tqdm') if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
