@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,7 +39,7 @@ def _parser() -> argparse.ArgumentParser:
         "--out",
         type=Path,
         default=Path("sktransfer_study"),
-        help="folder for figures and results.json (default: %(default)s)",
+        help="folder for report.html, pictures and results.json (default: %(default)s)",
     )
     parser.add_argument(
         "--backbone",
@@ -56,7 +57,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the study; return 0, or 2 where the options or the data do not serve."""
-    options = _parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else list(argv)
+    options = _parser().parse_args(words)
     try:
         study(
             options.data,
@@ -66,6 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             out=options.out,
             backbone=options.backbone,
             max_epochs=options.max_epochs,
+            command=shlex.join(["python", "-m", "sktransfer", *words]),
         )
     except KeyboardInterrupt:
         print(

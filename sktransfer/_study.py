@@ -5,29 +5,29 @@ from __future__ import annotations
 import importlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
-from sktransfer._study_data import StudyData, load_data, shown_images
-from sktransfer._study_plots import (
-    draw_accuracy_time,
-    draw_confusion_matrices,
-    draw_predictions,
-    new_figure,
-)
+from sktransfer._comparison import n_trainable
+from sktransfer._study_data import StudyData, load_data
+from sktransfer._study_figures import Picture, draw_pictures, write_pngs
+from sktransfer._study_html import check_drawing, render, write_html
+from sktransfer._study_machine import PeakMemory, hardware, versions
 from sktransfer._study_report import (
     RunResult,
     by_model,
     describe_model,
+    describe_network,
+    study_content,
     verdict,
     write_json,
 )
 
 TRANSFER, SCRATCH = "transfer", "scratch"
-N_SHOWN = 24
 DIGITS_EPOCHS = 18
 
 Report = Callable[[str], None]
@@ -75,20 +75,22 @@ def default_models(
     return {TRANSFER: make_transfer, SCRATCH: make_scratch}
 
 
-def n_trainable(model: Any) -> int | None:
-    """Return how many parameters the fitted `model` trained, None if it has no net."""
-    if not hasattr(model, "net_"):
-        return None
-    parameters = model.net_.module_.parameters()
-    return int(sum(p.numel() for p in parameters if p.requires_grad))
+def predict(data: StudyData, model: Any) -> tuple[np.ndarray, np.ndarray | None]:
+    """Predicted labels (n_test,) and, where there are, their proba, computed once."""
+    if not hasattr(model, "predict_proba"):
+        return np.asarray(model.predict(data.X_test)), None
+    proba = np.asarray(model.predict_proba(data.X_test))
+    # No class is without a training image, so that columns are as in `data.labels`.
+    return data.labels[proba.argmax(axis=1)], proba
 
 
 def evaluate(data: StudyData, model_name: str, model: Any, seed: int) -> RunResult:
     """Fit `model` and score it on the test images."""
-    started = time.perf_counter()
-    model.fit(data.X_train, data.y_train)
-    elapsed = time.perf_counter() - started
-    predicted = np.asarray(model.predict(data.X_test))
+    with PeakMemory() as memory:
+        started = time.perf_counter()
+        model.fit(data.X_train, data.y_train)
+        elapsed = time.perf_counter() - started
+    predicted, proba = predict(data, model)
     precision, recall, f1, _ = precision_recall_fscore_support(
         data.y_test, predicted, labels=data.labels, average="macro", zero_division=0
     )
@@ -102,14 +104,19 @@ def evaluate(data: StudyData, model_name: str, model: Any, seed: int) -> RunResu
         seconds=float(getattr(model, "fit_time_", elapsed)),
         n_parameters=n_trainable(model),
         n_epochs=getattr(model, "n_iter_", None) if hasattr(model, "net_") else None,
+        peak_memory=memory.of(getattr(model, "device_", "cpu")),
         predictions=predicted,
+        proba=proba,
     )
 
 
 def run_study(
     data: StudyData, make_models: MakeModels, seeds: Iterable[int], report: Report
-) -> Iterator[RunResult]:
-    """Fit every model once a seed on the same split; `report` hears how it goes."""
+) -> Iterator[tuple[RunResult, Any]]:
+    """Fit every model once a seed on the same split; `report` hears how it goes.
+
+    What each fit gave is yielded, and the fitted model.
+    """
     from sktransfer._progress import EpochReport
 
     for seed in seeds:
@@ -123,36 +130,7 @@ def run_study(
             report(
                 f"{label}: accuracy {result.accuracy:.1%} after {result.seconds:.1f} s"
             )
-            yield result
-
-
-def draw(out: Path, data: StudyData, results: Sequence[RunResult]) -> None:
-    """Write the three figures into the folder `out`."""
-    groups = by_model(results)
-    last = {model: runs[-1] for model, runs in groups.items()}
-    draw_confusion_matrices(
-        out / "confusion_matrices.png",
-        data.y_test,
-        {model: run.predictions for model, run in last.items()},
-        data.labels,
-        data.names,
-    )
-    draw_accuracy_time(
-        out / "accuracy_time.png",
-        {m: [(run.seconds, run.accuracy) for run in g] for m, g in groups.items()},
-    )
-    # Drawn by lot: a choice by hand would flatter the model.
-    n = len(data.y_test)
-    chosen = np.random.default_rng(0).permutation(n)[:N_SHOWN]
-    name_of = dict(zip(data.labels.tolist(), data.names, strict=True))
-    run = last[TRANSFER]
-    draw_predictions(
-        out / "predictions.png",
-        shown_images(data.X_test[chosen]),
-        [name_of[label] for label in data.y_test[chosen].tolist()],
-        [name_of[label] for label in run.predictions[chosen].tolist()],
-        f"{run.model}, seed {run.seed}: {len(chosen)} test images drawn by lot",
-    )
+            yield result, model
 
 
 def study(
@@ -166,14 +144,16 @@ def study(
     max_epochs: int | None = None,
     make_models: MakeModels | None = None,
     report: Report = say,
+    command: str | None = None,
 ) -> list[RunResult]:
     """Run the whole study and write its files into `out`; ValueError on bad options.
 
-    `make_models` maps "transfer" and "scratch" to functions from a seed to a model.
+    `make_models` maps "transfer" and "scratch" to functions from a seed to a model;
+    `command` is the command line that the report names.
     """
     if n_seeds < 1:
         raise ValueError(f"seeds={n_seeds} runs nothing; pass 1 or more.")
-    new_figure(1, 1)  # without matplotlib, fail before the training, not after it
+    check_drawing()  # fail before the training, not after it
     data = load_data(data_name, n_train, n_test)
     models = make_models
     if models is None:
@@ -181,17 +161,51 @@ def study(
     if out.exists() and not out.is_dir():
         raise ValueError(f"out={str(out)!r} is a file; pass a folder.")
     out.mkdir(parents=True, exist_ok=True)
+    settings = {name: " ".join(repr(make(0)).split()) for name, make in models.items()}
+    announce(data, settings, report)
+    about = {"command": command, **surroundings(), "networks": {}}
+    results: list[RunResult] = []
+    fitted: dict[str, Any] = {}
+    for result, model in run_study(data, models, range(n_seeds), report):
+        results.append(result)
+        if result.seed == n_seeds - 1:  # those of other seeds would only take memory
+            fitted[result.model] = model
+        del model
+        write_json(
+            out / "results.json", study_content(data, settings, results, about, None)
+        )
+    conclusion = tell(data, results, report)
+    about["networks"] = {name: describe_network(m) for name, m in fitted.items()}
+    content = study_content(data, settings, results, about, conclusion)
+    write_json(out / "results.json", content)
+    write_report(out, content, draw_pictures(data, results, fitted, TRANSFER))
+    report(f"report.html, its pictures and results.json are in {out}.")
+    return results
+
+
+def announce(data: StudyData, settings: Mapping[str, str], report: Report) -> None:
+    """Report what will be compared."""
     report(
         f"{data.name}: {len(data.y_train)} training and {len(data.y_test)} test images "
         f"of {len(data.names)} classes; one split for every seed and model."
     )
-    settings = {name: " ".join(repr(make(0)).split()) for name, make in models.items()}
     for name, text in settings.items():
         report(f"{name}: {text}")
-    results = []
-    for result in run_study(data, models, range(n_seeds), report):
-        results.append(result)
-        write_json(out / "results.json", data, settings, results, None)
+
+
+def write_report(
+    out: Path,
+    content: Mapping[str, Any],
+    drawn: tuple[Mapping[str, Picture], Sequence[str]],
+) -> None:
+    """Write report.html and the pictures that are files too, from what was drawn."""
+    pictures, left_out = drawn
+    write_pngs(out, pictures)
+    write_html(out / "report.html", render(content, pictures, left_out, TRANSFER))
+
+
+def tell(data: StudyData, results: Sequence[RunResult], report: Report) -> str:
+    """Report what every model gave, and the verdict, which is returned."""
     groups = by_model(results)
     for runs in groups.values():
         report("\n" + describe_model(data, runs))
@@ -200,7 +214,13 @@ def study(
         [run.accuracy for run in groups[SCRATCH]],
     )
     report("\n" + conclusion)
-    write_json(out / "results.json", data, settings, results, conclusion)
-    draw(out, data, results)
-    report(f"Figures and results.json are in {out}.")
-    return results
+    return conclusion
+
+
+def surroundings() -> dict[str, Any]:
+    """When the study began, and on what it runs."""
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": versions(),
+        "hardware": hardware(),
+    }

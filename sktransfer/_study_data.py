@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-SHOWN_SIZE = 96
 # Folders of images to test on, the first that is there.
 HELD_OUT = ("test", "val", "valid", "validation")
 
@@ -24,6 +23,21 @@ class StudyData:
     y_test: np.ndarray
     labels: np.ndarray
     names: tuple[str, ...]
+
+    @property
+    def images(self) -> str:
+        """What kind of images these are."""
+        return _kind(self.X_train)
+
+
+def _kind(X: np.ndarray) -> str:
+    """Describe arrays (n, height, width[, channels]), or paths (n,) of files."""
+    if X.ndim == 1:
+        return "picture files"
+    height, width, n_channels = (*X.shape[1:], 1)[:3]
+    colours = {1: "grey", 3: "RGB"}.get(n_channels, f"{n_channels} channels")
+    scale = "0 to 255" if X.dtype == np.uint8 else "0 to 1"
+    return f"{height} x {width} pixels, {colours}, {X.dtype}, {scale}"
 
 
 def stratified_sample(y: np.ndarray, n: int, name: str, seed: int = 0) -> np.ndarray:
@@ -168,13 +182,3 @@ def _two_sets(
         labels,
         names,
     )
-
-
-def shown_images(X: Any) -> np.ndarray:
-    """Return images to draw: arrays (n, H, W[, C]) as they are, paths (n,) read."""
-    if np.ndim(X) > 1:
-        return np.asarray(X)
-    from sktransfer._images import read_pictures
-
-    pictures = [str(path) for path in X]
-    return read_pictures(pictures, (SHOWN_SIZE, SHOWN_SIZE, 3))

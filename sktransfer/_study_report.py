@@ -6,16 +6,34 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from sklearn.metrics import classification_report
+from sklearn.metrics import classification_report, precision_recall_fscore_support
 
+from sktransfer._comparison import spread
 from sktransfer._study_data import StudyData
+
+# What is told of the fits of a model: median, least and greatest over the seeds.
+MEASURES = (
+    "accuracy",
+    "precision",
+    "recall",
+    "f1",
+    "seconds",
+    "n_parameters",
+    "n_epochs",
+    "peak_memory",
+)
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """One fit: its scores on the test images, its cost and its predictions (n,)."""
+    """One fit: scores on the test images, cost, and what it predicted.
+
+    `seconds` and `peak_memory`, in bytes, are those of the fit; `predictions` has shape
+    (n_test,), `proba` (n_test, n_classes). What a model does not tell is None.
+    """
 
     model: str
     seed: int
@@ -26,7 +44,9 @@ class RunResult:
     seconds: float
     n_parameters: int | None
     n_epochs: int | None
+    peak_memory: int | None
     predictions: np.ndarray = field(repr=False, compare=False)
+    proba: np.ndarray | None = field(repr=False, compare=False)
 
 
 def by_model(results: Iterable[RunResult]) -> dict[str, list[RunResult]]:
@@ -99,24 +119,105 @@ def describe_model(data: StudyData, runs: Sequence[RunResult]) -> str:
     return "\n".join(lines)
 
 
-def write_json(
-    path: Path,
+def summary(results: Iterable[RunResult]) -> dict[str, dict[str, Any]]:
+    """Median, least and greatest of each measure, by model; None where not told."""
+    return {
+        model: {measure: _spread(runs, measure) for measure in MEASURES}
+        for model, runs in by_model(results).items()
+    }
+
+
+def _spread(runs: Sequence[RunResult], measure: str) -> dict[str, float] | None:
+    """Median, least and greatest over the seeds, None where a seed has none."""
+    values = [getattr(run, measure) for run in runs]
+    return None if None in values else spread(values)._asdict()
+
+
+def per_class(data: StudyData, run: RunResult) -> list[dict[str, Any]]:
+    """Scores of each class in [0, 1], and how many images it has."""
+    precision, recall, f1, n_test = precision_recall_fscore_support(
+        data.y_test, run.predictions, labels=data.labels, zero_division=0
+    )
+    return [
+        {
+            "class": name,
+            "precision": float(precision[i]),
+            "recall": float(recall[i]),
+            "f1": float(f1[i]),
+            "n_test": int(n_test[i]),
+            "n_train": int(np.sum(data.y_train == data.labels[i])),
+        }
+        for i, name in enumerate(data.names)
+    ]
+
+
+def describe_network(model: Any) -> dict[str, Any] | None:
+    """What a fitted model consists of and what of it learned; None without a net."""
+    if not hasattr(model, "net_"):
+        return None
+    modules = list(model.net_.module_.items())
+    stages = []
+    for i, (name, module) in enumerate(modules):
+        sizes = [(p.numel(), p.requires_grad) for p in module.parameters()]
+        # Counted from the output, as `unfreeze_depth` is.
+        depth = len(modules) - 1 - i
+        epochs = (
+            row["epoch"]
+            for row in model.history_
+            if row.get("unfreeze_depth", depth) >= depth
+        )
+        stages.append(
+            {
+                "name": name,
+                "n_parameters": sum(size for size, _ in sizes),
+                "n_trained": sum(size for size, learns in sizes if learns),
+                "first_epoch": next(epochs, None),
+            }
+        )
+    return {
+        "stages": stages,
+        "n_parameters": sum(stage["n_parameters"] for stage in stages),
+        "n_trained": sum(stage["n_trained"] for stage in stages),
+        "n_epochs": model.n_iter_,
+        "device": model.device_,
+        "precision": model.precision_,
+        "n_activations_found": model.cache_info_.hits,
+        "n_activations_new": model.cache_info_.misses,
+    }
+
+
+def study_content(
     data: StudyData,
     settings: Mapping[str, str],
     results: Sequence[RunResult],
+    about: Mapping[str, Any],
     conclusion: str | None,
-) -> None:
-    """Write every run without its predictions, sizes, settings and the verdict."""
+) -> dict[str, Any]:
+    """All that is known of a study but its predictions, ready for JSON.
+
+    `about` says where it ran, and is taken over as it is.
+    """
     runs = [asdict(result) for result in results]
     for run in runs:
-        del run["predictions"]
-    content = {
+        del run["predictions"], run["proba"]
+    return {
         "data": data.name,
+        "images": data.images,
         "n_train": len(data.y_train),
         "n_test": len(data.y_test),
         "classes": list(data.names),
         "settings": dict(settings),
         "runs": runs,
+        "summary": summary(results),
+        "per_class": {
+            model: per_class(data, runs[-1])
+            for model, runs in by_model(results).items()
+        },
+        **about,
         "verdict": conclusion,
     }
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write the content of a study."""
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -1,7 +1,9 @@
 """The study: its split, its report, its verdict, its files."""
 
+import gc
 import json
 import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -12,14 +14,16 @@ from sklearn.utils import Bunch
 
 from sktransfer import ResNetTransferClassifier, ScratchCNNClassifier
 from sktransfer.__main__ import main
-from sktransfer._study import default_models, run_study, study
+from sktransfer._study import default_models, run_study, study, tell
 from sktransfer._study_data import load_data, split, stratified_sample
+from sktransfer._study_machine import CLEAR_REFS, PeakMemory
 from sktransfer._study_report import verdict
 
 FILES = {
     "confusion_matrices.png",
     "accuracy_time.png",
     "predictions.png",
+    "report.html",
     "results.json",
 }
 
@@ -30,8 +34,8 @@ class Rows(KNeighborsClassifier):
     def fit(self, X, y):
         return super().fit(X.reshape(len(X), -1), y)
 
-    def predict(self, X):
-        return super().predict(X.reshape(len(X), -1))
+    def predict_proba(self, X):
+        return super().predict_proba(X.reshape(len(X), -1))
 
 
 def make_good(seed):
@@ -57,7 +61,7 @@ def test_every_seed_fits_every_model_and_reports_it():
     lines = []
     models = {"transfer": make_good, "scratch": make_poor}
     results = list(run_study(load_data("digits", 50, 50), models, (4, 7), lines.append))
-    assert [(r.seed, r.model) for r in results] == [
+    assert [(r.seed, r.model) for r, _ in results] == [
         (4, "transfer"),
         (4, "scratch"),
         (7, "transfer"),
@@ -79,7 +83,7 @@ def test_the_report_holds_both_models_and_a_verdict(stub_study):
 def test_every_file_is_written(stub_study):
     out, _, _ = stub_study
     assert {file.name for file in out.iterdir()} == FILES
-    for name in FILES - {"results.json"}:
+    for name in FILES - {"report.html", "results.json"}:
         with Image.open(out / name) as image:
             assert min(image.size) > 300
 
@@ -93,6 +97,57 @@ def test_the_json_repeats_the_results(stub_study):
         result.accuracy for result in results
     ]
     assert content["verdict"].startswith("Verdict: a clear gain")
+    accuracies = [run["accuracy"] for run in content["runs"][::2]]
+    assert content["summary"]["transfer"]["accuracy"] == {
+        "median": float(np.median(accuracies)),
+        "least": min(accuracies),
+        "greatest": max(accuracies),
+    }
+    assert content["summary"]["transfer"]["n_parameters"] is None
+    assert [row["n_test"] for row in content["per_class"]["scratch"]] == [10] * 10
+    assert {"numpy", "torch", "sktransfer"} < set(content["versions"])
+    assert content["hardware"]["n_cores"] >= 1
+
+
+def test_only_models_of_the_last_seed_are_kept(tmp_path):
+    alive = []
+
+    def make(seed):
+        model = Rows(n_neighbors=1)
+        alive.append((seed, weakref.ref(model)))
+        return model
+
+    def still_alive(line):
+        if line.startswith("seed 2, scratch: training"):
+            gc.collect()
+            seen.update(seed for seed, model in alive if model() is not None)
+            raise KeyboardInterrupt  # nothing after this is asked for
+
+    seen = set()
+    models = {"transfer": make, "scratch": make}
+    with pytest.raises(KeyboardInterrupt):
+        study(n_test=50, out=tmp_path, make_models=models, report=still_alive)
+    assert seen == {2}
+
+
+def test_the_peak_memory_of_a_fit_counts_what_it_allocates_on_linux():
+    peaks = []
+    for n in (1, 25_000_000, 1):
+        with PeakMemory() as memory:
+            np.ones(n)
+        peaks.append(memory.of("cpu"))
+    if not CLEAR_REFS.exists():  # another system
+        assert peaks == [None] * 3
+    else:
+        before, large, after = peaks
+        assert large - max(before, after) > 190e6
+
+
+def test_without_a_high_water_mark_the_peak_memory_is_unknown(monkeypatch, tmp_path):
+    monkeypatch.setattr("sktransfer._study_machine.CLEAR_REFS", tmp_path / "none")
+    with PeakMemory() as memory:
+        pass
+    assert memory.of("cpu") is None
 
 
 @pytest.mark.parametrize(
@@ -177,10 +232,13 @@ def test_no_seeds_exit_with_code_2(capsys, tmp_path):
     assert "seeds=0" in capsys.readouterr().err
 
 
-def test_missing_matplotlib_names_the_extra(monkeypatch, tmp_path):
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(ImportError, match=r"sktransfer\[plot\]"):
-        study(out=tmp_path, make_models={}, report=lambda line: None)
+@pytest.mark.parametrize("missing", ["matplotlib", "jinja2"])
+def test_a_missing_package_is_told_before_the_training(monkeypatch, tmp_path, missing):
+    monkeypatch.setitem(sys.modules, missing, None)
+    lines = []
+    with pytest.raises(ImportError, match=rf"{missing}.*sktransfer\[plot\]"):
+        study(out=tmp_path, make_models={}, report=lines.append)
+    assert not lines
 
 
 def test_a_folder_is_split_four_to_one_and_drawn(tmp_path):
@@ -293,14 +351,10 @@ def test_an_interrupted_study_ends_in_one_line(monkeypatch, capsys):
     assert "interrupted" in capsys.readouterr().err
 
 
-def test_one_seed_has_no_range(tmp_path):
+def test_one_seed_has_no_range():
     lines = []
-    study_of_one = {"transfer": make_good, "scratch": make_poor}
-    study(
-        n_test=50,
-        n_seeds=1,
-        out=tmp_path,
-        make_models=study_of_one,
-        report=lines.append,
-    )
+    models = {"transfer": make_good, "scratch": make_poor}
+    data = load_data("digits", 50, 50)
+    runs = [run for run, _ in run_study(data, models, (0,), lines.append)]
+    tell(data, runs, lines.append)
     assert any("%, one seed" in line for line in lines)

@@ -1,0 +1,271 @@
+"""The study's report: whole in itself, escaped, and in agreement with its numbers."""
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.dummy import DummyClassifier
+
+from sktransfer import ResNetTransferClassifier, ScratchCNNClassifier
+from sktransfer._study import study
+
+VOID = {"meta", "link", "img", "br"}
+
+
+class Page(HTMLParser):
+    """What a browser finds in the report."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.tags, self.open, self.words, self.unclosed = [], [], [], []
+        self.feed(html)
+        self.text = re.sub(r"\s+", " ", "".join(self.words))
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if self.open.pop() != tag:
+            self.unclosed.append(tag)
+        if tag in {"dt", "dd", "td", "th", "p", "li"}:
+            self.words.append(" ")
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] != "style":
+            self.words.append(data)
+
+    def all(self, tag):
+        return [attrs for name, attrs in self.tags if name == tag]
+
+
+class Guess(DummyClassifier):
+    """A model that has labels, but no probabilities."""
+
+    predict_proba = property()
+
+
+def make_guess(seed):
+    return Guess(strategy="uniform", random_state=seed)
+
+
+def run(out, data="digits", **options):
+    """A study of stub models but for `options`; its page, its JSON and its HTML."""
+    made = {"make_models": {"transfer": make_guess, "scratch": make_guess}}
+    study(data, out=out, report=lambda line: None, **{**made, **options})
+    html = (out / "report.html").read_text(encoding="utf-8")
+    return Page(html), json.loads((out / "results.json").read_text()), html
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    return run(
+        tmp_path_factory.mktemp("real"),
+        n_train=40,
+        n_test=60,
+        n_seeds=2,
+        command="python -m sktransfer --out 'my folder'",
+        make_models={
+            "transfer": lambda seed: ResNetTransferClassifier(
+                "mini_resnet18",
+                unfreeze_depth=1,
+                max_epochs=2,
+                augment=None,
+                random_state=seed,
+            ),
+            "scratch": lambda seed: ScratchCNNClassifier(
+                width=4, max_epochs=2, augment=None, random_state=seed
+            ),
+        },
+    )
+
+
+@pytest.fixture(scope="module")
+def stub(tmp_path_factory):
+    return run(tmp_path_factory.mktemp("stub"), n_test=40, n_seeds=1)
+
+
+def make_folder(path, names):
+    """Six grey pictures of each class."""
+    for value, name in enumerate(names):
+        (path / name).mkdir(parents=True)
+        for i in range(6):
+            image = Image.new("RGB", (9, 7), (60 * value + i,) * 3)
+            image.save(path / name / f"{i}.png")
+    return str(path)
+
+
+def test_the_report_needs_nothing_beside_it(real):
+    page, _, html = real
+    assert not page.all("script")
+    targets = [
+        attrs[name]
+        for _, attrs in page.tags
+        for name in ("src", "href", "srcset", "action", "data")
+        if attrs.get(name) is not None
+    ]
+    assert all(target.startswith(("data:", "#")) for target in targets)
+    assert "http:" not in html
+    assert "https:" not in html
+    assert "url(" not in html
+    assert "@import" not in html
+
+
+def test_every_tag_is_closed_and_every_link_leads_somewhere(real):
+    page, _, html = real
+    assert html.startswith("<!DOCTYPE html>")
+    assert not page.unclosed
+    assert not page.open
+    ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    assert {attrs["href"][1:] for attrs in page.all("a")} <= set(ids)
+
+
+def test_the_language_and_one_main_heading_are_told(real):
+    page, _, _ = real
+    assert page.all("html") == [{"lang": "en"}]
+    assert len(page.all("h1")) == 1
+    assert len(page.all("main")) == 1
+
+
+def test_every_number_is_one_of_results_json(real):
+    page, content, _ = real
+
+    def numbers(part):
+        if isinstance(part, dict):
+            return {n for value in part.values() for n in numbers(value)}
+        if isinstance(part, list):
+            return {n for value in part for n in numbers(value)}
+        return {part} if isinstance(part, (int, float)) else set()
+
+    known = numbers(content)
+    found = [float(attrs["value"]) for attrs in page.all("data")]
+    assert len(found) > 100
+    assert set(found) <= known
+
+
+def test_the_table_tells_median_least_and_greatest_of_the_runs(real):
+    page, content, _ = real
+    for model in ("transfer", "scratch"):
+        runs = [r for r in content["runs"] if r["model"] == model]
+        values = sorted(100 * r["accuracy"] for r in runs)
+        told = f"{np.median(values):.1f} %"
+        if values[0] != values[-1]:
+            told += f" ({values[0]:.1f} to {values[-1]:.1f})"
+        assert told in page.text
+    for word in ("Seconds a fit", "Parameters trained", "Epochs", "Peak memory"):
+        assert word in page.text
+
+
+def test_every_picture_has_words_and_a_size(real):
+    page, _, _ = real
+    pictures = page.all("img")
+    assert len(pictures) == 10
+    assert len({attrs["alt"] for attrs in pictures}) == 10
+    for attrs in pictures:
+        assert len(attrs["alt"]) > 30
+        assert int(attrs["width"]) > 300
+        assert attrs["src"].startswith("data:image/png;base64,")
+    n_figures = len(page.all("figure"))
+    assert len(page.all("figcaption")) == n_figures
+
+
+def test_all_displays_are_there(real):
+    page, _, _ = real
+    for title in (
+        "Accuracy against time",
+        "Training images",
+        "Training of transfer",
+        "Training of scratch",
+        "Confusion matrices",
+        "Drawn by lot",
+        "Wrong, and surest of it",
+        "Highest losses",
+        "Confused most",
+        "What the model looks at",
+    ):
+        assert f"{title}." in page.text
+    assert "Not in this report" not in page.text
+
+
+def test_the_command_versions_and_hardware_are_told(real):
+    page, content, _ = real
+    assert "python -m sktransfer --out 'my folder'" in page.text
+    for name, version in content["versions"].items():
+        assert f"{name} {version}" in page.text
+    assert content["hardware"]["processor"] in page.text
+    assert page.all("time") == [{"datetime": content["date"]}]
+
+
+def test_what_learns_is_told(real):
+    page, content, _ = real
+    stages = content["networks"]["transfer"]["stages"]
+    assert [stage["first_epoch"] for stage in stages][-2:] == [2, 1]
+    assert all(stage["n_trained"] == 0 for stage in stages[:-2])
+    assert f"layer3 {stages[3]['n_parameters']:,} 0 frozen" in page.text
+    trained = content["summary"]["transfer"]["n_parameters"]["median"]
+    assert sum(stage["n_trained"] for stage in stages) == trained
+
+
+def test_a_fit_that_found_its_activations_is_told(real):
+    page, content, _ = real
+    assert content["networks"]["transfer"]["n_activations_new"] == 0
+    assert "fits after the first find them there" in page.text
+
+
+def test_stub_models_leave_out_what_they_do_not_have(stub):
+    page, content, _ = stub
+    assert content["runs"][0]["n_parameters"] is None
+    assert "This model has no network of stages." in page.text
+    assert "The model gives no probabilities." in page.text
+    assert "The training history of transfer: it keeps none." in page.text
+    assert "What the model looks at" not in page.text.split("Not in this report")[0]
+    assert "Drawn by lot." in page.text
+
+
+def test_one_seed_has_no_spread(stub):
+    page, _, _ = stub
+    assert "one seed, so the spread is unknown" in page.text
+    assert not [attrs for attrs in page.all("span") if attrs.get("class") == "range"]
+
+
+def test_a_study_from_python_has_no_command(stub):
+    page, _, _ = stub
+    assert "Called from Python, not from the command line." in page.text
+
+
+def test_names_of_classes_are_escaped(tmp_path):
+    names = ["<b>cat<", "dog & 'cow'", '"><script>alert(1)<']
+    names = [name.replace("/", "") for name in names]
+    page, content, _ = run(
+        tmp_path / "out", make_folder(tmp_path / "in", names), n_seeds=1
+    )
+    assert content["classes"] == sorted(names)
+    assert not page.all("b")
+    assert not page.all("script")
+    assert not page.unclosed
+    for name in names:
+        assert name in page.text
+
+
+def test_a_model_without_mistakes_has_none_to_show(tmp_path):
+    class Perfect(DummyClassifier):
+        def predict_proba(self, X):
+            told = [int(Path(path).parent.name == "light") for path in X]
+            return np.eye(2)[told]
+
+    models = {"transfer": lambda seed: Perfect(), "scratch": make_guess}
+    page, _, _ = run(
+        tmp_path / "out",
+        make_folder(tmp_path / "in", ["dark", "light"]),
+        n_seeds=1,
+        make_models=models,
+    )
+    assert "The mistakes of transfer: there are none." in page.text
+    assert "Highest losses." in page.text
+    assert "Confused most." not in page.text
