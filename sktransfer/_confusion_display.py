@@ -11,7 +11,7 @@ from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sktransfer._classified import Classified, classified, classified_by, names_of
 from sktransfer._confusion import ConfusedPair, pairs_in
 from sktransfer._confusion_matrix import draw_matrix
-from sktransfer._drawing import panels_in, shortened, write_title
+from sktransfer._drawing import panels_in, shortened
 from sktransfer._image_grid import Caption, draw_image
 from sktransfer._ranked_images import by_least, check_counts, percent
 from sktransfer._shown_images import shown_images
@@ -357,10 +357,16 @@ class ConfusedPairsDisplay:
                 for label in (pair.true, pair.predicted)
             )
             _, panels = panels_in(
-                frame, 1, n_columns, HALF, caller, title_height=0.3, text_height=0.2
+                frame,
+                1,
+                n_columns,
+                HALF,
+                caller,
+                title=f"{number}. {true} taken for {predicted}: {pair.count}",
+                title_height=0.3,
+                title_options={"ha": "left", "va": "center", "fontsize": 10},
+                text_height=0.2,
             )
-            text = f"{number}. {true} taken for {predicted}: {pair.count}"
-            write_title(frame, text, drop=9, ha="left", fontsize=10)
             rows.append(panels[0])
             shares = self.confidences[number - 1]
             for panel in panels[0]:

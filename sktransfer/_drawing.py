@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,9 @@ def panels_in(
     caller: str,
     *,
     margin: float = 0.0,
+    title: str = "",
     title_height: float = 0.0,
+    title_options: Mapping[str, Any] | None = None,
     text_height: float = 0.0,
     **options: Any,
 ) -> tuple[Any, np.ndarray]:
@@ -82,9 +85,14 @@ def panels_in(
     margin : float, default=0.0
         Height in inches above the panels of a new figure, for a title.
 
+    title : str, default=""
+        Written above the panels, inside `ax`.
+
     title_height : float, default=0.0
-        Height in inches that panels leave free at the top of the frame, for a title
-        that :func:`write_title` puts there.
+        Height in inches that panels leave free for it.
+
+    title_options : mapping, default=None
+        For the text of the title.
 
     text_height : float, default=0.0
         Height in inches of what stands above each panel, for which room is left in a
@@ -111,30 +119,29 @@ def panels_in(
     inner = size_of(frame)[1]
     space = {}
     if text_height and not is_constrained(frame.figure):
-        title_height += text_height if title_height else 0
+        title_height = title_height + text_height if title else 0
         left = max(inner - title_height - (n_rows - 1) * text_height, 0.1 * inner)
         space["hspace"] = text_height * n_rows / left  # a share of a panel's height
-    if title_height:
-        # An own row: a title of the frame would stand where those of panels stand.
+    if title:
+        # A row of its own: a title of the frame would stand where those of panels
+        # stand, and lower still where neighbours of the frame need room at the top.
         shares = [title_height, max(inner - title_height, title_height)]
-        place = place.subgridspec(2, 1, height_ratios=shares, hspace=0)[1]
+        rows = place.subgridspec(2, 1, height_ratios=shares, hspace=0)
+        _write_title(frame.figure.add_subplot(rows[0]), title, title_options or {})
+        place = rows[1]
     grid = place.subgridspec(n_rows, n_columns, **space)
     panels: np.ndarray = grid.subplots(squeeze=False, **options)
     return frame, panels
 
 
-def write_title(frame: Any, text: str, *, drop: float = 0.0, **options: Any) -> Any:
-    """Write a title into the height that panels left free, `drop` points below it."""
-    return frame.annotate(
-        text,
-        (0 if options.get("ha") == "left" else 0.5, 1),
-        xycoords="axes fraction",
-        xytext=(0, -drop),
-        textcoords="offset points",
-        va="top",
-        parse_math=False,  # the name of a class may hold dollar signs
-        **{"ha": "center", "fontsize": 12, **options},
-    )
+def _write_title(row: Any, text: str, options: Mapping[str, Any]) -> None:
+    """Write a title into axes of its own, which are not seen, from their top."""
+    row.set_axis_off()
+    is_left, is_middle = options.get("ha") == "left", options.get("va") == "center"
+    place = {"x": 0 if is_left else 0.5, "y": 0.5 if is_middle else 1, "s": text}
+    look = {"ha": "center", "va": "top", "fontsize": 12, **options}
+    # The name of a class may hold dollar signs.
+    row.text(**place, **look, transform=row.transAxes, parse_math=False)
 
 
 def shortened(name: Any, most: int) -> str:

@@ -88,6 +88,10 @@ class ResNetFeatureExtractor(
     --------
     ResNetTransferClassifier : Also fine-tunes the last stages.
 
+    Notes
+    -----
+    The sources of the defaults are those of :class:`ResNetTransferClassifier`.
+
     Examples
     --------
     >>> from sklearn.datasets import load_digits

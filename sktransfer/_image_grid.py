@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from sktransfer._drawing import axes_in, panels_in, size_of, write_title
+from sktransfer._drawing import axes_in, panels_in, size_of
 
 # Inches: a caption of three lines of 9 points above an image.
 CELL = (1.75, 2.2)
@@ -107,13 +107,12 @@ def draw_grid(
         (width, CELL[1]),
         caller,
         margin=title_height,
-        title_height=0.0 if is_own else title_height,
+        title="" if is_own else "\n".join(lines),
+        title_height=title_height,
         text_height=caption_height(captions, font_size),
     )
     if lines and is_own:
         frame.figure.suptitle("\n".join(lines), parse_math=False)
-    elif lines:
-        write_title(frame, "\n".join(lines))
     artists = [
         draw_image(panel, image, caption, font_size=font_size, **(im_kw or {}))
         for panel, image, caption in zip(panels.ravel(), images, captions, strict=False)

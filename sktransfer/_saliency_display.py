@@ -276,7 +276,7 @@ class SaliencyDisplay:
         target = int(np.flatnonzero(self.classes == self.targets[row])[0])
         if target == best:
             return text
-        return text + "\n" + _line("because of: ", names[target], "", most)
+        return text + "\n" + _line("evidence for: ", names[target], "", most)
 
 
 def _line(before: str, name: Any, behind: str, most: int) -> str:

@@ -191,7 +191,8 @@ class ScratchCNNClassifier(BaseImageClassifier):
     Notes
     -----
     Sources of the defaults: `max_epochs` is that of the study this library grew from.
-    The network's plan, `whiten`, shifts by a sixteenth of the size, `alternate_flip`,
+    The network's plan, `whiten`, no `dropout`, images mirrored and shifted by a
+    sixteenth of the size (``augment="flip_crop"``), `alternate_flip`,
     `lr`, `lr_schedule`, `bias_lr_factor`, `momentum`, `weight_decay` (his for batches
     of 1,024), `lookahead` (after Zhang et al. [2]_), `label_smoothing` and the views of
     `tta` are those of Jordan [1]_; ``benchmarks/ablation.py`` measures what each
@@ -201,7 +202,12 @@ class ScratchCNNClassifier(BaseImageClassifier):
     program); his are maxima. Unlike his, whitening leaves directions of
     little variance small, which are noise in JPEG files, its biases learn to the end,
     batch norm divides by no less than a tenth, for images that hardly differ, and the
-    linear map has biases. The rest are customary values, not tuned.
+    linear map has biases. ``early_stopping="auto"`` with its 10,000 images and
+    `validation_fraction` are those of scikit-learn's
+    ``HistGradientBoostingClassifier``; ``precision="auto"`` is faster
+    (``benchmarks/precision.py``); `compile` and `tta` are off because each costs time
+    that not everyone has. `image_size`, `batch_size` and `n_iter_no_change` are
+    customary values, not tuned.
 
     A speed run on a GPU is ``ScratchCNNClassifier(width=(64, 256, 256),
     global_pool="max", batch_size=1024, max_epochs=10, tta="flip_shift",

@@ -195,14 +195,24 @@ class ResNetTransferClassifier(Pretrained, BaseImageClassifier):
 
     Notes
     -----
-    Sources of the defaults: `unfreeze_depth`, `max_epochs` and early stopping with
-    the best weights restored follow the study this library grew from (the last 90
-    Keras layers of ResNet50 are ``layer3`` and ``layer4``); `weight_decay` and
-    `momentum` are those of Salman et al. [1]_; the image sizes are the rule of BiT
-    [2]_. `lr` and `backbone_lr_factor`: with the bundled backbone and 1,000 CIFAR-10
+    Sources of the defaults: `backbone`, `unfreeze_depth`, the gradual
+    `unfreeze_schedule`, `max_epochs` and early stopping with the best weights restored
+    follow the study this library grew from (the last 90 Keras layers of ResNet50 are
+    ``layer3`` and ``layer4``). ``weights="auto"`` takes torchvision's first ImageNet
+    weights, because label smoothing and mixup, with which the second were trained, make
+    worse frozen features (Kornblith et al. [1]_); for the same reason `label_smoothing`
+    is 0. `weight_decay` and `momentum` are those of Salman et al. [2]_. 128 pixels for
+    images smaller than 96 is the rule of BiT [3]_; 224 is what ImageNet weights were
+    trained on. ``augment="flip"`` is the one that frozen stages can compute once.
+    `lr` and `backbone_lr_factor`: with the bundled backbone and 1,000 CIFAR-10
     images, within a point of the best of eight pairs (0.02 and 0.3), two seeds
     (``benchmarks/rates.py``); the smaller factor is the usual rule of one tenth, for
-    larger backbones. `batch_size`, `dropout` and `n_iter_no_change` are customary
+    larger backbones. ``early_stopping="auto"`` with its 10,000 images and
+    `validation_fraction` are those of scikit-learn's
+    ``HistGradientBoostingClassifier``. ``activation_cache="auto"`` and
+    ``precision="auto"`` are faster (``benchmarks/grid_search.py``,
+    ``benchmarks/precision.py``); `compile` and `tta` are off because each costs time
+    that not everyone has. `batch_size`, `dropout` and `n_iter_no_change` are customary
     values, not tuned.
 
     Open stages train their batch norm, frozen ones do not. Keeping the statistics of
@@ -212,9 +222,10 @@ class ResNetTransferClassifier(Pretrained, BaseImageClassifier):
 
     References
     ----------
-    .. [1] Salman et al., "Do Adversarially Robust ImageNet Models Transfer Better?",
+    .. [1] Kornblith et al., "Do Better ImageNet Models Transfer Better?", CVPR 2019.
+    .. [2] Salman et al., "Do Adversarially Robust ImageNet Models Transfer Better?",
        NeurIPS 2020.
-    .. [2] Kolesnikov et al., "Big Transfer (BiT): General Visual Representation
+    .. [3] Kolesnikov et al., "Big Transfer (BiT): General Visual Representation
        Learning", ECCV 2020.
 
     Examples

@@ -253,9 +253,18 @@ def test_stages_may_be_frozen_while_weights_are_averaged():
     assert clf.fit(*pictures(40)).n_iter_ == 4
 
 
+class RuinInSixthEpoch(Callback):
+    """Makes the head sure of nonsense, so that the last epoch is not the best."""
+
+    def on_epoch_begin(self, net, **kwargs):
+        if len(net.history) == 6:
+            with torch.no_grad():
+                net.module_.head.linear.weight.mul_(-1000)
+
+
 def test_the_best_epoch_is_restored_with_its_averages():
     X, y = pictures(60)
-    clf = scratch(max_epochs=6, early_stopping=True, lr=0.5)
+    clf = scratch(max_epochs=6, early_stopping=True, callbacks=[RuinInSixthEpoch()])
     clf.fit(X[:40], y[:40], X_val=X[40:], y_val=y[40:])
     losses = [row["valid_loss"] for row in clf.history_]
     assert clf.best_epoch_ == 1 + int(np.argmin(losses)) < clf.n_iter_

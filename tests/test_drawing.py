@@ -169,11 +169,13 @@ def test_dollar_signs_in_a_caption_are_no_formula():
 
 @pytest.mark.parametrize("layout", [None, "constrained"])
 def test_in_given_axes_the_title_stands_above_every_caption(layout):
-    _, ax = plt.subplots(figsize=(8, 5), layout=layout)
+    figure, (ax, neighbour) = plt.subplots(1, 2, figsize=(12, 5), layout=layout)
+    # In a constrained layout this lowers the top of every axes in the row.
+    neighbour.set_title("One line\nand another\nand a third")
     images, captions = [np.zeros((8, 8))] * 6, [Caption("one\ntwo\nthree")] * 6
     frame, panels, _ = draw_grid(ax, images, captions, 2, "f", title="The title")
     tops = [box.y1 for box in boxes(panels)]
-    (title,) = frame.texts
+    (title,) = (text for axes in figure.axes for text in axes.texts)
     assert title.get_text() == "The title"
     assert title.get_window_extent().y0 > max(tops)
     assert frame is ax

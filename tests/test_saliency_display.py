@@ -215,7 +215,7 @@ def test_a_caption_tells_the_target_where_it_is_not_the_prediction(clf, X):
     assert set(predicted) == {"red", "blue", "none"}
     titles = [panel.get_title() for panel in display.axes_[::2].ravel()]
     for label, title in zip(predicted, titles, strict=False):
-        assert title.endswith("\nbecause of: red") == (label != "red")
+        assert title.endswith("\nevidence for: red") == (label != "red")
     assert display.targets.tolist() == ["red"] * 6
 
 
@@ -225,7 +225,7 @@ def test_display_labels_are_printed_instead_of_labels(clf, X):
     blue = clf.predict(X).tolist().index("blue")
     title = display.axes_[::2].ravel()[blue].get_title()
     assert title.startswith("Prediction: sky, ")
-    assert "because of: a very" in title
+    assert "evidence for: a very" in title
     assert max(len(line) for line in title.split("\n")) <= 30
 
 

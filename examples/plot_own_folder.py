@@ -1,0 +1,48 @@
+"""
+How do I classify a folder of my own images?
+============================================
+
+Images are usually files, in one folder a class. Their paths are all that an estimator
+needs: it reads and resizes them itself.
+"""
+
+# %%
+# A folder to begin with; put your own in its place. Each class has a sub-folder.
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from matplotlib import pyplot as plt
+from PIL import Image
+from sklearn.metrics import classification_report
+from sklearn.model_selection import train_test_split
+
+from sktransfer import ConfusedPairsDisplay, ResNetTransferClassifier
+from sktransfer.datasets import load_image_folder, make_shapes
+
+temporary = TemporaryDirectory()
+folder = Path(temporary.name)
+shapes = make_shapes(900, image_size=48, n_classes=8, noise=0.2, random_state=0)
+for number, (image, label) in enumerate(zip(shapes.data, shapes.target, strict=True)):
+    (folder / label).mkdir(exist_ok=True)
+    Image.fromarray(image).save(folder / label / f"{number:04}.png")
+
+# %%
+# The names of the sub-folders are the labels.
+found = load_image_folder(folder)
+print(found.DESCR.split(" in ")[0], "such as", Path(found.data[0]).relative_to(folder))
+paths_train, paths_test, y_train, y_test = train_test_split(
+    found.data, found.target, train_size=400, random_state=0, stratify=found.target
+)
+
+# %%
+# Fitted on paths, and asked about paths.
+clf = ResNetTransferClassifier("mini_resnet18", random_state=0)
+clf.fit(paths_train, y_train)
+print(classification_report(y_test, clf.predict(paths_test), digits=3))
+
+# %%
+# The confusion matrix, beside images of the pairs that are most often taken for one
+# another.
+ConfusedPairsDisplay.from_estimator(clf, paths_test, y_test)
+temporary.cleanup()
+plt.show()
