@@ -101,6 +101,10 @@ class Record:
         """Return the rows that have these values."""
         return [row for row in self.rows if key.items() <= row.items()]
 
+    def cpu_of(self, row: dict[str, Any]) -> str:
+        """The processor that a row was run on."""
+        return str(self.environments[row["environment"]]["cpu"])
+
     def add(self, **row: Any) -> None:
         """Write a row; the file is whole at any moment."""
         if self.here not in self.environments:

@@ -16,7 +16,8 @@ All 50,000 training images, accuracy on the official test split, nothing set asi
 Seconds are those of ``fit``, and of it and the predictions of the test split;
 airbench94 counts only both together, but not the statistics, checks and uploads that
 are in a ``fit``.
-``--table`` prints Markdown, medians over the seeds with least and greatest.
+``--table`` prints Markdown, medians over the seeds with least and greatest; of seeds that
+ran on several processors, seconds are those of the first.
 """
 
 from __future__ import annotations
@@ -154,11 +155,12 @@ def table(record: Record) -> str:
     for model, epochs in sorted(cells):
         rows = record.find(model=model, epochs=epochs)
         accuracy = spread([100 * row["accuracy"] for row in rows], ".1f")
-        whole = [row["seconds"] + row.get("predict_seconds", 0) for row in rows]
+        timed = [row for row in rows if record.cpu_of(row) == record.cpu_of(rows[0])]
+        whole = [row["seconds"] + row.get("predict_seconds", 0) for row in timed]
         both = spread(whole, ".0f")
-        fit = (
-            "" if model == "airbench94" else spread([r["seconds"] for r in rows], ".0f")
-        )
+        fit = spread([row["seconds"] for row in timed], ".0f")
+        if model == "airbench94":
+            fit = ""
         numbers = rows[0].get("precision", "half")
         what = f"{model} | {numbers} | {epochs} | {len(rows)}"
         lines.append(f"| {what} | {accuracy} | {fit} | {both} |")
