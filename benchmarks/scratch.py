@@ -16,8 +16,8 @@ All 50,000 training images, accuracy on the official test split, nothing set asi
 Seconds are those of ``fit``, and of it and the predictions of the test split;
 airbench94 counts only both together, but not the statistics, checks and uploads that
 are in a ``fit``.
-``--table`` prints Markdown, medians over the seeds with least and greatest; of seeds that
-ran on several processors, seconds are those of the first.
+``--table`` prints Markdown, medians over the seeds with least and greatest; of seeds
+that ran on several processors, seconds are those of the first.
 """
 
 from __future__ import annotations

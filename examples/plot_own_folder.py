@@ -29,7 +29,7 @@ for number, (image, label) in enumerate(zip(shapes.data, shapes.target, strict=T
 # %%
 # The names of the sub-folders are the labels.
 found = load_image_folder(folder)
-print(found.DESCR.split(" in ")[0], "such as", Path(found.data[0]).relative_to(folder))
+print(len(found.data), "images, such as", Path(found.data[0]).relative_to(folder))
 paths_train, paths_test, y_train, y_test = train_test_split(
     found.data, found.target, train_size=400, random_state=0, stratify=found.target
 )

@@ -244,15 +244,14 @@ class ActivationRows:
     def _encode_in_parts(
         self, rows: np.ndarray, chosen: np.ndarray, bar: Bar | None
     ) -> torch.Tensor:
-        """Compute activations: at one go, or a batch at a time where a bar is drawn."""
-        if bar is None or not bar.is_shown:
-            return self.prefix.encode(self.images[rows], self.views, chosen)
+        """Compute activations a batch at a time, and count them."""
         parts = []
         for first in range(0, len(rows), self.batch_size):
             some = slice(first, first + self.batch_size)
             images = self.images[rows[some]]
             parts.append(self.prefix.encode(images, self.views, chosen[some]))
-            bar.advance(len(images))
+            if bar is not None:
+                bar.advance(len(images))
         return torch.cat(parts)
 
     def _count_hits(self, hits: int) -> None:

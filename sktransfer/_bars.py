@@ -6,6 +6,7 @@ import multiprocessing
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self, TextIO
@@ -38,11 +39,6 @@ class Bar:
     def __init__(self, label: str, total: int, verbose: int) -> None:
         self._bar = _tqdm(label, total) if is_shown(verbose) else None
         self._n_new, self._drawn = 0, time.monotonic()
-
-    @property
-    def is_shown(self) -> bool:
-        """Whether anything is drawn at all."""
-        return self._bar is not None
 
     def advance(
         self, n_images: int, note: Callable[[], tuple[str, str]] | None = None
@@ -131,7 +127,12 @@ def _terminal() -> TextIO | None:
 
 def _tqdm(label: str, total: int) -> Any:
     """A bar of tqdm, as the terminal or the notebook has them."""
-    from tqdm.auto import tqdm
+    from tqdm import TqdmWarning
+
+    with warnings.catch_warnings():
+        # A notebook without ipywidgets has a bar of text, which is no fault.
+        warnings.simplefilter("ignore", TqdmWarning)
+        from tqdm.auto import tqdm
 
     class Unwatched(tqdm):
         # tqdm's watch over slow bars is a thread that would outlive the bar.

@@ -23,6 +23,7 @@ from sklearn.utils.validation import (
 from sktransfer._input import ImageInput, kept_on_error
 from sktransfer._validation import loss_weights, split_rows
 from sktransfer._views import DrawnViews
+from sktransfer._warn import warn
 
 if TYPE_CHECKING:
     from sktransfer._batches import ImageDataset
@@ -142,10 +143,7 @@ class BaseImageClassifier(ClassifierMixin, ImageInput):
         ndarray of shape (n_images, n_classes), float32
             Rows sum to 1; columns as in ``classes_``.
         """
-        logits = self._logits(X)
-        exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-        proba: np.ndarray = exponentials / exponentials.sum(axis=1, keepdims=True)
-        return proba
+        return softmax(self._logits(X))
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Logits of each class.
@@ -183,11 +181,15 @@ class BaseImageClassifier(ClassifierMixin, ImageInput):
     def _logits(self, X: Any) -> np.ndarray:
         """Logits of shape (n_images, n_classes), float32."""
         check_is_fitted(self)
+        images, _ = self._check_images(X, reset=False)
+        return self._logits_of(images)
+
+    def _logits_of(self, images: np.ndarray) -> np.ndarray:
+        """Logits of images that are checked, (n_images, n_classes), float32."""
         from sktransfer._cache import resolve_cache
         from sktransfer._device import resolve_device
         from sktransfer._prediction import logits
 
-        images, _ = self._check_images(X, reset=False)
         device = resolve_device(self.device_)
         cache = resolve_cache(self.activation_cache)
         net = self.net_
@@ -225,6 +227,7 @@ class BaseImageClassifier(ClassifierMixin, ImageInput):
         images, y = self._check_images(X, y, reset=True, min_samples=2)
         check_classification_targets(y)
         classes, labels = np.unique(y, return_inverse=True)
+        warn_of_a_single_class(classes)
         weights, by_class = loss_weights(sample_weight, self.class_weight, y)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         if X_val is None:
@@ -394,3 +397,19 @@ class BaseImageClassifier(ClassifierMixin, ImageInput):
             self.precision_ = self.net_.precision = still_native(
                 self.precision_, self.precision, resolve_device(self.device_)
             )
+
+
+def warn_of_a_single_class(classes: np.ndarray) -> None:
+    """Warn where there is nothing to tell apart."""
+    if len(classes) == 1:
+        warn(
+            f"y holds a single class, {classes.tolist()[0]!r}, so nothing else can be "
+            "predicted; shuffle images that are sorted by class before cutting them."
+        )
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities, whose rows sum to 1, of logits (n_images, n_classes)."""
+    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+    proba: np.ndarray = exponentials / exponentials.sum(axis=1, keepdims=True)
+    return proba

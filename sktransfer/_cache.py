@@ -75,6 +75,8 @@ class ActivationCache:
     for each row: what is damaged is computed again. Processes that want the same
     images share the work; one may be ended at any time.
 
+    The shares of memory and disk that ``"auto"`` takes are customary, not tuned.
+
     Examples
     --------
     >>> from sktransfer import ActivationCache, ResNetTransferClassifier

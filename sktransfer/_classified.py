@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import prod
+from numbers import Integral
 from typing import Any
 
 import numpy as np
-from sklearn.utils import check_array
+from sklearn.utils import assert_all_finite, check_array, check_scalar
 from sklearn.utils.validation import (
     check_consistent_length,
     check_is_fitted,
     column_or_1d,
 )
 
-from sktransfer._images import refuse_what_is_no_set
+from sktransfer._fitted_parts import fitted_parts
+from sktransfer._images import is_pictures, refuse_what_is_no_set
+from sktransfer._shown_images import shown_images, taken
 
 
 @dataclass(frozen=True)
@@ -23,11 +27,12 @@ class Classified:
 
     Attributes
     ----------
-    X : array-like or None
+    X : array-like
         Images, as estimators take them.
 
     y_true, y_pred : ndarray of shape (n_images,), int
-        True and most probable class, as positions in `classes`.
+        True and predicted class, as positions in `classes`. The prediction is what
+        ``predict`` says, which need not be the most probable class.
 
     proba : ndarray of shape (n_images, n_classes)
         Probability of each class.
@@ -60,8 +65,8 @@ class Classified:
     @property
     def confidences(self) -> np.ndarray:
         """Probability of the predicted class, (n_images,)."""
-        shares: np.ndarray = self.proba[np.arange(len(self.y_pred)), self.y_pred]
-        return shares
+        proba: np.ndarray = self.proba[np.arange(len(self.y_pred)), self.y_pred]
+        return proba
 
     @property
     def is_wrong(self) -> np.ndarray:
@@ -70,15 +75,26 @@ class Classified:
         return differ
 
 
+def check_counts(**counts: Any) -> None:
+    """Raise unless every count is an integer of 1 or more."""
+    for name, value in counts.items():
+        check_scalar(value, name, Integral, min_val=1)
+
+
 def classified_by(
-    estimator: Any, X: Any, y: Any, display_labels: Sequence[Any] | None
+    estimator: Any,
+    X: Any,
+    y: Any,
+    display_labels: Sequence[Any] | None,
+    image_shape: Sequence[int] | None = None,
 ) -> Classified:
-    """Predictions of a fitted classifier, a pipeline or a search, computed once.
+    """Predictions of a fitted classifier, a pipeline or a search.
 
     Raises
     ------
     ValueError
-        If it is no classifier with ``predict_proba``, or `y` does not fit.
+        If it is no classifier with ``predict_proba``, or `y` or `image_shape` does not
+        fit.
     NotFittedError
         If it is not fitted.
     """
@@ -90,15 +106,19 @@ def classified_by(
             f"Got {type(estimator).__name__} instead."
         )
     # Before the predictions, which may take long.
-    check_labels(y, X, classes)
+    positions_of(y, X, classes, "y")
     names_of(classes, display_labels)
+    if image_shape is None:
+        image_shape = fitted_image_shape(estimator, X)
+    shown_images(X, [0], image_shape)
     return classified(
         X,
         y,
         estimator.predict_proba(X),
+        y_pred=None if predicts_most_probable(estimator) else estimator.predict(X),
         classes=classes,
         display_labels=display_labels,
-        image_shape=fitted_image_shape(estimator),
+        image_shape=image_shape,
     )
 
 
@@ -107,14 +127,15 @@ def classified(
     y_true: Any,
     y_proba: Any,
     *,
+    y_pred: Any = None,
     classes: Any = None,
     display_labels: Sequence[Any] | None = None,
     image_shape: Sequence[int] | None = None,
 ) -> Classified:
     """Predictions that were computed before, checked.
 
-    `X` may be None where no image is drawn. Without `classes`, they are the sorted
-    labels of `y_true`.
+    Without `y_pred`, they are the most probable classes; without `classes`, those are
+    the sorted labels of `y_true`.
 
     Raises
     ------
@@ -124,22 +145,25 @@ def classified(
     """
     proba = checked_proba(y_proba)
     if classes is None:
-        known = np.unique(column_or_1d(y_true, warn=True))
+        known = np.unique(checked_labels(y_true, "y_true"))
     else:
         known = column_or_1d(classes)
-    check_consistent_length(X, y_true, proba)
+    check_consistent_length(y_true, proba)
     if proba.shape[1] != len(known):
         remedy = " Pass classes=estimator.classes_." if classes is None else ""
         raise ValueError(
             f"y_proba has {proba.shape[1]} columns, but there are {len(known)} "
             f"classes: {known[:10].tolist()}.{remedy}"
         )
-    labels = check_labels(y_true, proba if X is None else X, known)
-    position = {label: index for index, label in enumerate(known.tolist())}
+    check_sums(proba)
+    true = positions_of(y_true, X, known, "y_true")
+    predicted = proba.argmax(axis=1)
+    if y_pred is not None:
+        predicted = positions_of(y_pred, X, known, "y_pred")
     return Classified(
         X=X,
-        y_true=np.array([position[label] for label in labels.tolist()]),
-        y_pred=proba.argmax(axis=1),
+        y_true=true,
+        y_pred=predicted,
         proba=proba,
         classes=known,
         names=names_of(known, display_labels),
@@ -162,6 +186,18 @@ def checked_proba(y_proba: Any) -> np.ndarray:
     return proba
 
 
+def check_sums(proba: np.ndarray) -> None:
+    """Raise a ValueError unless the probabilities of each image sum to 1."""
+    sums = proba.sum(axis=1)
+    row = int(np.abs(sums - 1).argmax())
+    # float16 rounds by 0.0005 of the sum, and flushes thousands of small ones to 0.
+    if abs(sums[row] - 1) > 0.01:
+        raise ValueError(
+            f"Row {row} of y_proba sums to {sums[row]:g}, but the probabilities of an "
+            "image sum to 1; pass what predict_proba returns."
+        )
+
+
 def names_of(
     classes: np.ndarray, display_labels: Sequence[Any] | None
 ) -> tuple[str, ...]:
@@ -175,39 +211,80 @@ def names_of(
     return tuple(str(name) for name in names)
 
 
-def check_labels(y: Any, X: Any, classes: np.ndarray) -> np.ndarray:
-    """`y` as an array (n_images,); ValueError unless of the images and the classes."""
+def checked_labels(labels: Any, name: str) -> np.ndarray:
+    """Labels as an array (n_images,); ValueError where one is nan."""
+    array: np.ndarray = column_or_1d(labels, warn=True)
+    assert_all_finite(array, input_name=name)
+    return array
+
+
+def positions_of(labels: Any, X: Any, classes: np.ndarray, name: str) -> np.ndarray:
+    """Where the label of each image stands in `classes`, (n_images,), int.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If there is not one label of `classes` an image, or `X` is no set of images.
+    """
     refuse_what_is_no_set(X)
-    labels: np.ndarray = column_or_1d(y, warn=True)
-    check_consistent_length(X, labels)
-    if not len(labels):
+    if X is None:
+        raise TypeError("X is None; pass the images.")
+    array = checked_labels(labels, name)
+    check_consistent_length(X, array)
+    if not len(array):
         raise ValueError("Found array with 0 sample(s) while a minimum of 1 is needed.")
     known = np.asarray(classes).tolist()
-    if len(set(known)) < len(known):
-        raise ValueError(f"classes={known[:10]} holds a label twice; name each once.")
     # As Python has them: NumPy would take the number 1 for the text "1".
-    unknown = sorted(set(labels.tolist()).difference(known), key=str)
+    position = {label: index for index, label in enumerate(known)}
+    if len(position) < len(known):
+        raise ValueError(f"classes={known[:10]} holds a label twice; name each once.")
+    unknown = sorted(set(array.tolist()).difference(known), key=str)
     if unknown:
         raise ValueError(
-            f"y contains labels that are not in classes: {unknown[:5]}; classes are "
-            f"{known[:10]}."
+            f"{name} contains labels that are not in classes: {unknown[:5]}; classes "
+            f"are {known[:10]}."
         )
-    return labels
+    return np.array([position[label] for label in array.tolist()])
 
 
-def fitted_image_shape(estimator: Any) -> tuple[int, ...] | None:
-    """Shape of the images that an estimator, or the first in it, was fitted on."""
-    if hasattr(estimator, "image_shape_"):
-        return tuple(estimator.image_shape_)
-    for inner in (
-        getattr(estimator, "best_estimator_", None),
-        *(step for _, step in getattr(estimator, "steps", ())[::-1]),
-        *list(getattr(estimator, "estimators_", ()))[:1],
-        *getattr(estimator, "calibrated_classifiers_", ())[:1],
-        getattr(estimator, "estimator_", getattr(estimator, "estimator", None)),
-    ):
-        if inner is not None and not isinstance(inner, str):
-            shape = fitted_image_shape(inner)
-            if shape is not None:
-                return shape
+def predicts_most_probable(estimator: Any) -> bool:
+    """Whether ``predict`` is known to be the most probable class, at no second pass.
+
+    It is for the classifiers with a network, also at the end of a pipeline or as the
+    best of a search. Others decide as they like, such as by a threshold.
+    """
+    *_, (last, _) = fitted_parts(estimator)
+    return hasattr(last, "net_") and hasattr(last, "image_shape_")
+
+
+def fitted_image_shape(estimator: Any, X: Any) -> tuple[int, ...] | None:
+    """Shape of the images in `X`, where an estimator was fitted on such.
+
+    Transformers may change the size of images; a shape that does not fit rows of pixels
+    is not theirs.
+    """
+    one = taken(X, [0])
+    n_features = None
+    if not is_pictures(one):
+        n_features = np.shape(one)[1] if np.ndim(one) == 2 else None
+    for shape in _image_shapes(estimator):
+        if n_features is None or prod(shape) == n_features:
+            return shape
     return None
+
+
+def _image_shapes(estimator: Any) -> Iterator[tuple[int, ...]]:
+    """Shapes that an estimator and those in it were fitted on, what `X` meets first."""
+    part = estimator
+    for part, before in fitted_parts(estimator):
+        for step in before:
+            yield from _image_shapes(step)
+        if hasattr(part, "image_shape_"):
+            yield tuple(part.image_shape_)
+    for name in ("estimators_", "calibrated_classifiers_"):
+        wrapped = getattr(part, name, None)
+        if isinstance(wrapped, (list, tuple)) and wrapped:
+            yield from _image_shapes(wrapped[0])
+    wrapped = getattr(part, "estimator_", getattr(part, "estimator", None))
+    if wrapped is not None:
+        yield from _image_shapes(wrapped)

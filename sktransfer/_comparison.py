@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.metrics import accuracy_score, f1_score
+from sklearn.utils.multiclass import unique_labels
 from sklearn.utils.validation import check_consistent_length, column_or_1d
+
+from sktransfer._fitted_parts import fitted_parts
 
 METRICS = ("accuracy", "f1_macro")
 COSTS = ("seconds", "n_parameters", "peak_memory")
@@ -29,18 +32,9 @@ def spread(values: Sequence[float]) -> Spread:
     return Spread(float(np.median(values)), float(min(values)), float(max(values)))
 
 
-def fitted_parts(estimator: Any) -> Iterator[Any]:
-    """The estimator, then the last step of a pipeline or the best of a search."""
-    while estimator is not None:
-        yield estimator
-        steps = getattr(estimator, "steps", None)
-        inner = getattr(estimator, "best_estimator_", None)
-        estimator = steps[-1][1] if steps else inner
-
-
 def found_in(estimator: Any, attribute: str) -> Any:
     """A fitted attribute of an estimator, pipeline or search; None without it."""
-    for part in fitted_parts(estimator):
+    for part, _ in fitted_parts(estimator):
         if hasattr(part, attribute):
             return getattr(part, attribute)
     return None
@@ -57,7 +51,8 @@ def n_trainable(estimator: Any) -> int | None:
 def fit_seconds(estimator: Any) -> float | None:
     """Seconds that the fit of an estimator took; None where it did not measure it.
 
-    Of a pipeline, those of its last step; of a search, of the refit of the best.
+    Of a pipeline, those of its last step; of a search, of the refit of the best; after
+    several with ``warm_start=True``, of the last alone.
     """
     seconds = found_in(estimator, "fit_time_")
     return None if seconds is None else float(seconds)
@@ -68,33 +63,88 @@ def as_seeds(value: Any) -> list[Any]:
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
-def seeds_of_labels(predictions: Any) -> list[Any]:
-    """One array of labels a seed, of a list of them or of the only one."""
+def seeds_of_labels(predictions: Any, n_images: int) -> list[np.ndarray]:
+    """One array of labels a seed: of a list of them, of rows, or of the only one."""
     if isinstance(predictions, (list, tuple)):
-        are_arrays = not predictions or np.ndim(predictions[0])
+        are_seeds = not predictions or np.ndim(predictions[0])
     else:
-        are_arrays = isinstance(predictions, np.ndarray) and predictions.ndim == 2
-    return list(predictions) if are_arrays else [predictions]
+        are_rows = isinstance(predictions, np.ndarray) and predictions.ndim == 2
+        # A column, such as a frame's, holds the labels of one seed.
+        are_seeds = are_rows and predictions.shape != (n_images, 1)
+    return [
+        column_or_1d(seed) for seed in (predictions if are_seeds else [predictions])
+    ]
 
 
-def scores(y_true: Any, predictions: Sequence[Any]) -> dict[str, list[float]]:
-    """Accuracy and macro F1 of each array of predicted labels, in [0, 1].
+def checked_truth(y_true: Any) -> np.ndarray:
+    """`y_true` as an array (n_images,); ValueError where it is empty."""
+    truth: np.ndarray = column_or_1d(y_true, warn=True)
+    if not len(truth):
+        raise ValueError("Found array with 0 sample(s) while a minimum of 1 is needed.")
+    return truth
+
+
+def checked_classes(
+    labels: Any, truth: np.ndarray, predictions: Mapping[str, Sequence[np.ndarray]]
+) -> np.ndarray:
+    """Classes over which macro F1 is a mean, the same for every model and seed.
+
+    Without `labels`, they are all that occur in the truth or in any prediction.
 
     Raises
     ------
     ValueError
-        If lengths differ, or are 0.
+        If a length differs, or `labels` lack one that occurs or name one twice.
     """
-    truth = column_or_1d(y_true)
-    if not len(truth):
-        raise ValueError("Found array with 0 sample(s) while a minimum of 1 is needed.")
-    accuracy, f1 = [], []
-    for predicted in predictions:
-        labels = column_or_1d(predicted)
-        check_consistent_length(truth, labels)
-        accuracy.append(float(accuracy_score(truth, labels)))
-        f1.append(float(f1_score(truth, labels, average="macro", zero_division=0)))
-    return {"accuracy": accuracy, "f1_macro": f1}
+    seeds = [seed for of_model in predictions.values() for seed in of_model]
+    for seed in seeds:
+        check_consistent_length(truth, seed)
+    found = unique_labels(truth, *seeds)
+    if labels is None:
+        return np.asarray(found)
+    classes: np.ndarray = column_or_1d(labels)
+    known = classes.tolist()
+    if len(set(known)) < len(known):
+        raise ValueError(f"labels={known[:10]} holds a label twice; name each once.")
+    unknown = [label for label in found.tolist() if label not in set(known)]
+    if unknown:
+        raise ValueError(
+            f"labels={known[:10]} lacks labels that occur: {unknown[:5]}; pass all, "
+            "or labels=None."
+        )
+    return classes
+
+
+def classes_of(
+    models: Mapping[str, Sequence[Any]],
+    truth: np.ndarray,
+    predictions: Mapping[str, Sequence[np.ndarray]],
+) -> np.ndarray:
+    """All labels that occur, then those that an estimator might have predicted."""
+    occur = checked_classes(None, truth, predictions).tolist()
+    for estimator in (estimator for seeds in models.values() for estimator in seeds):
+        classes = np.asarray(getattr(estimator, "classes_", ())).tolist()
+        occur += [label for label in classes if label not in occur]
+    return np.array(occur)
+
+
+def scores(
+    truth: np.ndarray,
+    predictions: Mapping[str, Sequence[np.ndarray]],
+    classes: np.ndarray,
+) -> dict[str, dict[str, list[float]]]:
+    """Accuracy and macro F1 over all classes, in [0, 1], by model, a value a seed."""
+    options = {"labels": classes, "average": "macro", "zero_division": 0}
+    return {
+        "accuracy": {
+            name: [float(accuracy_score(truth, seed)) for seed in seeds]
+            for name, seeds in predictions.items()
+        },
+        "f1_macro": {
+            name: [float(f1_score(truth, seed, **options)) for seed in seeds]
+            for name, seeds in predictions.items()
+        },
+    }
 
 
 def costs(
@@ -119,10 +169,17 @@ def costs(
 
     Raises
     ------
+    TypeError
+        If `given` is no mapping.
     ValueError
         If a name, a number of values or a value is wrong.
     """
     given = {} if given is None else given
+    if not isinstance(given, Mapping):
+        raise TypeError(
+            f"{what} must be a mapping of names of models to numbers; got "
+            f"{type(given).__name__}. Pass {{'name': ...}}."
+        )
     unknown = [name for name in given if name not in n_seeds]
     if unknown:
         raise ValueError(
@@ -135,6 +192,21 @@ def costs(
     }
 
 
+def known_costs(
+    models: Mapping[str, Sequence[Any]], given: Mapping[str, Mapping[str, Any] | None]
+) -> dict[str, dict[str, list[float] | None]]:
+    """Each of `given` by model: as passed, else as the fitted estimators tell it."""
+    n_seeds = {name: len(seeds) for name, seeds in models.items()}
+    measures = {"seconds": fit_seconds, "n_parameters": n_trainable}
+    known = {what: costs(values, n_seeds, what) for what, values in given.items()}
+    for what, measure in measures.items():
+        told = {name: [measure(e) for e in seeds] for name, seeds in models.items()}
+        for name, values in costs(told, n_seeds, what).items():
+            if known[what][name] is None:
+                known[what][name] = values
+    return known
+
+
 def _cost(value: Any, n_seeds: int, what: str) -> list[float] | None:
     """One number a seed, finite and not negative; None where any is unknown."""
     numbers = list(value) if np.ndim(value) else [value] * n_seeds
@@ -145,10 +217,16 @@ def _cost(value: Any, n_seeds: int, what: str) -> list[float] | None:
         )
     if any(number is None for number in numbers):
         return None
-    bad = [number for number in numbers if not (np.isfinite(number) and number >= 0)]
+    bad = [number for number in numbers if not _is_cost(number)]
     if bad:
         raise ValueError(f"{what} must hold finite numbers from 0 on; got {bad[0]!r}.")
     return [float(number) for number in numbers]
+
+
+def _is_cost(value: Any) -> bool:
+    """Whether it is a number, finite and not negative."""
+    is_number = np.ndim(value) == 0 and np.asarray(value).dtype.kind in "iuf"
+    return is_number and bool(np.isfinite(value) and value >= 0)
 
 
 def check_known(values: Values, what: str) -> None:
@@ -157,7 +235,7 @@ def check_known(values: Values, what: str) -> None:
         if numbers is None:
             raise ValueError(
                 f"{what} of model {name!r} is unknown; pass {what}={{{name!r}: ...}} "
-                "to ModelComparisonDisplay.from_predictions, or choose another x."
+                "where the display is made, or choose another x."
             )
 
 
@@ -176,8 +254,3 @@ def table_rows(quantities: Mapping[str, Values]) -> list[dict[str, Any]]:
             row.update(zip(words, found, strict=True))
         rows.append(row)
     return rows
-
-
-def spans_decades(values: Sequence[float], ratio: float = 10.0) -> bool:
-    """Whether positive values span more than this factor, as on a log axis."""
-    return min(values) > 0 and max(values) / min(values) > ratio

@@ -5,39 +5,37 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sklearn.utils.validation import check_is_fitted, column_or_1d
+from sklearn.base import is_classifier
+from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from sktransfer._comparison import (
     COSTS,
     METRICS,
-    Spread,
     Values,
     as_seeds,
     check_known,
+    checked_classes,
+    checked_truth,
+    classes_of,
     costs,
-    fit_seconds,
-    n_trainable,
+    known_costs,
     scores,
     seeds_of_labels,
-    spans_decades,
     spread,
     table_rows,
 )
-from sktransfer._drawing import COLORS, MARKERS, axes_in, shortened
-from sktransfer._shown_images import n_images
+from sktransfer._comparison_drawing import (
+    draw_legend,
+    draw_model,
+    figure_size,
+    legend_label,
+    legend_title,
+    set_axes,
+)
+from sktransfer._drawing import axes_in, check_matplotlib
+from sktransfer._images import refuse_what_is_no_set
 
-X_LABELS = {
-    "seconds": "Training seconds",
-    "n_parameters": "Parameters trained",
-    "peak_memory": "Peak memory, MiB",
-}
-Y_LABELS = {"accuracy": "Accuracy", "f1_macro": "Macro F1"}
 MIB = 2**20
-# Inches: of the panel, and of a character of the legend beside it.
-PANEL, CHARACTER = (5.8, 4.2), 0.078
-MOST_CHARACTERS = 32
-# Of a log axis; asked for fewer, matplotlib leaves out decades between others.
-MOST_TICKS = 20
 
 
 class ModelComparisonDisplay:
@@ -54,7 +52,8 @@ class ModelComparisonDisplay:
         Accuracy in [0, 1] of each seed of a model, by the name of the model.
 
     f1_macro : mapping of str to list of float
-        Mean of the F1 of all classes, in [0, 1], likewise.
+        Mean of the F1 of all classes, in [0, 1], likewise. The classes are the same
+        for every model and seed; one that a model never predicts counts as 0.
 
     seconds : mapping of str to list of float or None, default=None
         Seconds of each fit; ``None`` where unknown.
@@ -73,10 +72,10 @@ class ModelComparisonDisplay:
 
     Attributes
     ----------
-    ax_ : Axes
+    ax_ : matplotlib Axes
         The panel.
 
-    figure_ : Figure
+    figure_ : matplotlib Figure
         The figure that holds it.
 
     See Also
@@ -129,6 +128,9 @@ class ModelComparisonDisplay:
         X: Any,
         y: Any,
         *,
+        seconds: Mapping[str, Any] | None = None,
+        n_parameters: Mapping[str, Any] | None = None,
+        peak_memory: Mapping[str, Any] | None = None,
         x: str = "seconds",
         y_metric: str = "accuracy",
         ax: Any = None,
@@ -137,8 +139,9 @@ class ModelComparisonDisplay:
 
         Seconds are ``fit_time_``, and parameters are those that ``net_`` trained. In
         a pipeline the last step has them, and in a search its best estimator, refit.
-        scikit-learn's own classifiers have neither: pass what you measured to
-        :meth:`from_predictions`.
+        scikit-learn's own classifiers have neither, and nothing keeps its memory: pass
+        what you measured. After several fits with ``warm_start=True``, ``fit_time_`` is
+        the time of the last alone: pass the sum.
 
         Parameters
         ----------
@@ -151,14 +154,22 @@ class ModelComparisonDisplay:
         y : array-like of shape (n_images,)
             Their labels.
 
-        x : {"seconds", "n_parameters"}, default="seconds"
-            What the x-axis shows.
+        seconds, n_parameters, peak_memory : mapping of str to number or list, \
+default=None
+            Seconds of the fit, parameters trained and greatest memory in bytes, by
+            the name of the model: a number for each seed, or one for all. They count
+            instead of what the estimators tell themselves.
+
+        x : {"seconds", "n_parameters", "peak_memory"}, default="seconds"
+            What the x-axis shows. It is logarithmic where its values span more than
+            a factor of 10.
 
         y_metric : {"accuracy", "f1_macro"}, default="accuracy"
-            What the y-axis shows.
+            What the y-axis shows. Macro F1 is the mean over the classes in `y`, in
+            the ``classes_`` of any estimator and in any prediction.
 
-        ax : Axes, default=None
-            Axes to draw into; by default those of a new figure.
+        ax : matplotlib Axes, default=None
+            Axes to draw into; ``None`` makes a figure.
 
         Returns
         -------
@@ -167,40 +178,69 @@ class ModelComparisonDisplay:
 
         Raises
         ------
+        ImportError
+            Without matplotlib.
+        TypeError
+            If a mapping is none, or `X` is no set of images.
+        ValueError
+            If there is no model, a model has no estimator, a number is wrong, `x` is
+            not known for a model, or `X` and `y` differ in length.
         NotFittedError
             If an estimator is not fitted.
-        ValueError
-            If there is no model, a model has no estimator or no known `x`, or `X` and
-            `y` differ in length.
+
+        See Also
+        --------
+        ModelComparisonDisplay.from_predictions : Predictions that are there already.
+
+        Examples
+        --------
+        >>> import matplotlib.pyplot as plt
+        >>> from sklearn.datasets import load_digits
+        >>> from sklearn.linear_model import RidgeClassifier
+        >>> from sklearn.naive_bayes import GaussianNB
+        >>> from sktransfer import ModelComparisonDisplay
+        >>> X, y = load_digits(return_X_y=True)
+        >>> models = {"Bayes": GaussianNB(), "ridge": RidgeClassifier()}
+        >>> for model in models.values():
+        ...     model.fit(X[:1000], y[:1000])
+        GaussianNB()
+        RidgeClassifier()
+        >>> display = ModelComparisonDisplay.from_estimators(
+        ...     models, X[1000:], y[1000:], seconds={"Bayes": 0.002, "ridge": 0.005}
+        ... )
+        >>> plt.show()
         """
+        check_matplotlib(f"{cls.__name__}.from_estimators")
         _check_options(x, y_metric)
         models = {n: as_seeds(e) for n, e in _checked(estimators, "estimators").items()}
         counts = {name: len(seeds) for name, seeds in models.items()}
         _check_any(counts, "estimators")
         for name, seeds in models.items():
             _check_classifiers(name, seeds)
-        measures = {"seconds": fit_seconds, "n_parameters": n_trainable}
-        known = {
-            what: costs(
-                {n: [measure(e) for e in s] for n, s in models.items()}, counts, what
-            )
-            for what, measure in measures.items()
-        }
+        known = known_costs(
+            models,
+            {
+                "seconds": seconds,
+                "n_parameters": n_parameters,
+                "peak_memory": peak_memory,
+            },
+        )
         # Before the predictions: an error must not wait until they are computed.
-        check_known(known.get(x, dict.fromkeys(models)), x)
-        labels = column_or_1d(y, warn=True)
-        if n_images(X) != len(labels):
-            raise ValueError(
-                "Found input variables with inconsistent numbers of samples: "
-                f"{[n_images(X), len(labels)]}"
-            )
+        check_known(known[x], x)
+        refuse_what_is_no_set(X)
+        truth = checked_truth(y)
+        check_consistent_length(X, truth)
         predictions = {
             name: [estimator.predict(X) for estimator in seeds]
             for name, seeds in models.items()
         }
-        return cls.from_predictions(
-            labels, predictions, **known, x=x, y_metric=y_metric, ax=ax
+        display = cls(
+            **scores(truth, predictions, classes_of(models, truth, predictions)),
+            **known,
+            x=x,
+            y_metric=y_metric,
         )
+        return display.plot(ax)
 
     @classmethod
     def from_predictions(
@@ -208,6 +248,7 @@ class ModelComparisonDisplay:
         y_true: Any,
         predictions: Mapping[str, Any],
         *,
+        labels: Any = None,
         seconds: Mapping[str, Any] | None = None,
         n_parameters: Mapping[str, Any] | None = None,
         peak_memory: Mapping[str, Any] | None = None,
@@ -223,8 +264,12 @@ class ModelComparisonDisplay:
             Labels of the images.
 
         predictions : mapping of str to array-like of shape (n_images,), or to list
-            Predicted labels by the name of the model; a list has an array for each
-            seed.
+            Predicted labels by the name of the model. Several seeds are a list of
+            arrays, or the rows of an array of shape (n_seeds, n_images).
+
+        labels : array-like of shape (n_classes,), default=None
+            All classes, over which macro F1 is the mean; ``None`` takes those in
+            `y_true` and in any prediction.
 
         seconds, n_parameters, peak_memory : mapping of str to number or list, \
 default=None
@@ -240,8 +285,8 @@ default=None
             What the y-axis shows. Macro F1 is scikit-learn's ``f1_score`` with
             ``average="macro"``.
 
-        ax : Axes, default=None
-            Axes to draw into; by default those of a new figure.
+        ax : matplotlib Axes, default=None
+            Axes to draw into; ``None`` makes a figure.
 
         Returns
         -------
@@ -250,21 +295,39 @@ default=None
 
         Raises
         ------
+        ImportError
+            Without matplotlib.
+        TypeError
+            If a mapping is none.
         ValueError
-            If there is no model, lengths differ, a name is unknown, or `x` is not
-            known for a model.
+            If there is no model, lengths differ, a name is unknown, a number is wrong,
+            `labels` lack one that occurs, or `x` is not known for a model.
+
+        See Also
+        --------
+        ModelComparisonDisplay.from_estimators : Predicts by itself.
+
+        Examples
+        --------
+        >>> import matplotlib.pyplot as plt
+        >>> from sktransfer import ModelComparisonDisplay
+        >>> display = ModelComparisonDisplay.from_predictions(
+        ...     ["cat", "dog"], {"a": ["cat", "dog"]}, seconds={"a": 3.1}
+        ... )
+        >>> plt.show()
         """
+        check_matplotlib(f"{cls.__name__}.from_predictions")
         _check_options(x, y_metric)
+        truth = checked_truth(y_true)
         of_seeds = {
-            name: seeds_of_labels(labels)
-            for name, labels in _checked(predictions, "predictions").items()
+            name: seeds_of_labels(predicted, len(truth))
+            for name, predicted in _checked(predictions, "predictions").items()
         }
         counts = {name: len(seeds) for name, seeds in of_seeds.items()}
         _check_any(counts, "predictions")
-        by_model = {name: scores(y_true, seeds) for name, seeds in of_seeds.items()}
         given = (seconds, n_parameters, peak_memory)
         display = cls(
-            **{m: {n: found[m] for n, found in by_model.items()} for m in METRICS},
+            **scores(truth, of_seeds, checked_classes(labels, truth, of_seeds)),
             **{
                 what: costs(values, counts, what)
                 for what, values in zip(COSTS, given, strict=True)
@@ -281,8 +344,9 @@ default=None
 
         Parameters
         ----------
-        ax : Axes, default=None
-            Axes to draw into; by default those of a new figure.
+        ax : matplotlib Axes, default=None
+            Axes to draw into, with the legend inside; ``None`` makes a figure, with
+            the legend beside the axes.
 
         x : {"seconds", "n_parameters", "peak_memory"}, default=None
             What the x-axis shows; ``None`` is the display's own `x`.
@@ -297,6 +361,8 @@ default=None
 
         Raises
         ------
+        ImportError
+            Without matplotlib.
         ValueError
             If `x` or `y_metric` is unknown, or `x` is not known for a model.
         """
@@ -308,23 +374,17 @@ default=None
         check_known({name: known.get(name) for name in ys}, x)
         unit = MIB if x == "peak_memory" else 1
         xs = {name: [v / unit for v in known[name] or ()] for name in ys}
-        labels = {n: _label(n, values or (), y_metric) for n, values in ys.items()}
-        title = _legend_title(ys, y_metric)
-        longest = max(map(len, "\n".join([title, *labels.values()]).split("\n")))
-        width, height = PANEL
-        ax = axes_in(
-            ax, width + CHARACTER * longest, height, f"{type(self).__name__}.plot"
-        )
-        for i, (name, label) in enumerate(labels.items()):
-            _draw_model(ax, i, xs[name], ys[name] or (), label)
-        _set_axes(ax, x, y_metric, [v for values in xs.values() for v in values])
-        ax.legend(
-            loc="center left",
-            bbox_to_anchor=(1, 0.5),
-            title=title,
-            alignment="left",
-            frameon=False,
-        )
+        counts = {name: len(values or ()) for name, values in ys.items()}
+        of_y = {name: spread(values or ()) for name, values in ys.items()}
+        labels = [legend_label(n, of_y[n], counts[n], y_metric) for n in ys]
+        title = legend_title(counts, y_metric)
+        is_alone = ax is None
+        ax = axes_in(ax, *figure_size(title, labels), f"{type(self).__name__}.plot")
+        for i, (name, label) in enumerate(zip(ys, labels, strict=True)):
+            seeds = (xs[name], ys[name] or ())
+            draw_model(ax, i, seeds, (spread(xs[name]), of_y[name]), label)
+        set_axes(ax, x, y_metric, [v for values in xs.values() for v in values])
+        draw_legend(ax, title, labels, is_alone)
         self.ax_, self.figure_ = ax, ax.figure
         return self
 
@@ -362,9 +422,11 @@ def _check_any(n_seeds: Mapping[str, int], what: str) -> None:
 
 
 def _check_classifiers(name: str, seeds: Sequence[Any]) -> None:
-    """Raise unless all are fitted estimators that predict."""
+    """Raise unless all are fitted classifiers."""
     for estimator in seeds:
-        if not hasattr(estimator, "predict"):
+        has_tags = hasattr(estimator, "__sklearn_tags__")
+        # Also a regressor predicts, what no score here is made for.
+        if not (has_tags and is_classifier(estimator)):
             raise ValueError(
                 f"Expected estimators[{name!r}] to be a classifier or a list of them. "
                 f"Got {type(estimator).__name__} instead."
@@ -378,82 +440,3 @@ def _check_options(x: str, y_metric: str) -> None:
         if value not in options:
             known = ", ".join(map(repr, options))
             raise ValueError(f"{parameter}={value!r} is unknown; pass one of {known}.")
-
-
-def _label(name: str, values: Sequence[float], y_metric: str) -> str:
-    """Two lines of the legend: the name, then the spread and the number of seeds."""
-    digits = ".1%" if y_metric == "accuracy" else ".3f"
-    median, least, greatest = (format(value, digits) for value in spread(values))
-    score = f"{median}, 1 seed"
-    if len(values) > 1:
-        score = f"{median} ({least} to {greatest}), {len(values)} seeds"
-    return f"{shortened(name, MOST_CHARACTERS)}\n{score}"
-
-
-def _legend_title(values: Values, y_metric: str) -> str:
-    """What the numbers in the legend are."""
-    has_seeds = any(len(seeds or ()) > 1 for seeds in values.values())
-    spread_of = ", median (least to greatest)" if has_seeds else ""
-    return Y_LABELS[y_metric] + spread_of
-
-
-def _reach(found: Spread) -> list[list[float]] | None:
-    """How far below and above the median an error bar reaches; None for no bar."""
-    if found.least == found.greatest:
-        return None
-    return [[found.median - found.least], [found.greatest - found.median]]
-
-
-def _draw_model(
-    ax: Any, i: int, xs: Sequence[float], ys: Sequence[float], label: str
-) -> None:
-    """Draw a point for each seed, and the median with its bars."""
-    color = COLORS[i % len(COLORS)]
-    # Beyond as many models as colours, a colour comes back with another marker.
-    marker = MARKERS[(i + i // len(COLORS)) % len(MARKERS)]
-    ax.scatter(xs, ys, s=25, color=color, marker=marker, alpha=0.35, linewidths=0)
-    x, y = spread(xs), spread(ys)
-    ax.errorbar(
-        x.median,
-        y.median,
-        xerr=_reach(x),
-        yerr=_reach(y),
-        color=color,
-        marker=marker,
-        markersize=9,
-        markeredgecolor="white",
-        markeredgewidth=0.7,
-        linestyle="none",
-        elinewidth=1.2,
-        capsize=4,
-        capthick=1.2,
-        label=label,
-    )
-
-
-def _set_axes(ax: Any, x: str, y_metric: str, values: Sequence[float]) -> None:
-    """Scales, ticks and names."""
-    from matplotlib.ticker import (
-        EngFormatter,
-        FuncFormatter,
-        LogLocator,
-        NullFormatter,
-        PercentFormatter,
-    )
-
-    if spans_decades(values):
-        ax.set_xscale("log")
-        few = not spans_decades(values, 1000)
-        ax.xaxis.set_major_locator(
-            LogLocator(subs=(1, 2, 5) if few else (1,), numticks=MOST_TICKS)
-        )
-        ax.xaxis.set_minor_formatter(NullFormatter())
-    else:
-        ax.set_xlim(0, 1.05 * max(values) or 1)
-    plain = FuncFormatter(lambda value, _: f"{value:,.10g}")
-    ax.xaxis.set_major_formatter(EngFormatter() if x == "n_parameters" else plain)
-    ax.set_ylim(top=min(1.02, ax.get_ylim()[1]))
-    if y_metric == "accuracy":
-        ax.yaxis.set_major_formatter(PercentFormatter(1))
-    ax.set(xlabel=X_LABELS[x], ylabel=Y_LABELS[y_metric])
-    ax.grid(alpha=0.3)

@@ -79,8 +79,8 @@ def most_confused(
     Raises
     ------
     ValueError
-        If lengths do not agree, none of `labels` is in `y_true`, or a number is less
-        than 1.
+        If lengths do not agree, `labels` hold one twice, none of them is in `y_true`,
+        or a number is less than 1.
 
     See Also
     --------
@@ -99,6 +99,12 @@ def most_confused(
     check_scalar(min_count, "min_count", Integral, min_val=1)
     if n_pairs is not None:
         check_scalar(n_pairs, "n_pairs", Integral, min_val=1)
+    if labels is not None:
+        given = np.asarray(labels).tolist()
+        if len(set(given)) < len(given):
+            raise ValueError(
+                f"labels={given[:10]} holds a label twice; name each once."
+            )
     counts = confusion_matrix(y_true, y_pred, labels=labels)
     names = np.asarray(unique_labels(y_true, y_pred) if labels is None else labels)
     return pairs_in(counts, names, n_pairs=n_pairs, min_count=min_count)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from sklearn.utils._optional_dependencies import check_matplotlib_support
 
-from sktransfer._classified import Classified, classified, classified_by, names_of
+from sktransfer._classified import (
+    Classified,
+    check_counts,
+    classified,
+    classified_by,
+    names_of,
+)
 from sktransfer._confusion import ConfusedPair, pairs_in
 from sktransfer._confusion_matrix import draw_matrix
-from sktransfer._drawing import panels_in, shortened
+from sktransfer._drawing import check_matplotlib, panels_in, percent, shortened
 from sktransfer._image_grid import Caption, draw_image
-from sktransfer._ranked_images import by_least, check_counts, percent
+from sktransfer._ranked_images import by_least
 from sktransfer._shown_images import shown_images
 
 # Inches of the matrix, and of the images beside it.
@@ -58,7 +63,7 @@ class ConfusedPairsDisplay:
     Attributes
     ----------
     ax_ : matplotlib Axes
-        Frame around everything, invisible.
+        Axes around everything, invisible.
 
     matrix_ax_ : matplotlib Axes
         Axes of the confusion matrix.
@@ -80,8 +85,9 @@ class ConfusedPairsDisplay:
     -----
     Colours follow the square root of the counts: on a linear scale the diagonal would
     leave all confusions pale. Up to 20 classes the counts are written into the matrix;
-    beyond, a colour bar stands beside it, and no more than 40 classes are named, those
-    of the pairs first.
+    beyond, a colour bar stands beside it. Up to 60 classes all are named; beyond, those
+    of the pairs, whose names move a little where they would overlap, and others that
+    leave room.
 
     Examples
     --------
@@ -128,9 +134,12 @@ class ConfusedPairsDisplay:
         n_pairs: int = 3,
         n_images: int = 4,
         display_labels: Sequence[Any] | None = None,
+        image_shape: Sequence[int] | None = None,
         ax: Any = None,
+        cmap: Any = "Blues",
+        im_kw: Mapping[str, Any] | None = None,
     ) -> ConfusedPairsDisplay:
-        """Predict once, and show what is confused.
+        """Predict, and show what is confused.
 
         Parameters
         ----------
@@ -155,13 +164,24 @@ class ConfusedPairsDisplay:
             How each class is printed, in the order of ``estimator.classes_``; by
             default, its label.
 
+        image_shape : tuple of int, default=None
+            (height, width, channels) of rows of pixels, where one may be -1; by
+            default, what `estimator` was fitted on, or square grey or RGB, where that
+            fits.
+
         ax : matplotlib Axes, default=None
             Axes in whose place everything is drawn; ``None`` makes a figure.
+
+        cmap : str or matplotlib Colormap, default="Blues"
+            Colours of the matrix, from few to many images.
+
+        im_kw : dict, default=None
+            For ``matplotlib.axes.Axes.imshow``, of the images, not of the matrix.
 
         Returns
         -------
         ConfusedPairsDisplay
-            Drawn.
+            The display, drawn.
 
         Raises
         ------
@@ -171,6 +191,8 @@ class ConfusedPairsDisplay:
             If `estimator` has no ``predict_proba``, `X` and `y` differ in length, `y`
             holds labels that the estimator does not know, or a parameter is not as
             described.
+        TypeError
+            If `X` is one picture, or a count is no integer.
         ImportError
             Without matplotlib.
 
@@ -178,10 +200,12 @@ class ConfusedPairsDisplay:
         --------
         ConfusedPairsDisplay.from_predictions : From probabilities.
         """
-        check_matplotlib_support(f"{cls.__name__}.from_estimator")
+        check_matplotlib(f"{cls.__name__}.from_estimator")
         check_counts(n_pairs=n_pairs, n_images=n_images)
-        images = classified_by(estimator, X, y, display_labels)
-        return cls._of(images, n_pairs, n_images, display_labels).plot(ax)
+        images = classified_by(estimator, X, y, display_labels, image_shape)
+        return cls._of(images, n_pairs, n_images, display_labels).plot(
+            ax, cmap=cmap, im_kw=im_kw
+        )
 
     @classmethod
     def from_predictions(
@@ -190,12 +214,15 @@ class ConfusedPairsDisplay:
         y_true: Any,
         y_proba: Any,
         *,
+        y_pred: Any = None,
         classes: Any = None,
         n_pairs: int = 3,
         n_images: int = 4,
         display_labels: Sequence[Any] | None = None,
         image_shape: Sequence[int] | None = None,
         ax: Any = None,
+        cmap: Any = "Blues",
+        im_kw: Mapping[str, Any] | None = None,
     ) -> ConfusedPairsDisplay:
         """Show what is confused where the probabilities are known.
 
@@ -210,8 +237,11 @@ class ConfusedPairsDisplay:
             True labels.
 
         y_proba : array-like of shape (n_images, n_classes), float in [0, 1]
-            Probabilities, as ``predict_proba`` returns them. The prediction is the most
-            probable class.
+            Probabilities, as ``predict_proba`` returns them; rows sum to 1.
+
+        y_pred : array-like of shape (n_images,), default=None
+            Predicted labels, where another rule than the highest probability decided;
+            by default, the most probable class.
 
         classes : array-like of shape (n_classes,), default=None
             Label of each column of `y_proba`, as in ``estimator.classes_``; by default,
@@ -233,10 +263,16 @@ class ConfusedPairsDisplay:
         ax : matplotlib Axes, default=None
             Axes in whose place everything is drawn; ``None`` makes a figure.
 
+        cmap : str or matplotlib Colormap, default="Blues"
+            Colours of the matrix, from few to many images.
+
+        im_kw : dict, default=None
+            For ``matplotlib.axes.Axes.imshow``, of the images, not of the matrix.
+
         Returns
         -------
         ConfusedPairsDisplay
-            Drawn.
+            The display, drawn.
 
         Raises
         ------
@@ -244,6 +280,8 @@ class ConfusedPairsDisplay:
             If `X`, `y_true` and `y_proba` differ in length, labels or columns do not
             fit `classes`, `y_proba` holds nan or no probabilities, or a parameter is
             not as described.
+        TypeError
+            If `X` is one picture or None, or a count is no integer.
         ImportError
             Without matplotlib.
 
@@ -264,17 +302,20 @@ class ConfusedPairsDisplay:
         [ConfusedPair(true='a', predicted='b', count=1)]
         >>> plt.show()
         """
-        check_matplotlib_support(f"{cls.__name__}.from_predictions")
+        check_matplotlib(f"{cls.__name__}.from_predictions")
         check_counts(n_pairs=n_pairs, n_images=n_images)
         images = classified(
             X,
             y_true,
             y_proba,
+            y_pred=y_pred,
             classes=classes,
             display_labels=display_labels,
             image_shape=image_shape,
         )
-        return cls._of(images, n_pairs, n_images, display_labels).plot(ax)
+        return cls._of(images, n_pairs, n_images, display_labels).plot(
+            ax, cmap=cmap, im_kw=im_kw
+        )
 
     @classmethod
     def _of(
@@ -301,7 +342,13 @@ class ConfusedPairsDisplay:
             indices=rows,
         )
 
-    def plot(self, ax: Any = None, *, cmap: Any = "Blues") -> ConfusedPairsDisplay:
+    def plot(
+        self,
+        ax: Any = None,
+        *,
+        cmap: Any = "Blues",
+        im_kw: Mapping[str, Any] | None = None,
+    ) -> ConfusedPairsDisplay:
         """Draw the matrix and the images.
 
         Parameters
@@ -311,6 +358,9 @@ class ConfusedPairsDisplay:
 
         cmap : str or matplotlib Colormap, default="Blues"
             Colours of the matrix, from few to many images.
+
+        im_kw : dict, default=None
+            For ``matplotlib.axes.Axes.imshow``, of the images, not of the matrix.
 
         Returns
         -------
@@ -339,25 +389,29 @@ class ConfusedPairsDisplay:
         self.axes_ = np.empty((0, 0), object)
         if len(self.pairs):
             name_of = dict(zip(position, names, strict=True))
-            self.axes_ = self._draw_images(halves[0, 1], name_of, caller)
+            self.axes_ = self._draw_images(halves[0, 1], name_of, caller, im_kw or {})
         return self
 
     def _draw_images(
-        self, half: Any, name_of: dict[Any, str], caller: str
+        self,
+        half: Any,
+        name_of: Mapping[Any, str],
+        caller: str,
+        im_kw: Mapping[str, Any],
     ) -> np.ndarray:
         """A row of images for each pair, under a line that names it."""
         n_columns = max(LEAST_COLUMNS, *(len(images) for images in self.images))
-        _, frames = panels_in(half, len(self.pairs), 1, HALF, caller)
+        _, places = panels_in(half, len(self.pairs), 1, HALF, caller)
         rows = []
-        for number, (pair, frame) in enumerate(
-            zip(self.pairs, frames[:, 0], strict=True), start=1
+        for number, (pair, place) in enumerate(
+            zip(self.pairs, places[:, 0], strict=True), start=1
         ):
             true, predicted = (
                 shortened(name_of[label], NAME_CHARACTERS)
                 for label in (pair.true, pair.predicted)
             )
             _, panels = panels_in(
-                frame,
+                place,
                 1,
                 n_columns,
                 HALF,
@@ -368,13 +422,15 @@ class ConfusedPairsDisplay:
                 text_height=0.2,
             )
             rows.append(panels[0])
-            shares = self.confidences[number - 1]
             for panel in panels[0]:
                 panel.set_axis_off()
-            for panel, image, share in zip(
-                panels[0], self.images[number - 1], shares, strict=False
+            for panel, image, proba in zip(
+                panels[0],
+                self.images[number - 1],
+                self.confidences[number - 1],
+                strict=False,
             ):
-                draw_image(panel, image, Caption(percent(share)))
+                draw_image(panel, image, Caption(percent(proba)), **im_kw)
         return np.array(rows)
 
 

@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from sklearn.isotonic import isotonic_regression
 
-from sktransfer._drawing import WRONG_COLOR, shortened, size_of
+from sktransfer._drawing import WRONG_COLOR, percent, shortened, size_of
 
 # As many classes as have room for their counts, and for their names.
-MOST_COUNTS, MOST_NAMES = 20, 40
+MOST_COUNTS, MOST_NAMES = 20, 60
+# As many names as have room in 7 points; of a few more classes all have, in 5.
+MOST_LARGE_NAMES = 40
 # As many classes as have room for the number of a pair beside a count.
 MOST_ROOMY = 12
 NAME_CHARACTERS = 14
@@ -32,22 +35,12 @@ def draw_matrix(
     # Of the square root: on a linear scale the diagonal outshines all confusions.
     norm = PowerNorm(0.5, vmin=0, vmax=max(1, counts.max()))
     artist = ax.imshow(counts, cmap=cmap, norm=norm, interpolation="nearest")
-    ticks = spread_out(n, MOST_NAMES, [place for cell in outlined for place in cell])
-    shown = [shortened(names[tick], NAME_CHARACTERS) for tick in ticks]
-    font_size = 9 if n <= MOST_COUNTS else 7
-    upright = max(map(len, shown)) * n > 30
-    ax.set_xticks(
-        ticks,
-        shown,
-        rotation=90 if upright else 0,
-        fontsize=font_size,
-        parse_math=False,
-    )
-    ax.set_yticks(ticks, shown, fontsize=font_size, parse_math=False)
+    write_names(ax, names, [place for cell in outlined for place in cell])
     ax.set(xlabel="Predicted label", ylabel="True label")
     n_images, n_right = int(counts.sum()), int(np.trace(counts))
     said = "" if outlined else "\nNo confusions."
-    ax.set_title(f"{n_images} images, accuracy {100 * n_right / n_images:.1f} %{said}")
+    accuracy = percent(n_right / n_images, 1)
+    ax.set_title(f"{n_images} images, accuracy {accuracy}{said}")
     if n <= MOST_COUNTS:
         write_counts(ax, artist)
     else:
@@ -55,6 +48,54 @@ def draw_matrix(
     for number, (true, predicted) in enumerate(outlined, start=1):
         outline(ax, true, predicted, str(number), is_roomy=n <= MOST_ROOMY)
     return artist
+
+
+def write_names(ax: Any, names: Sequence[str], first: Sequence[int]) -> None:
+    """Name classes on both sides, those in `first` where there is no room for all."""
+    from matplotlib.transforms import Affine2D
+
+    n = len(names)
+    most = MOST_NAMES if n <= MOST_NAMES else MOST_LARGE_NAMES
+    stand = spread_out(n, most, first)
+    shown = [shortened(names[place], NAME_CHARACTERS) for place in stand]
+    font_size = 9.0 if n <= MOST_COUNTS else 7.0
+    if MOST_LARGE_NAMES < n <= MOST_NAMES:
+        font_size = max(5, font_size * MOST_LARGE_NAMES / n)
+    look = {"fontsize": font_size, "parse_math": False}
+    is_upright = max(map(len, shown)) * n > 30
+    ax.set_xticks(list(stand), shown, rotation=90 if is_upright else 0, **look)
+    ax.set_yticks(list(stand), shown, **look)
+    moves = [there - place for place, there in stand.items()]
+    for x, y, move in zip(
+        ax.get_xticklabels(), ax.get_yticklabels(), moves, strict=True
+    ):
+        # The tick stays at its class, the name beside it moves, in units of cells.
+        x.set_transform(Affine2D().translate(move, 0) + x.get_transform())
+        y.set_transform(Affine2D().translate(0, move) + y.get_transform())
+
+
+def spread_out(n: int, most: int, first: Sequence[int]) -> dict[int, float]:
+    """Which of the places 0 to n-1 are named, about `most`, and where the names stand.
+
+    Those in `first` always are, as far as `most` allows, and move where they are too
+    close to each other; others fill the room that is left, evenly.
+    """
+    if n <= most:
+        return {place: float(place) for place in range(n)}
+    apart = n / most
+    kept = np.sort(list(dict.fromkeys(first))[:most])
+    # The least moves after which neighbours are this far apart are an isotonic fit.
+    offsets = apart * np.arange(len(kept))
+    # In a corner they may stand out a little.
+    low, high = -apart, n - 1 + apart - apart * (len(kept) - 1)
+    there = offsets
+    if len(kept):
+        there = offsets + isotonic_regression(kept - offsets, y_min=low, y_max=high)
+    stand = dict(zip(kept.tolist(), there.tolist(), strict=True))
+    for place in range(n):
+        if all(abs(place - other) >= apart for other in stand.values()):
+            stand[place] = float(place)
+    return dict(sorted(stand.items()))
 
 
 def write_counts(ax: Any, artist: Any) -> None:
@@ -115,15 +156,3 @@ def outline(ax: Any, true: int, predicted: int, text: str, *, is_roomy: bool) ->
         zorder=4,
         **options,
     )
-
-
-def spread_out(n: int, most: int, first: Sequence[int]) -> list[int]:
-    """At most about `most` of the places 0 to n-1, evenly apart, `first` ones first."""
-    if n <= most:
-        return list(range(n))
-    apart = -(-n // most)
-    kept: list[int] = []
-    for place in (*first, *range(0, n, apart)):
-        if all(abs(place - other) >= apart for other in kept):
-            kept.append(place)
-    return sorted(kept)

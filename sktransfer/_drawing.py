@@ -1,12 +1,12 @@
-"""Drawing: matplotlib on first use, room for panels, and colours for every eye."""
+"""Drawing: matplotlib on first use, room for panels, and marks for every eye."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
-from sklearn.utils._optional_dependencies import check_matplotlib_support
+from sklearn.utils import _optional_dependencies
 
 # Okabe and Ito's, told apart with every kind of colour blindness
 # (https://jfly.uni-koeln.de/color/), the light ones last.
@@ -18,9 +18,14 @@ RIGHT_COLOR, WRONG_COLOR = "#005A8C", "#B84E00"
 RIGHT_MARK, WRONG_MARK = "\N{CHECK MARK}", "\N{BALLOT X}"
 
 
+def check_matplotlib(caller: str) -> None:
+    """Raise an ImportError naming `caller` unless matplotlib is installed."""
+    _optional_dependencies.check_matplotlib_support(caller)
+
+
 def new_figure(width: float, height: float, caller: str) -> Any:
     """An empty pyplot figure, in inches; ImportError naming `caller` without it."""
-    check_matplotlib_support(caller)
+    check_matplotlib(caller)
     import matplotlib.pyplot as plt
 
     return plt.figure(figsize=(width, height), layout="constrained")
@@ -30,7 +35,7 @@ def axes_in(ax: Any, width: float, height: float, caller: str) -> Any:
     """`ax`, or the axes of a new figure of this size."""
     if ax is None:
         return new_figure(width, height, caller).subplots()
-    check_matplotlib_support(caller)
+    check_matplotlib(caller)
     return ax
 
 
@@ -70,8 +75,9 @@ def panels_in(
 
     Parameters
     ----------
-    ax : Axes or None
-        Axes whose place the panels take; they stay, invisible, as a frame.
+    ax : matplotlib Axes or None
+        Axes whose place the panels take; they stay, invisible. What was drawn in their
+        place before is removed.
 
     n_rows, n_columns : int
         Number of panels.
@@ -103,35 +109,63 @@ def panels_in(
 
     Returns
     -------
-    frame : Axes
+    outer : matplotlib Axes
         `ax`, or axes around all panels.
 
-    panels : ndarray of Axes, shape (n_rows, n_columns)
+    panels : ndarray of matplotlib Axes, shape (n_rows, n_columns)
     """
     width, height = cell
-    frame = axes_in(ax, width * n_columns, height * n_rows + margin, caller)
-    frame.set_axis_off()
-    place = frame.get_subplotspec()
-    if place is None:  # axes that were put where they are by hand
-        box = frame.get_position()
-        sides = {"left": box.x0, "right": box.x1, "bottom": box.y0, "top": box.y1}
-        place = frame.figure.add_gridspec(1, 1, **sides)[0]
-    inner = size_of(frame)[1]
+    outer = axes_in(ax, width * n_columns, height * n_rows + margin, caller)
+    remove_drawn(outer)
+    outer.set_axis_off()
+    place = _place_of(outer)
+    inner = size_of(outer)[1]
     space = {}
-    if text_height and not is_constrained(frame.figure):
+    if text_height and not is_constrained(outer.figure):
         title_height = title_height + text_height if title else 0
         left = max(inner - title_height - (n_rows - 1) * text_height, 0.1 * inner)
         space["hspace"] = text_height * n_rows / left  # a share of a panel's height
     if title:
-        # A row of its own: a title of the frame would stand where those of panels
-        # stand, and lower still where neighbours of the frame need room at the top.
+        # A row of its own: a title of the outer axes would stand where those of panels
+        # stand, and lower still where their neighbours need room at the top.
         shares = [title_height, max(inner - title_height, title_height)]
         rows = place.subgridspec(2, 1, height_ratios=shares, hspace=0)
-        _write_title(frame.figure.add_subplot(rows[0]), title, title_options or {})
+        row = outer.figure.add_subplot(rows[0])
+        _write_title(row, title, title_options or {})
+        remember_drawn(outer, [row])
         place = rows[1]
     grid = place.subgridspec(n_rows, n_columns, **space)
     panels: np.ndarray = grid.subplots(squeeze=False, **options)
-    return frame, panels
+    remember_drawn(outer, panels.ravel())
+    return outer, panels
+
+
+def _place_of(ax: Any) -> Any:
+    """The place of axes in a grid, one of their own where they were put by hand."""
+    place = ax.get_subplotspec()
+    if place is None:
+        box = ax.get_position()
+        sides = {"left": box.x0, "right": box.x1, "bottom": box.y0, "top": box.y1}
+        place = ax.figure.add_gridspec(1, 1, **sides)[0]
+    return place
+
+
+def remember_drawn(ax: Any, artists: Iterable[Any]) -> None:
+    """Keep, on the axes themselves, what was drawn in their place."""
+    ax.sktransfer_drawn = [*getattr(ax, "sktransfer_drawn", ()), *artists]
+
+
+def remove_drawn(ax: Any) -> None:
+    """Remove what was drawn in the place of axes, so that it can be drawn anew."""
+    for artist in getattr(ax, "sktransfer_drawn", ()):
+        remove_drawn(artist)
+        for image in getattr(artist, "images", ()):
+            if image.colorbar is not None:  # axes beside, which would stay
+                image.colorbar.remove()
+        # The caller may have cleared the axes or the figure meanwhile.
+        if artist in (*ax.figure.axes, *ax.texts):
+            artist.remove()
+    ax.sktransfer_drawn = []
 
 
 def _write_title(row: Any, text: str, options: Mapping[str, Any]) -> None:
@@ -151,3 +185,14 @@ def shortened(name: Any, most: int) -> str:
         return text
     tail = (most - 1) // 3
     return f"{text[: most - 1 - tail]}\N{HORIZONTAL ELLIPSIS}{text[len(text) - tail :]}"
+
+
+def percent(fraction: float, n_decimals: int = 0) -> str:
+    """A part of 1 as text; of little, and of almost all, a digit is kept."""
+    if 0 < fraction < 0.001:
+        return "< 0.1 %"
+    if 0.999 < fraction < 1:  # rounded up it would say that nothing is missing
+        return "> 99.9 %"
+    if 0 < fraction < 0.01 or 0.99 < fraction < 1:
+        n_decimals = max(n_decimals, 1)
+    return f"{100 * fraction:.{n_decimals}f} %"

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
+from sklearn.utils import check_scalar
 from sklearn.utils.validation import check_is_fitted
 
-from sktransfer._comparison import fitted_parts
-from sktransfer._drawing import COLORS, MARKERS, panels_in, shortened
+from sktransfer._drawing import (
+    COLORS,
+    MARKERS,
+    check_matplotlib,
+    panels_in,
+    shortened,
+)
+from sktransfer._fitted_parts import fitted_parts
 
-AXES = {"epoch": "Epoch", "seconds": "Training seconds"}
+AXES = {"epoch": "Epoch", "seconds": "Seconds of epochs"}
 KEYS = {"loss": "Loss", "accuracy": "Accuracy"}
+NEEDED = ("train_loss", "train_accuracy")
 CURVES = {"train": "training", "valid": "validation"}
 # Inches: two panels, and room above them for the names of stages.
 CELL, MARGIN = (4.2, 3.4), 0.5
@@ -58,13 +67,13 @@ class TrainingHistoryDisplay:
 
     Attributes
     ----------
-    axes_ : ndarray of Axes, shape (2,)
+    axes_ : ndarray of matplotlib Axes, shape (2,)
         The panels of loss and accuracy.
 
-    ax_ : Axes
-        The invisible frame around both.
+    ax_ : matplotlib Axes
+        Axes around both, invisible.
 
-    figure_ : Figure
+    figure_ : matplotlib Figure
         The figure that holds them.
 
     See Also
@@ -112,10 +121,11 @@ class TrainingHistoryDisplay:
             pipeline that ends with one, or a search whose best estimator is one.
 
         x : {"epoch", "seconds"}, default="epoch"
-            Whether the x-axis shows epochs, or the seconds from the first epoch on.
+            Whether the x-axis shows epochs, or the seconds that they took together,
+            which leave out what a fit does before the first epoch.
 
-        ax : Axes, default=None
-            Axes in whose place to draw; by default a new figure.
+        ax : matplotlib Axes, default=None
+            Axes in whose place the panels are drawn; ``None`` makes a figure.
 
         Returns
         -------
@@ -124,19 +134,44 @@ class TrainingHistoryDisplay:
 
         Raises
         ------
+        ImportError
+            Without matplotlib.
         NotFittedError
             If the estimator is not fitted.
         ValueError
-            If it has no ``history_``, or `x` is unknown.
+            If it has no ``history_`` of losses and accuracies, or `x` is unknown.
+
+        See Also
+        --------
+        TrainingHistoryDisplay.from_history : Rows that were kept by themselves.
+
+        Examples
+        --------
+        >>> import matplotlib.pyplot as plt
+        >>> from sktransfer import (
+        ...     ResNetTransferClassifier,
+        ...     TrainingHistoryDisplay,
+        ...     datasets,
+        ... )
+        >>> X, y = datasets.make_shapes(
+        ...     20, n_classes=2, random_state=0, return_X_y=True
+        ... )
+        >>> clf = ResNetTransferClassifier(
+        ...     "mini_resnet18", unfreeze_depth=0, max_epochs=2, random_state=0
+        ... ).fit(X, y)
+        >>> display = TrainingHistoryDisplay.from_estimator(clf)
+        >>> plt.show()
         """
+        check_matplotlib(f"{cls.__name__}.from_estimator")
         check_is_fitted(estimator)
-        for part in fitted_parts(estimator):
-            if hasattr(part, "history_"):
+        for part, _ in fitted_parts(estimator):
+            if _has_history(part):
                 break
         else:
             raise ValueError(
-                "Expected 'estimator' to be a classifier with a history_, such as "
-                f"ResNetTransferClassifier. Got {type(estimator).__name__} instead."
+                "Expected 'estimator' to be a classifier with a history_ of "
+                "train_loss and train_accuracy, such as ResNetTransferClassifier. "
+                f"Got {type(estimator).__name__} instead."
             )
         history = _checked_history(part.history_)
         best = _best_epoch(history)
@@ -149,7 +184,12 @@ class TrainingHistoryDisplay:
 
     @classmethod
     def from_history(
-        cls, history: Sequence[Mapping[str, Any]], *, x: str = "epoch", ax: Any = None
+        cls,
+        history: Sequence[Mapping[str, Any]],
+        *,
+        stage_names: Sequence[str] | None = None,
+        x: str = "epoch",
+        ax: Any = None,
     ) -> TrainingHistoryDisplay:
         """Draw rows such as those of ``history_``.
 
@@ -162,11 +202,15 @@ class TrainingHistoryDisplay:
         history : list of dict
             One row an epoch, as in the class.
 
-        x : {"epoch", "seconds"}, default="epoch"
-            Whether the x-axis shows epochs, or the seconds from the first epoch on.
+        stage_names : sequence of str, default=None
+            Names of all stages, input first. Without them a mark tells the depth.
 
-        ax : Axes, default=None
-            Axes in whose place to draw; by default a new figure.
+        x : {"epoch", "seconds"}, default="epoch"
+            Whether the x-axis shows epochs, or the seconds that they took together,
+            which leave out what a fit does before the first epoch.
+
+        ax : matplotlib Axes, default=None
+            Axes in whose place the panels are drawn; ``None`` makes a figure.
 
         Returns
         -------
@@ -175,19 +219,44 @@ class TrainingHistoryDisplay:
 
         Raises
         ------
+        ImportError
+            Without matplotlib.
+        TypeError
+            If `history` is no list of dicts.
         ValueError
-            If there is no row, a row lacks a value that is drawn, or `x` is unknown.
+            If there is no row, a row lacks a value that is drawn, `x` is unknown, or
+            there are too few `stage_names`.
+
+        See Also
+        --------
+        TrainingHistoryDisplay.from_estimator : The history of a fitted classifier.
+
+        Examples
+        --------
+        >>> import matplotlib.pyplot as plt
+        >>> from sktransfer import TrainingHistoryDisplay
+        >>> history = [
+        ...     {"train_loss": 2.1, "train_accuracy": 0.3, "unfreeze_depth": 0},
+        ...     {"train_loss": 0.9, "train_accuracy": 0.7, "unfreeze_depth": 1},
+        ... ]
+        >>> display = TrainingHistoryDisplay.from_history(
+        ...     history, stage_names=["stem", "layer1", "head"]
+        ... )
+        >>> plt.show()
         """
+        check_matplotlib(f"{cls.__name__}.from_history")
         rows = _checked_history(history)
-        return cls(history=rows, best_epoch=_best_epoch(rows), x=x).plot(ax)
+        return cls(
+            history=rows, stage_names=stage_names, best_epoch=_best_epoch(rows), x=x
+        ).plot(ax)
 
     def plot(self, ax: Any = None, *, x: str | None = None) -> TrainingHistoryDisplay:
         """Draw the two panels.
 
         Parameters
         ----------
-        ax : Axes, default=None
-            Axes in whose place to draw; by default a new figure.
+        ax : matplotlib Axes, default=None
+            Axes in whose place the panels are drawn; ``None`` makes a figure.
 
         x : {"epoch", "seconds"}, default=None
             What the x-axis shows; ``None`` is the display's own `x`.
@@ -199,22 +268,30 @@ class TrainingHistoryDisplay:
 
         Raises
         ------
+        ImportError
+            Without matplotlib.
+        TypeError
+            If `history` is no list of dicts, or `best_epoch` no integer.
         ValueError
-            If `x` is unknown, or the history has no seconds.
+            If `x` is unknown, the history has no seconds or lacks another value,
+            `best_epoch` is none of its epochs, or there are too few `stage_names`.
         """
         x = self.x if x is None else x
-        ends = _ends(self.history, x)
-        frame, panels = panels_in(
+        history = _checked_history(self.history)
+        ends = _ends(history, x)
+        openings = _openings(history)
+        _check_best_epoch(self.best_epoch, len(history))
+        _check_names(self.stage_names, openings)
+        outer, panels = panels_in(
             ax, 1, 2, CELL, f"{type(self).__name__}.plot", margin=MARGIN
         )
-        openings = _openings(self.history)
         for panel, (key, label) in zip(panels[0], KEYS.items(), strict=True):
             self._draw_curves(panel, key, ends)
             panel.set(xlabel=AXES[x], ylabel=label)
             _set_limits(panel, key, x, ends)
             _mark_openings(panel, openings, x, ends, self.stage_names)
         _share_legend(panels[0])
-        self.ax_, self.axes_, self.figure_ = frame, panels[0], frame.figure
+        self.ax_, self.axes_, self.figure_ = outer, panels[0], outer.figure
         return self
 
     def _draw_curves(self, ax: Any, key: str, ends: np.ndarray) -> None:
@@ -232,7 +309,7 @@ class TrainingHistoryDisplay:
                 color=COLORS[i],
                 marker=MARKERS[i] if marked else None,
                 linestyle=("-", "--")[i],
-                clip_on=False,  # at 100 % markers reach beyond the frame
+                clip_on=False,  # at 100 % markers reach beyond the panel
                 label=label,
             )
         if self.best_epoch is not None:
@@ -252,19 +329,54 @@ class TrainingHistoryDisplay:
             )
 
 
+def _has_history(part: Any) -> bool:
+    """Whether an estimator kept rows that can be drawn; skorch's nets keep others."""
+    rows = getattr(part, "history_", None)
+    return isinstance(rows, list) and all(name in r for r in rows for name in NEEDED)
+
+
 def _checked_history(history: Any) -> list[dict[str, Any]]:
-    """The rows as dicts; ValueError where there is none or one lacks a value."""
-    rows = [dict(row) for row in history]
+    """The rows as dicts.
+
+    Raises
+    ------
+    TypeError
+        If they are none.
+    ValueError
+        If there is no row or one lacks a value.
+    """
+    rows = list(history) if isinstance(history, Iterable) else [history]
     if not rows:
         raise ValueError("history has no rows; pass one for each epoch.")
+    if not all(isinstance(row, Mapping) for row in rows):
+        raise TypeError(
+            "history must be a list of dicts, one for each epoch, as history_ is; got "
+            f"a {type(history).__name__} without them."
+        )
     for i, row in enumerate(rows):
-        missing = [name for name in ("train_loss", "train_accuracy") if name not in row]
+        missing = [name for name in NEEDED if name not in row]
         if missing:
             raise ValueError(
                 f"Row {i} of history has no {missing[0]!r}; pass rows as in history_. "
                 f"It has {sorted(row)}."
             )
-    return rows
+    return [dict(row) for row in rows]
+
+
+def _check_best_epoch(best_epoch: Any, n_epochs: int) -> None:
+    """Raise unless it is None or one of the epochs, counted from 1."""
+    if best_epoch is not None:
+        check_scalar(best_epoch, "best_epoch", Integral, min_val=1, max_val=n_epochs)
+
+
+def _check_names(names: Sequence[str] | None, openings: Sequence[Opening]) -> None:
+    """Raise a ValueError where a stage opens that has no name."""
+    deepest = max((opening.last for opening in openings), default=0)
+    if names is not None and deepest >= len(names):
+        raise ValueError(
+            f"stage_names has {len(names)} names, but unfreeze_depth reaches "
+            f"{deepest}, which takes {deepest + 1} stages; pass the names of all."
+        )
 
 
 def _column(history: Sequence[Mapping[str, Any]], key: str) -> np.ndarray:
@@ -297,8 +409,8 @@ def _openings(history: Sequence[Mapping[str, Any]]) -> list[Opening]:
     """When stages started to learn, by the depths of the epochs."""
     openings, depth = [], -1
     for epoch, row in enumerate(history, start=1):
-        now = row.get("unfreeze_depth", depth)
-        if now > depth:
+        now = row.get("unfreeze_depth")
+        if now is not None and now > depth:
             openings.append(Opening(epoch, depth + 1, now))
             depth = now
     return openings
@@ -376,5 +488,5 @@ def _set_limits(ax: Any, key: str, x: str, ends: np.ndarray) -> None:
         ax.set_xlim(-0.03 * ends[-1], None)
     if key == "accuracy":
         ax.set_ylim(None, min(1.02, ax.get_ylim()[1]))
-        ax.yaxis.set_major_formatter(PercentFormatter(1))
+        ax.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
     ax.grid(alpha=0.3)

@@ -9,7 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from sktransfer._drawing import axes_in, panels_in, size_of
+from sktransfer._drawing import (
+    axes_in,
+    panels_in,
+    remember_drawn,
+    remove_drawn,
+    size_of,
+)
 
 # Inches: a caption of three lines of 9 points above an image.
 CELL = (1.75, 2.2)
@@ -81,10 +87,10 @@ def draw_grid(
 
     Returns
     -------
-    frame : Axes
-        Around the grid, invisible but for its title.
+    outer : matplotlib Axes
+        Around the grid, invisible.
 
-    panels : ndarray of Axes, shape (n_rows, n_columns)
+    panels : ndarray of matplotlib Axes, shape (n_rows, n_columns)
         Those beyond the last image are invisible.
 
     artists : list of AxesImage
@@ -100,7 +106,7 @@ def draw_grid(
     font_size = max(LEAST_FONT_SIZE, FONT_SIZE * min(1, width / CELL[0]))
     lines = title_lines(title, width * n_columns)
     title_height = TITLE_LINE * (len(lines) + 1) if lines else 0.0
-    frame, panels = panels_in(
+    outer, panels = panels_in(
         ax,
         n_rows,
         n_columns,
@@ -112,14 +118,14 @@ def draw_grid(
         text_height=caption_height(captions, font_size),
     )
     if lines and is_own:
-        frame.figure.suptitle("\n".join(lines), parse_math=False)
+        outer.figure.suptitle("\n".join(lines), parse_math=False)
     artists = [
         draw_image(panel, image, caption, font_size=font_size, **(im_kw or {}))
         for panel, image, caption in zip(panels.ravel(), images, captions, strict=False)
     ]
     for panel in panels.ravel()[len(images) :]:
         panel.set_axis_off()
-    return frame, panels, artists
+    return outer, panels, artists
 
 
 def caption_height(captions: Sequence[Caption], font_size: float) -> float:
@@ -135,16 +141,18 @@ def title_lines(title: str | None, width: float) -> list[str]:
 
 def draw_text(ax: Any, text: str, caller: str) -> Any:
     """Write a sentence in the middle of `ax`, or of a new figure."""
-    frame = axes_in(ax, LEAST_WIDTH, 1.5, caller)
-    frame.set_axis_off()
-    frame.text(
+    outer = axes_in(ax, LEAST_WIDTH, 1.5, caller)
+    remove_drawn(outer)
+    outer.set_axis_off()
+    written = outer.text(
         0.5,
         0.5,
-        textwrap.fill(text, int(TITLE_CHARACTERS * size_of(frame)[0])),
+        textwrap.fill(text, int(TITLE_CHARACTERS * size_of(outer)[0])),
         ha="center",
         va="center",
         fontsize=12,
-        transform=frame.transAxes,
+        transform=outer.transAxes,
         parse_math=False,
     )
-    return frame
+    remember_drawn(outer, [written])
+    return outer

@@ -117,6 +117,8 @@ class ImageInput(BaseEstimator):
             else:
                 X, y = validate_data(self, X, y, **options)
         except ValueError as error:
+            if not reset and X.shape == self.image_shape_[:2]:
+                raise ValueError(f"{error} For a single image pass X[None].") from None
             if "Input X contains" not in str(error):
                 raise
             # scikit-learn's own message goes on about imputing columns.

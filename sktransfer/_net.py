@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from typing import Any
 
 import torch
@@ -20,6 +22,15 @@ from sktransfer._views import Augment
 SMALLEST_PART = 2
 
 _REMEDY = "Lower lr, or check that X is scaled to [0, 1]."
+
+
+# What changes the colour of text in a terminal.
+_COLOR = re.compile(r"\x1b\[\d*m")
+
+
+def print_plainly(text: str) -> None:
+    """Print, in colour to a terminal alone: in a file it is clutter."""
+    print(text if sys.stdout.isatty() else _COLOR.sub("", text))
 
 
 class StagesNet(NeuralNet):
@@ -83,7 +94,7 @@ class StagesNet(NeuralNet):
     def _default_callbacks(self) -> list[tuple[str, Callback]]:
         # Losses are recorded once an epoch below, so skorch's per-batch scorers go; its
         # log lays out a table, whether it prints it or not.
-        log = [("print_log", PrintLog())] if self.verbose else []
+        log = [("print_log", PrintLog(sink=print_plainly))] if self.verbose else []
         return [("epoch_timer", EpochTimer()), *log]
 
     def get_iterator(self, dataset: ImageDataset, training: bool = False) -> Batches:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -68,7 +69,9 @@ def logits(
     if n_prefix:
         prefix = Prefix(stages, n_prefix, device, precision)
         activations = ActivationRows(prefix, images, views, cache, verbose)
-        return _behind(activations, behind(n_prefix), weights, "predict")
+        n = len(views) * len(images)
+        with _ensured(activations), Bar("predict", n, verbose) as bar:
+            return _behind(activations, behind(n_prefix), weights, bar)
 
     decode = behind(0)
 
@@ -80,14 +83,12 @@ def logits(
         seen: torch.Tensor = total
         return seen
 
+    def batch_of(first: int, last: int) -> torch.Tensor:
+        return to_batch(images[first:last], device)
+
+    size = batch_size(stages, images.shape[1:], device)
     with Bar("predict", len(images), verbose) as bar:
-
-        def batch_of(first: int, last: int) -> torch.Tensor:
-            bar.advance(last - first)
-            return to_batch(images[first:last], device)
-
-        size = batch_size(stages, images.shape[1:], device)
-        return run_in_batches(mean, batch_of, len(images), size)
+        return _counted(mean, batch_of, len(images), size, bar)
 
 
 def features(
@@ -101,32 +102,59 @@ def features(
     """Pooled activations of images, (n_images, n_features), float32."""
     prefix = Prefix(stages, len(stages.names) - 1, device, precision)
     activations = ActivationRows(prefix, images, (AS_IT_IS,), cache, verbose)
-    return _behind(activations, lambda rows: rows, (1.0,), "encode")
+    with _ensured(activations):
+        # What is kept is only fetched, which is soon done.
+        is_kept = cache is not None and not activations.is_full
+        with Bar("encode", len(images), 0 if is_kept else verbose) as bar:
+            return _behind(activations, lambda rows: rows, (1.0,), bar)
+
+
+@contextmanager
+def _ensured(activations: ActivationRows) -> Iterator[None]:
+    """Have all activations in the cache that fit; they are closed behind the block."""
+    rows = np.arange(len(activations.images))
+    try:
+        for view in range(len(activations.views)):
+            activations.ensure(rows, np.full(len(rows), view))
+        yield
+    finally:
+        activations.close()
 
 
 def _behind(
     activations: ActivationRows,
     function: Callable[[torch.Tensor], torch.Tensor],
     weights: Sequence[float],
-    label: str,
+    bar: Bar,
 ) -> np.ndarray:
-    """Apply a function to activations, and average over views; then close them."""
-    n, n_views = len(activations.images), len(weights)
+    """Apply a function to activations, and average over views."""
+    n, size = len(activations.images), activations.batch_size
 
-    def gathered(bar: Bar, view: int, first: int, last: int) -> torch.Tensor:
-        bar.advance(last - first)
+    def gathered(view: int, first: int, last: int) -> torch.Tensor:
         return activations.gather(np.arange(first, last), np.full(last - first, view))
 
-    try:
-        for view in range(n_views):
-            activations.ensure(np.arange(n), np.full(n, view))
-        total: Any = 0
-        with Bar(label, n_views * n, activations.verbose) as bar:
-            for view, weight in enumerate(weights):
-                batch_of, size = partial(gathered, bar, view), activations.batch_size
-                outputs = run_in_batches(function, batch_of, n, size)
-                total = total + outputs * np.float32(weight)
-        mean: np.ndarray = total
-        return mean
-    finally:
-        activations.close()
+    total: Any = 0
+    for view, weight in enumerate(weights):
+        outputs = _counted(function, partial(gathered, view), n, size, bar)
+        total = total + outputs * np.float32(weight)
+    mean: np.ndarray = total
+    return mean
+
+
+def _counted(
+    function: Callable[[torch.Tensor], torch.Tensor],
+    batch_of: Callable[[int, int], torch.Tensor],
+    n: int,
+    size: int,
+    bar: Bar,
+) -> np.ndarray:
+    """Apply a function to every row in batches, each counted once it is done."""
+
+    def next_batch(first: int, last: int) -> torch.Tensor:
+        if first:  # by now the batch before this one is done
+            bar.advance(size)
+        return batch_of(first, last)
+
+    outputs = run_in_batches(function, next_batch, n, size)
+    bar.advance((n - 1) % size + 1)
+    return outputs

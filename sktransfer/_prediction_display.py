@@ -6,16 +6,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from sklearn.utils._optional_dependencies import check_matplotlib_support
 
-from sktransfer._classified import Classified, classified, classified_by
+from sktransfer._classified import (
+    Classified,
+    check_counts,
+    classified,
+    classified_by,
+)
+from sktransfer._drawing import check_matplotlib, percent
 from sktransfer._image_grid import draw_grid
 from sktransfer._ranked_images import (
     captions,
-    check_counts,
     check_show,
     chosen,
-    percent,
     said_of,
 )
 from sktransfer._shown_images import shown_images
@@ -57,7 +60,7 @@ class PredictionGridDisplay:
     Attributes
     ----------
     ax_ : matplotlib Axes
-        Frame around the images, invisible.
+        Axes around the images, invisible.
 
     axes_ : ndarray of matplotlib Axes, shape (n_rows, n_columns)
         One for each image; those left over are invisible. Of shape (0, 0) without
@@ -118,13 +121,14 @@ class PredictionGridDisplay:
         *,
         show: str = "all",
         n_images: int = 24,
-        n_columns: int = 8,
+        n_columns: int = 6,
         display_labels: Sequence[Any] | None = None,
+        image_shape: Sequence[int] | None = None,
         random_state: Any = None,
         ax: Any = None,
         im_kw: Mapping[str, Any] | None = None,
     ) -> PredictionGridDisplay:
-        """Predict once, and show some of the images.
+        """Predict, and show some of the images.
 
         Parameters
         ----------
@@ -147,14 +151,20 @@ class PredictionGridDisplay:
             most probable classes are closest, the closest first.
 
         n_images : int, default=24
-            Most images to show, 1 or more: three rows of eight.
+            Most images to show, 1 or more, by default three rows of eight. A figure of
+            its own is 2.2 inches higher for each row.
 
-        n_columns : int, default=8
+        n_columns : int, default=6
             Images in a row, 1 or more.
 
         display_labels : sequence of length n_classes, default=None
             How each class is printed, in the order of ``estimator.classes_``; by
             default, its label.
+
+        image_shape : tuple of int, default=None
+            (height, width, channels) of rows of pixels, where one may be -1; by
+            default, what `estimator` was fitted on, or square grey or RGB, where that
+            fits.
 
         random_state : int, RandomState instance or None, default=None
             Seeds which images are drawn by lot; ``None`` draws the same ones each time.
@@ -168,7 +178,7 @@ class PredictionGridDisplay:
         Returns
         -------
         PredictionGridDisplay
-            Drawn.
+            The display, drawn.
 
         Raises
         ------
@@ -178,6 +188,8 @@ class PredictionGridDisplay:
             If `estimator` has no ``predict_proba``, `X` and `y` differ in length, `y`
             holds labels that the estimator does not know, or a parameter is not as
             described.
+        TypeError
+            If `X` is one picture, or a count is no integer.
         ImportError
             Without matplotlib.
 
@@ -185,10 +197,10 @@ class PredictionGridDisplay:
         --------
         PredictionGridDisplay.from_predictions : From probabilities.
         """
-        check_matplotlib_support(f"{cls.__name__}.from_estimator")
+        check_matplotlib(f"{cls.__name__}.from_estimator")
         check_show(show)
         check_counts(n_images=n_images, n_columns=n_columns)
-        images = classified_by(estimator, X, y, display_labels)
+        images = classified_by(estimator, X, y, display_labels, image_shape)
         display = cls._of(images, show, n_images, display_labels, random_state)
         return display.plot(ax, n_columns=n_columns, im_kw=im_kw)
 
@@ -199,10 +211,11 @@ class PredictionGridDisplay:
         y_true: Any,
         y_proba: Any,
         *,
+        y_pred: Any = None,
         classes: Any = None,
         show: str = "all",
         n_images: int = 24,
-        n_columns: int = 8,
+        n_columns: int = 6,
         display_labels: Sequence[Any] | None = None,
         image_shape: Sequence[int] | None = None,
         random_state: Any = None,
@@ -222,8 +235,11 @@ class PredictionGridDisplay:
             True labels.
 
         y_proba : array-like of shape (n_images, n_classes), float in [0, 1]
-            Probabilities, as ``predict_proba`` returns them. The prediction is the most
-            probable class.
+            Probabilities, as ``predict_proba`` returns them; rows sum to 1.
+
+        y_pred : array-like of shape (n_images,), default=None
+            Predicted labels, where another rule than the highest probability decided;
+            by default, the most probable class.
 
         classes : array-like of shape (n_classes,), default=None
             Label of each column of `y_proba`, as in ``estimator.classes_``; by default,
@@ -233,9 +249,10 @@ class PredictionGridDisplay:
             Which images, as in :meth:`from_estimator`.
 
         n_images : int, default=24
-            Most images to show, 1 or more: three rows of eight.
+            Most images to show, 1 or more, by default three rows of eight. A figure of
+            its own is 2.2 inches higher for each row.
 
-        n_columns : int, default=8
+        n_columns : int, default=6
             Images in a row, 1 or more.
 
         display_labels : sequence of length n_classes, default=None
@@ -257,7 +274,7 @@ class PredictionGridDisplay:
         Returns
         -------
         PredictionGridDisplay
-            Drawn.
+            The display, drawn.
 
         Raises
         ------
@@ -265,6 +282,8 @@ class PredictionGridDisplay:
             If `X`, `y_true` and `y_proba` differ in length, labels or columns do not
             fit `classes`, `y_proba` holds nan or no probabilities, or a parameter is
             not as described.
+        TypeError
+            If `X` is one picture or None, or a count is no integer.
         ImportError
             Without matplotlib.
 
@@ -287,13 +306,14 @@ class PredictionGridDisplay:
         'One wrong prediction among 4 images; accuracy 75.0 %'
         >>> plt.show()
         """
-        check_matplotlib_support(f"{cls.__name__}.from_predictions")
+        check_matplotlib(f"{cls.__name__}.from_predictions")
         check_show(show)
         check_counts(n_images=n_images, n_columns=n_columns)
         images = classified(
             X,
             y_true,
             y_proba,
+            y_pred=y_pred,
             classes=classes,
             display_labels=display_labels,
             image_shape=image_shape,
@@ -327,7 +347,7 @@ class PredictionGridDisplay:
         self,
         ax: Any = None,
         *,
-        n_columns: int = 8,
+        n_columns: int = 6,
         im_kw: Mapping[str, Any] | None = None,
     ) -> PredictionGridDisplay:
         """Draw the images.
@@ -338,7 +358,7 @@ class PredictionGridDisplay:
             Axes in whose place the images are drawn; ``None`` makes a figure. Captions
             shrink where a column is narrower than in a figure of its own.
 
-        n_columns : int, default=8
+        n_columns : int, default=6
             Images in a row, 1 or more.
 
         im_kw : dict, default=None
@@ -357,7 +377,7 @@ class PredictionGridDisplay:
             If `n_columns` is less than 1.
         """
         check_counts(n_columns=n_columns)
-        details = [percent(share) for share in self.confidences]
+        details = [percent(proba) for proba in self.confidences]
         self.ax_, self.axes_, _ = draw_grid(
             ax,
             self.images,

@@ -17,6 +17,14 @@ from sktransfer._batches import Batch, ImageDataset
 # Between two lines, at least.
 EVERY_SECONDS = 5.0
 
+# What is said of an epoch, by its key in the history.
+SAID = {
+    "train_loss": "training loss {:.3f}",
+    "train_accuracy": "training accuracy {:.1%}",
+    "valid_loss": "validation loss {:.3f}",
+    "valid_accuracy": "validation accuracy {:.1%}",
+}
+
 
 class EpochReport(Callback):
     """Say the epoch, its losses and accuracies, but not more often than is readable.
@@ -44,18 +52,12 @@ class EpochReport(Callback):
             return
         self.said_ = now
         row = net.history[-1]
-        accuracies = ", ".join(
-            f"{name} accuracy {row[key]:.1%}"
-            for name, key in {
-                "training": "train_accuracy",
-                "validation": "valid_accuracy",
-            }.items()
-            if key in row
-        )
-        self.report(
+        said = [
             f"{self.label}: epoch {row['epoch']} of {net.max_epochs} after "
-            f"{now - self.started_:.0f} s, {accuracies}"
-        )
+            f"{now - self.started_:.0f} s",
+            *(text.format(row[key]) for key, text in SAID.items() if key in row),
+        ]
+        self.report(", ".join(said))
 
 
 @contextmanager
@@ -84,7 +86,7 @@ class TrainingBar(Callback):
         self, net: NeuralNet, dataset_train: ImageDataset, **kwargs: Any
     ) -> None:
         """Say which epoch it is, and how many images there are in all epochs."""
-        self._label = f"epoch {len(net.history)}/{net.max_epochs}"
+        self._label = f"fit, epoch {len(net.history)}/{net.max_epochs}"
         self._n_images = net.max_epochs * len(dataset_train)
         self._losses: list[torch.Tensor] = []
 

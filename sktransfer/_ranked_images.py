@@ -1,27 +1,20 @@
-"""Classified images, chosen and ordered: by lot, by loss, or by how sure they are."""
+"""Classified images, chosen and ordered: by lot, by loss, or by their confidence."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from numbers import Integral
 from typing import Any
 
 import numpy as np
-from sklearn.utils import check_random_state, check_scalar
+from sklearn.utils import check_random_state
 
 from sktransfer._classified import Classified, names_of
-from sktransfer._drawing import WRONG_COLOR, WRONG_MARK, shortened
+from sktransfer._drawing import WRONG_COLOR, WRONG_MARK, percent, shortened
 from sktransfer._image_grid import Caption
 
 SHOW = ("all", "wrong", "most_confident_wrong", "least_sure")
 # Behind "Prediction: ", as wide as an image of a grid.
 NAME_CHARACTERS = 12
-
-
-def check_counts(**counts: Any) -> None:
-    """Raise unless every count is an integer of 1 or more."""
-    for name, value in counts.items():
-        check_scalar(value, name, Integral, min_val=1)
 
 
 def check_show(show: Any) -> None:
@@ -75,14 +68,7 @@ def said_of(images: Classified, show: str, n_shown: int) -> str:
     which = f"{n_shown} of {n_all}" if n_shown < n_all else f"All {n_all}"
     if n_all == 1:
         which, order = "One", ""
-    return f"{which} {what}{order}; accuracy {100 * (1 - n_wrong / n):.1f} %"
-
-
-def percent(share: float) -> str:
-    """A probability as text; a small one with its first digit."""
-    if 0 < share < 0.001:
-        return "< 0.1 %"
-    return f"{100 * share:.1f} %" if 0 < share < 0.01 else f"{100 * share:.0f} %"
+    return f"{which} {what}{order}; accuracy {percent(1 - n_wrong / n, 1)}"
 
 
 def captions(

@@ -80,11 +80,11 @@ def grad_cam(
             some = slice(start, start + BATCH_SIZE)
             batch = to_batch(images[some], device)
             chosen = torch.from_numpy(targets[some]).to(device)
-            maps.append(_evidence(stages, stage, batch, chosen).cpu())
+            maps.append(_maps(stages, stage, batch, chosen).cpu())
     return torch.cat(maps).numpy()
 
 
-def _evidence(
+def _maps(
     stages: Stages, stage: str, batch: torch.Tensor, targets: torch.Tensor
 ) -> torch.Tensor:
     """Maps in [0, 1] of a batch of images, (n, height, width)."""

@@ -6,13 +6,23 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from sklearn.pipeline import Pipeline
-from sklearn.utils.validation import check_is_fitted, column_or_1d
+from sklearn.utils.validation import (
+    check_consistent_length,
+    check_is_fitted,
+    column_or_1d,
+)
 
-from sktransfer._base import BaseImageClassifier
-from sktransfer._drawing import panels_in, shortened, size_of
+from sktransfer._base import BaseImageClassifier, softmax
+from sktransfer._classified import check_counts, names_of
+from sktransfer._drawing import (
+    check_matplotlib,
+    panels_in,
+    percent,
+    shortened,
+    size_of,
+)
+from sktransfer._fitted_parts import fitted_parts
 from sktransfer._image_grid import FONT_SIZE, LEAST_FONT_SIZE, Caption, draw_image
-from sktransfer._ranked_images import check_counts, percent
 from sktransfer._shown_images import n_images, shown_images
 
 # Every image is drawn; more than this make a figure that nobody looks at.
@@ -62,7 +72,7 @@ class SaliencyDisplay:
     Attributes
     ----------
     ax_ : matplotlib Axes
-        Frame around all images.
+        Axes around all images, invisible.
 
     axes_ : ndarray of matplotlib Axes, shape (2 * n_rows, n_columns)
         A row of pictures, below it a row of their maps, and so on; those beyond the
@@ -82,6 +92,9 @@ class SaliencyDisplay:
     the class's logit, and keeps what is positive of their sum. It needs the stages
     behind the chosen one alone, so that it works with a frozen backbone too; it
     computes in float32, whatever the precision of the fit.
+
+    The probability above an image is the mean over the views of the classifier's `tta`;
+    its map is of the image as it is.
 
     A map is no finer than the activation: the last stage of a ResNet puts out 7 x 7
     places for 224 pixels and ``"mini_resnet18"`` 4 x 4 for its 32, and
@@ -154,12 +167,12 @@ class SaliencyDisplay:
             Images as `estimator` takes them, at most 100.
 
         target : label or array-like of shape (n_images,), default=None
-            Class whose evidence is shown, one for all images or one an image.
+            Class that the maps speak for, one for all images or one an image.
             ``None`` takes the predicted class of each.
 
         stage : str, default=None
-            Stage at whose output the evidence is looked at, such as ``"layer3"``.
-            ``None`` takes the last before the head, whose channels mean most.
+            Stage whose output the maps are made of, such as ``"layer3"``. ``None``
+            takes the last before the head, whose channels mean most.
 
         n_columns : int, default=4
             Images in a row.
@@ -173,29 +186,53 @@ class SaliencyDisplay:
         Returns
         -------
         SaliencyDisplay
-            With the images drawn.
+            The display, drawn.
 
         Raises
         ------
+        ImportError
+            Without matplotlib.
+        TypeError
+            If `X` is no set of images, or `n_columns` no integer.
         ValueError
             If `estimator` is none of these, or another parameter is not as described.
         NotFittedError
             If `estimator` is not fitted.
-        ImportError
-            Without matplotlib.
+
+        See Also
+        --------
+        SaliencyDisplay.plot : Draws them again, without computing anything.
+
+        Examples
+        --------
+        >>> import matplotlib.pyplot as plt
+        >>> from sktransfer import ResNetTransferClassifier, SaliencyDisplay, datasets
+        >>> X, y = datasets.make_shapes(
+        ...     20, n_classes=2, random_state=0, return_X_y=True
+        ... )
+        >>> clf = ResNetTransferClassifier(
+        ...     "mini_resnet18", unfreeze_depth=0, max_epochs=1, random_state=0
+        ... ).fit(X, y)
+        >>> display = SaliencyDisplay.from_estimator(clf, X[:3], target="circle")
+        >>> display.targets.tolist()
+        ['circle', 'circle', 'circle']
+        >>> plt.show()
         """
         from sktransfer._device import resolve_device
         from sktransfer._saliency import checked_stage, grad_cam
 
+        check_matplotlib(f"{cls.__name__}.from_estimator")
+        check_counts(n_columns=n_columns)
         check_is_fitted(estimator)
         _check_few(X)
         classifier, X = _classifier_and_images(estimator, X)
         stages, classes = classifier.net_.module_, classifier.classes_
         stage = checked_stage(stages, stage)
-        _check_names(display_labels, classes)
+        names_of(classes, display_labels)
         images, _ = classifier._check_images(X, reset=False)
         positions = _target_positions(target, classes, len(images))
-        proba = classifier.predict_proba(X)
+        # Of the images that are read already: reading files twice is slow.
+        proba = softmax(classifier._logits_of(images))
         if positions is None:
             positions = proba.argmax(axis=1)
         device = resolve_device(classifier.device_)
@@ -223,14 +260,16 @@ class SaliencyDisplay:
         Returns
         -------
         SaliencyDisplay
-            Itself.
+            The display itself.
 
         Raises
         ------
-        ValueError
-            If `n_columns` is less than 1.
         ImportError
             Without matplotlib.
+        TypeError
+            If `n_columns` is no integer.
+        ValueError
+            If it is less than 1.
         """
         check_counts(n_columns=n_columns)
         n_columns = min(n_columns, len(self.images))
@@ -262,7 +301,7 @@ class SaliencyDisplay:
         image, caption = self.images[row], Caption(self._caption(row, most))
         draw_image(above, image, caption, font_size=font_size)
         draw_image(below, _in_grey(image), Caption(""))
-        _draw_heat(below, self.maps[row])
+        _draw_map(below, self.maps[row])
         # The two belong together: what room is left goes between images.
         above.set_anchor("S")
         below.set_anchor("N")
@@ -274,9 +313,10 @@ class SaliencyDisplay:
         behind = f", {percent(float(self.proba[row, best]))}"
         text = _line("Prediction: ", names[best], behind, most)
         target = int(np.flatnonzero(self.classes == self.targets[row])[0])
-        if target == best:
-            return text
-        return text + "\n" + _line("evidence for: ", names[target], "", most)
+        if target != best:
+            text += "\n" + _line("map for: ", names[target], "", most)
+        # A grey picture alone would leave one guessing.
+        return text if self.maps[row].any() else text + "\n(nothing speaks for it)"
 
 
 def _line(before: str, name: Any, behind: str, most: int) -> str:
@@ -291,14 +331,14 @@ def _in_grey(image: np.ndarray) -> np.ndarray:
     return grey
 
 
-def _draw_heat(ax: Any, heat: np.ndarray) -> Any:
+def _draw_map(ax: Any, seen: np.ndarray) -> Any:
     """Lay a map (height, width) in [0, 1] over a picture, denser where it is high."""
     return ax.imshow(
-        heat,
+        seen,
         cmap=COLOR_MAP,
         vmin=0,
         vmax=1,
-        alpha=HIGHEST_ALPHA * heat,
+        alpha=HIGHEST_ALPHA * seen,
         interpolation="bilinear",
     )
 
@@ -323,36 +363,23 @@ def _classifier_and_images(estimator: Any, X: Any) -> tuple[BaseImageClassifier,
         If `estimator` ends in none.
     """
     last = estimator
-    while not isinstance(last, BaseImageClassifier):
-        if hasattr(last, "best_estimator_"):
-            last = last.best_estimator_
-        elif isinstance(last, Pipeline):
-            if len(last.steps) > 1:
-                X = last[:-1].transform(X)
-            last = last[-1]
-        else:
-            raise ValueError(
-                "Expected 'estimator' to be a ResNetTransferClassifier or a "
-                "ScratchCNNClassifier, or a pipeline or a search that ends in one. "
-                f"Got {_class_names(estimator, last)} instead."
-            )
-    check_is_fitted(last)
-    return last, X
+    for last, steps_before in fitted_parts(estimator):
+        if isinstance(last, BaseImageClassifier):
+            check_is_fitted(last)
+            for step in steps_before:
+                X = step.transform(X)
+            return last, X
+    raise ValueError(
+        "Expected 'estimator' to be a ResNetTransferClassifier or a "
+        "ScratchCNNClassifier, or a pipeline or a search that ends in one. "
+        f"Got {_class_names(estimator, last)} instead."
+    )
 
 
 def _class_names(estimator: Any, last: Any) -> str:
     """What was passed, and what it ends in where that is another thing."""
     name, end = type(estimator).__name__, type(last).__name__
     return name if last is estimator else f"{name} that ends in {end}"
-
-
-def _check_names(display_labels: Sequence[Any] | None, classes: np.ndarray) -> None:
-    """Raise a ValueError unless there is one name a class."""
-    if display_labels is not None and len(display_labels) != len(classes):
-        raise ValueError(
-            f"display_labels has {len(display_labels)} names, but there are "
-            f"{len(classes)} classes."
-        )
 
 
 def _target_positions(target: Any, classes: np.ndarray, n: int) -> np.ndarray | None:
@@ -366,12 +393,8 @@ def _target_positions(target: Any, classes: np.ndarray, n: int) -> np.ndarray | 
     if target is None:
         return None
     given = np.full(n, target) if np.ndim(target) == 0 else column_or_1d(target)
+    check_consistent_length(range(n), given)
     labels = given.tolist()
-    if len(labels) != n:
-        raise ValueError(
-            "Found input variables with inconsistent numbers of samples: "
-            f"{[n, len(labels)]}"
-        )
     known = {label: position for position, label in enumerate(classes.tolist())}
     unknown = [label for label in labels if label not in known]
     if unknown:

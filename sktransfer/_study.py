@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,9 @@ from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
 from sktransfer._comparison import n_trainable
 from sktransfer._study_data import StudyData, load_data
-from sktransfer._study_figures import Picture, draw_pictures, write_pngs
-from sktransfer._study_html import check_drawing, render, write_html
-from sktransfer._study_machine import PeakMemory, hardware, versions
+from sktransfer._study_figures import Picture, draw_pictures, png_files
+from sktransfer._study_html import check_drawing, render
+from sktransfer._study_machine import PeakMemory, hardware, torch_threads, versions
 from sktransfer._study_report import (
     RunResult,
     by_model,
@@ -32,6 +33,22 @@ DIGITS_EPOCHS = 18
 
 Report = Callable[[str], None]
 MakeModels = Mapping[str, Callable[[int], Any]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is compared on which images, how often, and where its files go.
+
+    `models` maps "transfer" and "scratch" to functions from a seed to an unfitted
+    model, `out` is a folder, and torch computes with `n_threads`, None leaving that
+    as it is.
+    """
+
+    data: StudyData
+    models: MakeModels
+    out: Path
+    n_seeds: int = 3
+    n_threads: int | None = None
 
 
 def say(line: str) -> None:
@@ -60,9 +77,6 @@ def default_models(
         # pixels are far from photographs, so every stage may learn, for as long.
         scratch = {"augment": None, "max_epochs": DIGITS_EPOCHS}
         transfer = {**scratch, "unfreeze_depth": 5}
-        # Work this small gains little from threads and, on a busy machine, loses
-        # minutes to their waiting for each other.
-        importlib.import_module("torch").set_num_threads(1)
     if max_epochs is not None:
         scratch["max_epochs"] = transfer["max_epochs"] = max_epochs
 
@@ -125,7 +139,8 @@ def run_study(
             report(f"{label}: training ...")
             model = make(seed)
             if hasattr(model, "callbacks"):
-                model.set_params(callbacks=[EpochReport(report, label)])
+                own = model.callbacks or []
+                model.set_params(callbacks=[*own, EpochReport(report, label)])
             result = evaluate(data, name, model, seed)
             report(
                 f"{label}: accuracy {result.accuracy:.1%} after {result.seconds:.1f} s"
@@ -133,7 +148,7 @@ def run_study(
             yield result, model
 
 
-def study(
+def plan_study(
     data_name: str = "digits",
     *,
     n_train: int | None = None,
@@ -142,44 +157,76 @@ def study(
     out: Path = Path("sktransfer_study"),
     backbone: str = "mini_resnet18",
     max_epochs: int | None = None,
-    make_models: MakeModels | None = None,
-    report: Report = say,
-    command: str | None = None,
-) -> list[RunResult]:
-    """Run the whole study and write its files into `out`; ValueError on bad options.
+) -> Plan:
+    """Check the options, load the images and make the folder `out`.
 
-    `make_models` maps "transfer" and "scratch" to functions from a seed to a model;
-    `command` is the command line that the report names.
+    Raises ValueError, OSError or ImportError where a study could not be run.
     """
     if n_seeds < 1:
         raise ValueError(f"seeds={n_seeds} runs nothing; pass 1 or more.")
-    check_drawing()  # fail before the training, not after it
+    check_drawing()
     data = load_data(data_name, n_train, n_test)
-    models = make_models
-    if models is None:
-        models = default_models(data_name, backbone, max_epochs)
+    models = default_models(data_name, backbone, max_epochs)
+    check_models(models, data)
     if out.exists() and not out.is_dir():
         raise ValueError(f"out={str(out)!r} is a file; pass a folder.")
     out.mkdir(parents=True, exist_ok=True)
-    settings = {name: " ".join(repr(make(0)).split()) for name, make in models.items()}
-    announce(data, settings, report)
-    about = {"command": command, **surroundings(), "networks": {}}
+    # Work as small as digits gains little from threads and, on a busy machine, loses
+    # minutes to their waiting for each other.
+    return Plan(data, models, out, n_seeds, 1 if data_name == "digits" else None)
+
+
+def check_models(models: MakeModels, data: StudyData) -> None:
+    """Raise now what a fit would raise of parameters, or of files that are broken."""
+    for make in models.values():
+        model = make(0)
+        model._validate_params()
+    if data.X_train.ndim == 1:
+        model._check_images(data.X_train, reset=True)
+        model._check_images(data.X_test, reset=False)
+
+
+def study(
+    plan: Plan, *, report: Report = say, command: str | None = None
+) -> list[RunResult]:
+    """Run the study and write its files; `command` is what the report names."""
+    # What an earlier study left there would pass for the outcome of this one.
+    for file in output_files(plan):
+        file.unlink(missing_ok=True)
+    settings = {
+        name: " ".join(repr(make(0)).split()) for name, make in plan.models.items()
+    }
+    announce(plan.data, settings, report)
+    with torch_threads(plan.n_threads):
+        about = {"command": command, **surroundings(), "networks": {}}
+        return _run(plan, settings, about, report)
+
+
+def output_files(plan: Plan) -> list[Path]:
+    """Every file that a study may write."""
+    pngs = png_files(plan.out, plan.models).values()
+    return [plan.out / "report.html", plan.out / "results.json", *pngs]
+
+
+def _run(
+    plan: Plan, settings: Mapping[str, str], about: dict[str, Any], report: Report
+) -> list[RunResult]:
+    """Fit, tell and write; what is finished is written after every fit."""
+    data, json_file = plan.data, plan.out / "results.json"
     results: list[RunResult] = []
     fitted: dict[str, Any] = {}
-    for result, model in run_study(data, models, range(n_seeds), report):
+    for result, model in run_study(data, plan.models, range(plan.n_seeds), report):
         results.append(result)
-        if result.seed == n_seeds - 1:  # those of other seeds would only take memory
+        if result.seed == plan.n_seeds - 1:  # those of other seeds would take memory
             fitted[result.model] = model
         del model
-        write_json(
-            out / "results.json", study_content(data, settings, results, about, None)
-        )
+        write_json(json_file, study_content(data, settings, results, about, None))
     conclusion = tell(data, results, report)
     about["networks"] = {name: describe_network(m) for name, m in fitted.items()}
     content = study_content(data, settings, results, about, conclusion)
-    write_json(out / "results.json", content)
-    write_report(out, content, draw_pictures(data, results, fitted, TRANSFER))
-    report(f"report.html, its pictures and results.json are in {out}.")
+    write_json(json_file, content)
+    write_report(plan.out, content, draw_pictures(data, results, fitted, TRANSFER))
+    report(f"report.html, its pictures and results.json are in {plan.out}.")
     return results
 
 
@@ -198,10 +245,13 @@ def write_report(
     content: Mapping[str, Any],
     drawn: tuple[Mapping[str, Picture], Sequence[str]],
 ) -> None:
-    """Write report.html and the pictures that are files too, from what was drawn."""
+    """Write report.html and each of its pictures as a file too."""
     pictures, left_out = drawn
-    write_pngs(out, pictures)
-    write_html(out / "report.html", render(content, pictures, left_out, TRANSFER))
+    files = png_files(out, content["settings"])
+    for name, picture in pictures.items():
+        files[name].write_bytes(picture.png)
+    html = render(content, pictures, left_out, TRANSFER)
+    (out / "report.html").write_text(html, encoding="utf-8")
 
 
 def tell(data: StudyData, results: Sequence[RunResult], report: Report) -> str:
@@ -212,6 +262,7 @@ def tell(data: StudyData, results: Sequence[RunResult], report: Report) -> str:
     conclusion = verdict(
         [run.accuracy for run in groups[TRANSFER]],
         [run.accuracy for run in groups[SCRATCH]],
+        len(data.y_test),
     )
     report("\n" + conclusion)
     return conclusion

@@ -130,8 +130,13 @@ def _folder(path: str, n_train: int | None, n_test: int | None) -> StudyData:
         names = tuple(map(str, np.unique(train.target)))
         return _two_sets(path, train, test, n_train, n_test, names)
     bunch = load_image_folder(path, as_arrays=False)
-    n = round(0.8 * len(bunch.target)) if n_train is None else n_train
+    n = _most_of(bunch.target) if n_train is None else n_train
     return _one_set(path, np.asarray(bunch.data), bunch.target, n, n_test)
+
+
+def _most_of(y: np.ndarray) -> int:
+    """Four in five of the images, but so that one of each class is left to test."""
+    return min(round(0.8 * len(y)), len(y) - len(np.unique(y)))
 
 
 def _one_set(

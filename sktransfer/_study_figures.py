@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,11 +34,16 @@ N_COLUMNS = 6
 N_BY_LOT, N_HARDEST, N_SALIENCY, MOST_SAMPLES = 24, 12, 4, 12
 # Inches of a confusion matrix.
 CONFUSION_SIDE = 5.5
-FILES = {
-    "confusion": "confusion_matrices.png",
-    "comparison": "accuracy_time.png",
-    "by_lot": "predictions.png",
-}
+# Names of pictures of the whole study, and of those of single test images in the order
+# in which they are shown; the histories are named after their models.
+OF_THE_STUDY = ("comparison", "samples", "confusion")
+IMAGE_BY_IMAGE = (
+    "by_lot",
+    "most_confident_wrong",
+    "top_losses",
+    "confused_pairs",
+    "saliency",
+)
 
 
 @dataclass(frozen=True)
@@ -95,7 +100,7 @@ def draw_pictures(
             "confusion": _confusion(data, results),
             "by_lot": _by_lot(data, run),
             **{
-                f"history_{name}": _history(name, model)
+                history_of(name): _history(name, model)
                 for name, model in fitted.items()
                 if getattr(model, "history_", None)
             },
@@ -106,10 +111,15 @@ def draw_pictures(
     return pictures, _left_out(data, run, fitted)
 
 
-def write_pngs(folder: Path, pictures: Mapping[str, Picture]) -> None:
-    """Write the pictures that are also files of their own."""
-    for name, file in FILES.items():
-        (folder / file).write_bytes(pictures[name].png)
+def history_of(model_name: str) -> str:
+    """Name of the picture of a model's training."""
+    return f"history_{model_name}"
+
+
+def png_files(folder: Path, model_names: Iterable[str]) -> dict[str, Path]:
+    """The file in `folder` of every picture that a study may have, by name."""
+    names = [*OF_THE_STUDY, *map(history_of, model_names), *IMAGE_BY_IMAGE]
+    return {name: folder / f"{name}.png" for name in names}
 
 
 def _left_out(data: StudyData, run: RunResult, fitted: Mapping[str, Any]) -> list[str]:
@@ -148,6 +158,7 @@ def _comparison(data: StudyData, results: Sequence[RunResult]) -> Picture:
     display = ModelComparisonDisplay.from_predictions(
         data.y_test,
         {model: [run.predictions for run in runs] for model, runs in groups.items()},
+        labels=data.labels,
         seconds={
             model: [run.seconds for run in runs] for model, runs in groups.items()
         },
@@ -160,7 +171,7 @@ def _comparison(data: StudyData, results: Sequence[RunResult]) -> Picture:
         display.figure_,
         "Accuracy against time",
         "Further up is more accurate, further left is faster to train.",
-        f"Chart of test accuracy against training seconds: {'; '.join(told)}.",
+        f"Chart of test accuracy against fit seconds: {'; '.join(told)}.",
     )
 
 

@@ -9,11 +9,21 @@ import platform
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("numpy", "scikit-learn", "torch", "torchvision", "skorch", "sktransfer")
+PACKAGES = (
+    "numpy",
+    "pillow",
+    "scikit-learn",
+    "torch",
+    "torchvision",
+    "skorch",
+    "sktransfer",
+)
 STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 CPU_INFO = Path("/proc/cpuinfo")
 
@@ -26,13 +36,26 @@ def versions() -> dict[str, str]:
     }
 
 
+@contextmanager
+def torch_threads(n: int | None) -> Iterator[None]:
+    """Have torch compute with `n` threads inside the block; None leaves it alone."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(before if n is None else n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def hardware() -> dict[str, Any]:
     """Describe the machine.
 
     Returns
     -------
     dict
-        ``processor``, ``gpu`` and ``system``: str, ``gpu`` being None where torch sees
+        ``processor``, ``gpu`` and ``system``: str, ``gpu`` being None where CUDA has
         none; ``n_cores``: int, those this process may use; ``n_threads``: int, those
         torch computes with; ``memory``: int, bytes, or None where it is not told.
     """
@@ -113,12 +136,9 @@ def _cuda() -> Any:
 
 
 def _gpu() -> str | None:
-    """Name of the GPU that torch takes first, None without one."""
-    import torch
-
-    if torch.cuda.is_available():
-        return str(torch.cuda.get_device_name())
-    return "Apple GPU" if torch.backends.mps.is_available() else None
+    """Name of the GPU that a fit takes, None without one."""
+    cuda = _cuda()
+    return None if cuda is None else str(cuda.get_device_name())
 
 
 def _processor() -> str:

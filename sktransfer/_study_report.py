@@ -57,9 +57,13 @@ def by_model(results: Iterable[RunResult]) -> dict[str, list[RunResult]]:
     return groups
 
 
-def verdict(transfer: Sequence[float], scratch: Sequence[float]) -> str:
-    """Return one line on the gain; accuracies in [0, 1], one a seed, same order."""
-    gain = 100 * (float(np.mean(transfer)) - float(np.mean(scratch)))
+def verdict(transfer: Sequence[float], scratch: Sequence[float], n_test: int) -> str:
+    """Return one line on the gain.
+
+    Accuracies in [0, 1], one a seed, same order, on `n_test` images.
+    """
+    medians = np.array([np.median(transfer), np.median(scratch)])
+    gain = 100 * float(medians[0] - medians[1])
     against = f"transfer {gain:+.1f} points of accuracy against scratch"
     if len(transfer) < 2:
         return (
@@ -67,23 +71,25 @@ def verdict(transfer: Sequence[float], scratch: Sequence[float]) -> str:
             "spread unknown; pass --seeds 3."
         )
     spread = 100 * max(float(np.ptp(transfer)), float(np.ptp(scratch)))
-    if abs(gain) <= spread:
-        return (
-            f"Verdict: no clear gain: {against}, within the seeds' spread of "
-            f"{spread:.1f} points."
-        )
-    kind = "a clear gain" if gain > 0 else "no gain but a clear loss"
-    return (
-        f"Verdict: {kind}: {against}, beyond the seeds' spread of {spread:.1f} points."
+    # Two standard errors of a difference of shares; seeds share the test images, so
+    # that no number of them makes it smaller.
+    error = 200 * float(np.sqrt((medians * (1 - medians)).sum() / n_test))
+    doubts = (
+        f"the seeds' spread of {spread:.1f} points and the {error:.1f} that {n_test} "
+        "test images leave open"
     )
+    if abs(gain) <= max(spread, error):
+        return f"Verdict: no clear gain: {against}, not beyond both {doubts}."
+    kind = "a clear gain" if gain > 0 else "no gain but a clear loss"
+    return f"Verdict: {kind}: {against}, beyond {doubts}."
 
 
 def _over_seeds(accuracy: Sequence[float]) -> str:
-    """Mean and range, or the only one."""
+    """Median and range, or the only one."""
     if len(accuracy) == 1:
         return f"{accuracy[0]:.1%}, one seed"
     return (
-        f"mean {np.mean(accuracy):.1%}, from {min(accuracy):.1%} to "
+        f"median {np.median(accuracy):.1%}, from {min(accuracy):.1%} to "
         f"{max(accuracy):.1%} over {len(accuracy)} seeds"
     )
 
@@ -93,7 +99,7 @@ def describe_model(data: StudyData, runs: Sequence[RunResult]) -> str:
     last = runs[-1]
     accuracy = [run.accuracy for run in runs]
     macro = {
-        word: float(np.mean([getattr(run, word) for run in runs]))
+        word: float(np.median([getattr(run, word) for run in runs]))
         for word in ("precision", "recall", "f1")
     }
     table = classification_report(
@@ -103,7 +109,7 @@ def describe_model(data: StudyData, runs: Sequence[RunResult]) -> str:
         target_names=data.names,
         zero_division=0,
     )
-    seconds = float(np.mean([run.seconds for run in runs]))
+    seconds = float(np.median([run.seconds for run in runs]))
     size = "unknown" if last.n_parameters is None else f"{last.n_parameters:,}"
     epochs = sorted({run.n_epochs for run in runs if run.n_epochs is not None})
     lines = [

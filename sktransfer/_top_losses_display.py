@@ -6,11 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from sklearn.utils._optional_dependencies import check_matplotlib_support
 
-from sktransfer._classified import Classified, classified, classified_by
+from sktransfer._classified import (
+    Classified,
+    check_counts,
+    classified,
+    classified_by,
+)
+from sktransfer._drawing import check_matplotlib, percent
 from sktransfer._image_grid import draw_grid
-from sktransfer._ranked_images import by_least, captions, check_counts, percent
+from sktransfer._ranked_images import by_least, captions
 from sktransfer._shown_images import shown_images
 
 
@@ -54,7 +59,7 @@ class TopLossesDisplay:
     Attributes
     ----------
     ax_ : matplotlib Axes
-        Frame around the images, invisible.
+        Axes around the images, invisible.
 
     axes_ : ndarray of matplotlib Axes, shape (n_rows, n_columns)
         One for each image; those left over are invisible.
@@ -121,10 +126,11 @@ class TopLossesDisplay:
         n_images: int = 12,
         n_columns: int = 6,
         display_labels: Sequence[Any] | None = None,
+        image_shape: Sequence[int] | None = None,
         ax: Any = None,
         im_kw: Mapping[str, Any] | None = None,
     ) -> TopLossesDisplay:
-        """Predict once, and show the images of the highest loss.
+        """Predict, and show the images of the highest loss.
 
         Parameters
         ----------
@@ -140,7 +146,8 @@ class TopLossesDisplay:
             True labels.
 
         n_images : int, default=12
-            Most images to show, 1 or more: two rows of six.
+            Most images to show, 1 or more, by default two rows of six. A figure of its
+            own is 2.2 inches higher for each row.
 
         n_columns : int, default=6
             Images in a row, 1 or more.
@@ -148,6 +155,11 @@ class TopLossesDisplay:
         display_labels : sequence of length n_classes, default=None
             How each class is printed, in the order of ``estimator.classes_``; by
             default, its label.
+
+        image_shape : tuple of int, default=None
+            (height, width, channels) of rows of pixels, where one may be -1; by
+            default, what `estimator` was fitted on, or square grey or RGB, where that
+            fits.
 
         ax : matplotlib Axes, default=None
             Axes in whose place the images are drawn; ``None`` makes a figure.
@@ -158,7 +170,7 @@ class TopLossesDisplay:
         Returns
         -------
         TopLossesDisplay
-            Drawn.
+            The display, drawn.
 
         Raises
         ------
@@ -168,6 +180,8 @@ class TopLossesDisplay:
             If `estimator` has no ``predict_proba``, `X` and `y` differ in length, `y`
             holds labels that the estimator does not know, or a parameter is not as
             described.
+        TypeError
+            If `X` is one picture, or a count is no integer.
         ImportError
             Without matplotlib.
 
@@ -176,9 +190,9 @@ class TopLossesDisplay:
         TopLossesDisplay.from_predictions : From probabilities, such as
             cross-validated ones.
         """
-        check_matplotlib_support(f"{cls.__name__}.from_estimator")
+        check_matplotlib(f"{cls.__name__}.from_estimator")
         check_counts(n_images=n_images, n_columns=n_columns)
-        images = classified_by(estimator, X, y, display_labels)
+        images = classified_by(estimator, X, y, display_labels, image_shape)
         display = cls._of(images, n_images, display_labels)
         return display.plot(ax, n_columns=n_columns, im_kw=im_kw)
 
@@ -189,6 +203,7 @@ class TopLossesDisplay:
         y_true: Any,
         y_proba: Any,
         *,
+        y_pred: Any = None,
         classes: Any = None,
         n_images: int = 12,
         n_columns: int = 6,
@@ -210,15 +225,19 @@ class TopLossesDisplay:
             True labels.
 
         y_proba : array-like of shape (n_images, n_classes), float in [0, 1]
-            Probabilities, as ``predict_proba`` returns them. The prediction is the most
-            probable class.
+            Probabilities, as ``predict_proba`` returns them; rows sum to 1.
+
+        y_pred : array-like of shape (n_images,), default=None
+            Predicted labels, where another rule than the highest probability decided;
+            by default, the most probable class.
 
         classes : array-like of shape (n_classes,), default=None
             Label of each column of `y_proba`, as in ``estimator.classes_``; by default,
             the sorted labels of `y_true`.
 
         n_images : int, default=12
-            Most images to show, 1 or more: two rows of six.
+            Most images to show, 1 or more, by default two rows of six. A figure of its
+            own is 2.2 inches higher for each row.
 
         n_columns : int, default=6
             Images in a row, 1 or more.
@@ -239,7 +258,7 @@ class TopLossesDisplay:
         Returns
         -------
         TopLossesDisplay
-            Drawn.
+            The display, drawn.
 
         Raises
         ------
@@ -247,6 +266,8 @@ class TopLossesDisplay:
             If `X`, `y_true` and `y_proba` differ in length, labels or columns do not
             fit `classes`, `y_proba` holds nan or no probabilities, or a parameter is
             not as described.
+        TypeError
+            If `X` is one picture or None, or a count is no integer.
         ImportError
             Without matplotlib.
 
@@ -267,12 +288,13 @@ class TopLossesDisplay:
         [1, 3, 2, 0]
         >>> plt.show()
         """
-        check_matplotlib_support(f"{cls.__name__}.from_predictions")
+        check_matplotlib(f"{cls.__name__}.from_predictions")
         check_counts(n_images=n_images, n_columns=n_columns)
         images = classified(
             X,
             y_true,
             y_proba,
+            y_pred=y_pred,
             classes=classes,
             display_labels=display_labels,
             image_shape=image_shape,
@@ -290,7 +312,7 @@ class TopLossesDisplay:
         """The display of the images of the highest loss."""
         n = len(images.y_true)
         rows = by_least(-images.losses, np.arange(n))[:n_images]
-        accuracy = 100 * (1 - images.is_wrong.mean())
+        accuracy = percent(1 - images.is_wrong.mean(), 1)
         return cls(
             images=shown_images(images.X, rows, images.image_shape),
             y_true=images.classes[images.y_true[rows]],
@@ -301,7 +323,7 @@ class TopLossesDisplay:
             display_labels=display_labels,
             indices=rows,
             title=f"Highest losses, {len(rows)} of {n} images; mean loss "
-            f"{images.losses.mean():.2f}, accuracy {accuracy:.1f} %",
+            f"{images.losses.mean():.2f}, accuracy {accuracy}",
         )
 
     def plot(
@@ -339,8 +361,8 @@ class TopLossesDisplay:
         """
         check_counts(n_columns=n_columns)
         details = [
-            f"loss {loss:.2f}, true {percent(share)}"
-            for loss, share in zip(self.losses, self.true_proba, strict=True)
+            f"loss {loss:.2f}\ntrue: {percent(proba)}"
+            for loss, proba in zip(self.losses, self.true_proba, strict=True)
         ]
         self.ax_, self.axes_, _ = draw_grid(
             ax,

@@ -199,9 +199,9 @@ class ResNetTransferClassifier(Pretrained, BaseImageClassifier):
     `unfreeze_schedule`, `max_epochs` and early stopping with the best weights restored
     follow the study this library grew from (the last 90 Keras layers of ResNet50 are
     ``layer3`` and ``layer4``). ``weights="auto"`` takes torchvision's first ImageNet
-    weights, because label smoothing and mixup, with which the second were trained, make
-    worse frozen features (Kornblith et al. [1]_); for the same reason `label_smoothing`
-    is 0. `weight_decay` and `momentum` are those of Salman et al. [2]_. 128 pixels for
+    weights, because label smoothing, with which the second were trained too, makes
+    worse frozen features (Kornblith et al. [1]_). `label_smoothing` is torch's default.
+    `weight_decay` and `momentum` are those of Salman et al. [2]_. 128 pixels for
     images smaller than 96 is the rule of BiT [3]_; 224 is what ImageNet weights were
     trained on. ``augment="flip"`` is the one that frozen stages can compute once.
     `lr` and `backbone_lr_factor`: with the bundled backbone and 1,000 CIFAR-10

@@ -49,6 +49,10 @@ class UnfreezeSchedule(Callback):
         How rates go from step to step: ``"cosine"`` as above; ``"triangle"`` from a
         fifth of the peak up to it in the first 23 % of all steps, and down to nearly
         zero, whenever a stage was opened.
+
+    Notes
+    -----
+    The sources of the defaults are those of :class:`ResNetTransferClassifier`.
     """
 
     def __init__(

@@ -65,6 +65,11 @@ class DrawnViews:  # numpydoc ignore=PR02
     random_state : int, default=0
         Seeds which views are drawn.
 
+    Notes
+    -----
+    Eight views are a customary number, not tuned; each costs another pass of every
+    image through the frozen stages, once.
+
     Examples
     --------
     >>> from sktransfer import DrawnViews, ResNetTransferClassifier

@@ -19,8 +19,8 @@ from sktransfer._stages import Stages
 BUNDLED_FOLDER = Path(__file__).parent / "weights"
 BUNDLED = {"mini_resnet18": "TINYIMAGENET32_V1"}
 
-# torchvision's second ImageNet weights were trained with label smoothing and mixup,
-# which makes worse frozen features (Kornblith et al. 2019).
+# torchvision's second ImageNet weights were trained with label smoothing too, which
+# makes worse frozen features (Kornblith et al. 2019).
 DEFAULT_WEIGHTS = "IMAGENET1K_V1"
 
 # The coarsest clock of a common file system (FAT) ticks every 2 seconds.
@@ -169,9 +169,9 @@ def _download(source: Source) -> State:
             ) from None
         raise OSError(
             f"{of_what} are not on this machine and could not be downloaded ({error}). "
-            f"Ways out: download {entry.url} elsewhere and put it at {source.path}; "
-            "pass its path as weights='...pth'; use backbone='mini_resnet18', whose "
-            "weights are bundled; or weights=None for random weights."
+            "Ways out: use backbone='mini_resnet18', whose weights are bundled; "
+            f"download {entry.url} elsewhere and put it at {source.path}; pass its "
+            "path as weights='...pth'; or weights=None for random weights."
         ) from None
     return downloaded
 

@@ -254,7 +254,14 @@ def make_shapes(
     >>> shapes.target_names
     ['circle', 'cross', 'square', 'triangle']
     """
-    given = {k: v for k, v in locals().items() if k in SHAPES_CONSTRAINTS}
+    given = {
+        "n_samples": n_samples,
+        "image_size": image_size,
+        "n_classes": n_classes,
+        "noise": noise,
+        "random_state": random_state,
+        "return_X_y": return_X_y,
+    }
     validate_parameter_constraints(SHAPES_CONSTRAINTS, given, "make_shapes")
     if n_samples < n_classes:
         raise ValueError(

@@ -7,7 +7,7 @@ from matplotlib.colors import to_hex
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.datasets import load_digits
 from sklearn.exceptions import NotFittedError
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.metrics import accuracy_score, f1_score
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -36,13 +36,7 @@ def fitted(digits):
     return clf.fit(*digits)
 
 
-@pytest.fixture(autouse=True)
-def closed_figures():
-    yield
-    plt.close("all")
-
-
-class Counting(ClassifierMixin, BaseEstimator):
+class Timed(ClassifierMixin, BaseEstimator):
     """Predicts always the same and counts how often it is asked."""
 
     def __init__(self, seconds=1.0):
@@ -105,14 +99,14 @@ def test_equal_seeds_have_no_error_bars_but_are_counted():
         Y_TRUE, {"a": [FAIR, FAIR]}, seconds={"a": [1.0, 1.0]}
     )
     assert not display.ax_.containers[0][2]
-    assert legend_of(display.ax_) == ["a\n80.0% (80.0% to 80.0%), 2 seeds"]
+    assert legend_of(display.ax_) == ["a\n80.0 % (80.0 % to 80.0 %), 2 seeds"]
 
 
 def test_the_legend_tells_median_spread_and_seeds():
     display = compared()
     assert legend_of(display.ax_) == [
-        "transfer\n80.0% (40.0% to 100.0%), 3 seeds",
-        "scratch\n40.0%, 1 seed",
+        "transfer\n80.0 % (40.0 % to 100.0 %), 3 seeds",
+        "scratch\n40.0 %, 1 seed",
     ]
     title = display.ax_.get_legend().get_title().get_text()
     assert title == "Accuracy, median (least to greatest)"
@@ -211,7 +205,7 @@ def test_the_spread_is_median_least_and_greatest():
 
 def test_another_axis_is_drawn_without_predicting_again(digits):
     X, y = digits
-    clf = Counting().fit(X, y)
+    clf = Timed().fit(X, y)
     display = ModelComparisonDisplay.from_estimators({"a": clf}, X, y)
     display.plot(y_metric="f1_macro")
     assert display.ax_.get_ylabel() == "Macro F1"
@@ -241,7 +235,7 @@ def test_the_parameters_are_those_that_were_trained(fitted):
 
 def test_seeds_are_a_list_of_estimators(digits):
     X, y = digits
-    seeds = [Counting(seconds).fit(X, y) for seconds in (1.0, 4.0, 2.0)]
+    seeds = [Timed(seconds).fit(X, y) for seconds in (1.0, 4.0, 2.0)]
     display = ModelComparisonDisplay.from_estimators({"a": seeds}, X, y)
     assert display.seconds == {"a": [1.0, 4.0, 2.0]}
     assert display.to_table()[0]["n_seeds"] == 3
@@ -249,8 +243,8 @@ def test_seeds_are_a_list_of_estimators(digits):
 
 def test_pipelines_and_searches_are_looked_through(digits):
     X, y = digits
-    pipeline = make_pipeline(FunctionTransformer(), Counting(3.0)).fit(X, y)
-    search = GridSearchCV(pipeline, {"counting__seconds": [5.0]}, cv=2).fit(X, y)
+    pipeline = make_pipeline(FunctionTransformer(), Timed(3.0)).fit(X, y)
+    search = GridSearchCV(pipeline, {"timed__seconds": [5.0]}, cv=2).fit(X, y)
     display = ModelComparisonDisplay.from_estimators(
         {"pipeline": pipeline, "search": search}, X, y
     )
@@ -259,7 +253,7 @@ def test_pipelines_and_searches_are_looked_through(digits):
 
 def test_a_model_whose_seconds_nobody_knows_is_named_before_it_predicts(digits):
     X, y = digits
-    known = Counting().fit(X, y)
+    known = Timed().fit(X, y)
     unknown = LogisticRegression().fit(X, y)
     with pytest.raises(
         ValueError, match=r"seconds of model 'linear' is unknown; pass "
@@ -305,7 +299,7 @@ def test_an_estimator_that_does_not_predict_is_refused(digits):
 
 def test_labels_of_another_length_are_refused_before_predicting(digits):
     X, y = digits
-    clf = Counting().fit(X, y)
+    clf = Timed().fit(X, y)
     with pytest.raises(ValueError, match=r"inconsistent numbers of samples: \[100, 99"):
         ModelComparisonDisplay.from_estimators({"a": clf}, X, y[:-1])
     assert clf.n_asked_ == 0
@@ -368,5 +362,160 @@ def test_it_is_drawn_into_the_axes_it_is_given():
 
 def test_without_matplotlib_the_error_names_the_method(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(ImportError, match=r"ModelComparisonDisplay\.plot requires"):
+    match = r"ModelComparisonDisplay\.from_predictions requires"
+    with pytest.raises(ImportError, match=match):
         compared()
+
+
+def test_without_matplotlib_nothing_is_predicted(digits, monkeypatch):
+    clf = Timed().fit(*digits)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    match = r"ModelComparisonDisplay\.from_estimators requires"
+    with pytest.raises(ImportError, match=match):
+        ModelComparisonDisplay.from_estimators({"a": clf}, *digits)
+    assert clf.n_asked_ == 0
+
+
+def test_macro_f1_is_a_mean_over_the_same_classes_for_every_seed():
+    # By the truth alone class "cow" is not there; the second seed predicts it.
+    truth = np.array(["ant", "bee"])
+    display = ModelComparisonDisplay.from_predictions(
+        truth,
+        {"a": [truth, np.array(["ant", "cow"])], "b": truth},
+        seconds={"a": 1, "b": 1},
+    )
+    assert display.f1_macro == {
+        "a": [pytest.approx(2 / 3), pytest.approx(1 / 3)],
+        "b": [pytest.approx(2 / 3)],
+    }
+
+
+def test_macro_f1_is_a_mean_over_the_classes_that_are_given():
+    display = compared(labels=["cat", "cow", "dog", "emu"])
+    assert display.f1_macro["transfer"][1] == 0.75
+
+
+def test_macro_f1_counts_classes_that_estimators_know_and_nobody_has(digits):
+    X, y = digits
+    clf = Timed().fit(X, y)
+    some = y < 2
+    display = ModelComparisonDisplay.from_estimators({"a": clf}, X[some], y[some])
+    expected = f1_score(
+        y[some],
+        np.zeros(some.sum(), int),
+        labels=range(4),
+        average="macro",
+        zero_division=0,
+    )
+    assert display.f1_macro["a"] == [pytest.approx(expected)]
+
+
+def test_one_class_can_be_compared():
+    display = ModelComparisonDisplay.from_predictions(
+        ["cat", "cat"], {"a": ["cat", "cat"]}, seconds={"a": 1}
+    )
+    assert display.f1_macro == {"a": [1.0]}
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (["cat", "dog"], r"lacks labels that occur: \['emu'\]"),
+        (["cat", "dog", "emu", "cat"], "holds a label twice"),
+    ],
+)
+def test_classes_that_do_not_fit_are_refused(labels, message):
+    with pytest.raises(ValueError, match=message):
+        compared(labels=labels)
+
+
+def test_measured_costs_stand_beside_those_that_estimators_tell(digits):
+    X, y = digits
+    linear = LogisticRegression().fit(X, y)
+    display = ModelComparisonDisplay.from_estimators(
+        {"told": Timed(3.0).fit(X, y), "linear": linear},
+        X,
+        y,
+        seconds={"linear": 0.5},
+        n_parameters={"linear": 260},
+        peak_memory={"told": 2**20, "linear": 2**21},
+        x="peak_memory",
+    )
+    assert display.seconds == {"told": [3.0], "linear": [0.5]}
+    assert display.n_parameters == {"told": None, "linear": [260.0]}
+    assert [x for x, _ in medians_of(display.ax_)] == [1.0, 2.0]
+
+
+def test_seconds_that_were_measured_count_before_those_of_the_estimator(digits):
+    clf = Timed(3.0).fit(*digits)
+    display = ModelComparisonDisplay.from_estimators(
+        {"a": clf}, *digits, seconds={"a": 9.0}
+    )
+    assert display.seconds == {"a": [9.0]}
+
+
+def test_a_regressor_is_refused(digits):
+    regressor = LinearRegression().fit(*digits)
+    with pytest.raises(ValueError, match=r"to be a classifier.*LinearRegression"):
+        ModelComparisonDisplay.from_estimators({"a": regressor}, *digits)
+
+
+def test_one_picture_is_no_set_of_images(digits):
+    clf = Timed().fit(*digits)
+    with pytest.raises(TypeError, match="X is a single str"):
+        ModelComparisonDisplay.from_estimators({"a": clf}, "photo.jpg", digits[1])
+
+
+def test_a_parameter_named_steps_is_no_pipeline(digits):
+    class Stepped(Timed):
+        steps = 5
+
+    display = ModelComparisonDisplay.from_estimators(
+        {"a": Stepped(3.0).fit(*digits)}, *digits
+    )
+    assert display.seconds == {"a": [3.0]}
+
+
+@pytest.mark.parametrize("bad", ["3", True, [[1.0, 2.0, 3.0]], {"hours": 1}])
+def test_costs_that_are_no_numbers_are_refused(bad):
+    with pytest.raises(ValueError, match=r"seconds\['scratch'\]"):
+        compared(seconds={"transfer": 1, "scratch": bad})
+
+
+def test_costs_without_names_are_refused():
+    with pytest.raises(TypeError, match="seconds must be a mapping"):
+        compared(seconds=[1.0, 2.0])
+
+
+def test_a_column_of_labels_is_one_seed():
+    display = ModelComparisonDisplay.from_predictions(
+        Y_TRUE, {"a": FAIR[:, None]}, seconds={"a": 1}
+    )
+    assert display.accuracy == {"a": [0.8]}
+
+
+def test_in_axes_that_are_given_the_legend_stays_inside():
+    figure, (left, _) = plt.subplots(1, 2)
+    legend = compared(ax=left).ax_.get_legend()
+    figure.draw_without_rendering()
+    inside, outside = legend.get_window_extent(), left.get_window_extent()
+    assert inside.x0 >= outside.x0
+    assert inside.x1 <= outside.x1
+
+
+def test_in_a_figure_of_its_own_the_legend_hides_nothing():
+    display = compared()
+    display.figure_.draw_without_rendering()
+    beside = display.ax_.get_legend().get_window_extent()
+    assert beside.x0 >= display.ax_.get_window_extent().x1
+    assert beside.x1 <= display.figure_.bbox.x1
+
+
+def test_accuracy_that_is_not_quite_all_is_not_rounded_up_to_it():
+    truth = np.repeat([0, 1], 1500)
+    missed = truth.copy()
+    missed[0] = 1
+    display = ModelComparisonDisplay.from_predictions(
+        truth, {"a": missed}, seconds={"a": 1}
+    )
+    assert legend_of(display.ax_) == ["a\n> 99.9 %, 1 seed"]

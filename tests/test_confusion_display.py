@@ -2,15 +2,17 @@
 
 import sys
 from itertools import pairwise
+from operator import attrgetter
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
-from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import confusion_matrix
+from sklearn.model_selection import FixedThresholdClassifier
 
 from sktransfer import (
     ConfusedPair,
@@ -18,8 +20,10 @@ from sktransfer import (
     ScratchCNNClassifier,
     most_confused,
 )
-from sktransfer._confusion_matrix import MOST_NAMES, spread_out
+from sktransfer._confusion_matrix import spread_out
 from sktransfer._drawing import WRONG_COLOR
+
+from .conftest import CountingNet
 
 CLASSES = ["bird", "cat", "dog"]
 Y_TRUE = np.array(["cat"] * 5 + ["dog"] * 3 + ["bird"] * 2)
@@ -38,25 +42,6 @@ def proba_of(y_pred, sure, classes):
 
 
 PROBA = proba_of(Y_PRED, SURE, CLASSES)
-
-
-class Counting(ClassifierMixin, BaseEstimator):
-    """Returns probabilities that are known, and counts how often it is asked."""
-
-    def fit(self, X, y):
-        self.classes_ = np.unique(y)
-        self.n_calls_ = 0
-        return self
-
-    def predict_proba(self, X):
-        self.n_calls_ += 1
-        return PROBA
-
-
-@pytest.fixture(autouse=True)
-def _close_figures():
-    yield
-    plt.close("all")
 
 
 def many_classes(n, names=None):
@@ -180,24 +165,59 @@ def test_beyond_twenty_classes_a_colour_bar_stands_in_for_the_counts():
     assert not any(ax.get_ylabel() == "Images" for ax in many_classes(10).figure_.axes)
 
 
-@pytest.mark.parametrize("n", [2, 10, 20, 40, 100])
+def overlaps(labels, low, high):
+    """How much each name overlaps the next, as a share of its own extent."""
+    extents = sorted((label.get_window_extent() for label in labels), key=low)
+    return max((high(a) - low(b)) / (high(a) - low(a)) for a, b in pairwise(extents))
+
+
+@pytest.mark.parametrize("n", [2, 10, 20, 40, 41, 60, 61, 100])
 def test_names_of_classes_do_not_overlap(n):
     display = many_classes(n, [f"a rather long name of class {i}" for i in range(n)])
     display.figure_.canvas.draw()
-    labels = display.matrix_ax_.get_yticklabels()
-    extents = sorted(
-        (label.get_window_extent() for label in labels), key=lambda e: e.y0
-    )
-    overlaps = [low.y1 - high.y0 for low, high in pairwise(extents)]
+    ax = display.matrix_ax_
     # A little of each extent is empty.
-    assert max(overlaps) < 0.25 * extents[0].height
+    across, along = attrgetter("x0"), attrgetter("x1")
+    assert overlaps(ax.get_xticklabels(), across, along) < 0.25
+    across, along = attrgetter("y0"), attrgetter("y1")
+    assert overlaps(ax.get_yticklabels(), across, along) < 0.25
 
 
-def test_of_many_classes_those_confused_are_named_first():
-    ticks = spread_out(100, MOST_NAMES, [50, 51, 7])
-    assert {50, 7} <= set(ticks)
-    assert min(np.diff(ticks)) >= 3
-    assert len(ticks) <= MOST_NAMES
+@pytest.mark.parametrize("first", [[50, 51, 52, 7], [0, 1, 2], [97, 99, 98], []])
+def test_of_many_classes_those_confused_are_always_named(first):
+    stand = spread_out(100, 40, first)
+    assert set(first) <= set(stand)
+    there = np.array(list(stand.values()))
+    assert np.diff(there).min() >= 2.5 - 1e-9
+    assert there.min() >= -2.5
+    assert there.max() <= 101.5
+    moved = {place for place, at in stand.items() if place != at}
+    assert moved <= set(first)
+
+
+def test_names_move_no_further_than_they_must():
+    stand = spread_out(100, 40, [51, 50, 52, 7])
+    assert [stand[place] for place in (7, 50, 51, 52)] == [7, 48.5, 51, 53.5]
+
+
+def test_of_more_confused_classes_than_have_room_the_first_are_named():
+    stand = spread_out(100, 4, [90, 91, 5, 6, 7])
+    assert {5, 6, 90, 91} <= set(stand)
+    assert 7 not in stand
+
+
+def test_a_name_that_moves_stands_beside_its_tick():
+    display = many_classes(100)
+    display.figure_.canvas.draw()
+    ax = display.matrix_ax_
+    pair = display.pairs[0]
+    assert abs(pair.true - pair.predicted) == 1
+    names = {label.get_text(): label for label in ax.get_yticklabels()}
+    for label in (pair.true, pair.predicted):
+        assert label in ax.get_yticks()
+        extent = names[str(label)].get_window_extent()
+        _, at = ax.transData.inverted().transform((0, (extent.y0 + extent.y1) / 2))
+        assert at == pytest.approx(label, abs=2.5)
 
 
 def test_without_confusions_the_matrix_stands_alone_and_says_so():
@@ -228,7 +248,7 @@ def test_dark_cells_have_light_numbers():
 
 
 def test_an_estimator_predicts_once():
-    clf = Counting().fit(X, Y_TRUE)
+    clf = CountingNet(PROBA).fit(X, Y_TRUE)
     display = ConfusedPairsDisplay.from_estimator(clf, X, Y_TRUE)
     assert clf.n_calls_ == 1
     display.plot()
@@ -256,6 +276,70 @@ def test_plot_returns_the_display_and_takes_other_axes_and_colours():
     assert display.ax_ is ax
     assert display.figure_ is figure
     assert display.matrix_ax_.images[0].get_cmap().name == "Greys"
+
+
+@pytest.mark.parametrize("layout", [None, "constrained"])
+def test_drawn_again_in_the_same_axes_nothing_of_the_first_stays(layout):
+    figure, (ax, _) = plt.subplots(1, 2, layout=layout)
+    n = 25
+    display = many_classes(n)
+    display.plot(ax)
+    n_axes = len(figure.axes)
+    display.plot(ax)
+    figure.canvas.draw()
+    assert len(figure.axes) == n_axes
+    assert len(row_titles(display)) == len(display.pairs)
+
+
+def test_colours_and_image_options_are_passed_on():
+    options = {"cmap": "Greys", "im_kw": {"cmap": "viridis"}}
+    for display in (
+        ConfusedPairsDisplay.from_predictions(X, Y_TRUE, PROBA, **options),
+        ConfusedPairsDisplay.from_estimator(
+            CountingNet(PROBA).fit(X, Y_TRUE), X, Y_TRUE, **options
+        ),
+    ):
+        assert display.matrix_ax_.images[0].get_cmap().name == "Greys"
+        assert display.axes_[0, 0].images[0].get_cmap().name == "viridis"
+
+
+def test_given_predictions_fill_the_matrix():
+    display = ConfusedPairsDisplay.from_predictions(
+        X, Y_TRUE, PROBA, y_pred=["cat"] * 10
+    )
+    assert display.confusion_matrix.tolist() == [[0, 2, 0], [0, 5, 0], [0, 3, 0]]
+    assert display.pairs[0] == ConfusedPair("dog", "cat", 3)
+    np.testing.assert_allclose(display.confidences[0], [0.5, 0.05, 0.05])
+
+
+def test_a_threshold_counts_in_the_matrix():
+    rows, y = X.reshape(10, -1), np.arange(10) // 5
+    clf = FixedThresholdClassifier(LogisticRegression(), threshold=1.1).fit(rows, y)
+    display = ConfusedPairsDisplay.from_estimator(clf, rows, y)
+    assert display.confusion_matrix.tolist() == [[5, 0], [5, 0]]
+
+
+def test_rows_of_pixels_take_an_image_shape_beside_an_estimator():
+    rows = np.zeros((10, 6), np.uint8)
+    display = ConfusedPairsDisplay.from_estimator(
+        CountingNet(PROBA).fit(rows, Y_TRUE), rows, Y_TRUE, image_shape=(2, 3, 1)
+    )
+    assert display.images[0][0].shape == (2, 3)
+
+
+def test_one_wrong_prediction_of_thousands_is_no_hundred_percent():
+    proba = np.tile([0.9, 0.1], (3000, 1))
+    y_true = np.arange(3000) == 7
+    display = ConfusedPairsDisplay.from_predictions(
+        np.zeros((3000, 2, 2)), y_true, proba
+    )
+    assert display.matrix_ax_.get_title() == "3000 images, accuracy > 99.9 %"
+
+
+def test_one_class_has_no_confusions():
+    display = ConfusedPairsDisplay.from_predictions(X[:2], [3, 3], [[1.0], [1.0]])
+    assert display.confusion_matrix.tolist() == [[2]]
+    assert display.pairs == []
 
 
 @pytest.mark.parametrize("layout", [None, "constrained"])
@@ -306,7 +390,7 @@ def test_what_does_not_agree_is_refused(y_true, y_proba, message):
 
 
 def test_missing_matplotlib_is_told_before_predicting(monkeypatch):
-    clf = Counting().fit(X, Y_TRUE)
+    clf = CountingNet(PROBA).fit(X, Y_TRUE)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(
         ImportError, match=r"Display.from_estimator requires matplotlib"

@@ -8,26 +8,28 @@ import pandas as pd
 import pytest
 from PIL import Image
 from sklearn.calibration import CalibratedClassifierCV
+from sklearn.ensemble import VotingClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.mixture import GaussianMixture
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import FixedThresholdClassifier, GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from sktransfer._classified import classified, classified_by, fitted_image_shape
-from sktransfer._drawing import axes_in, panels_in, shortened
+from sktransfer._classified import (
+    classified,
+    classified_by,
+    fitted_image_shape,
+    predicts_most_probable,
+)
+from sktransfer._drawing import axes_in, panels_in, percent, shortened
 from sktransfer._image_grid import Caption, draw_grid, draw_image
 from sktransfer._shown_images import shown_images
 
+from .conftest import Counting, CountingNet
+
 PROBA = np.array([[0.9, 0.1, 0.0], [0.2, 0.3, 0.5], [0.1, 0.8, 0.1]])
 X3 = np.zeros((3, 4, 4), np.uint8)
-
-
-@pytest.fixture(autouse=True)
-def _close_figures():
-    yield
-    plt.close("all")
 
 
 class WithShape(LogisticRegression):
@@ -97,20 +99,27 @@ def test_a_frame_of_pixels_is_rows_by_position():
     np.testing.assert_array_equal(shown_images(frame, [2])[0], [[0, 0], [1, 0]])
 
 
-def test_of_a_memmap_only_the_shown_images_are_read(tmp_path, monkeypatch):
-    X = np.memmap(tmp_path / "X", np.uint8, "w+", shape=(50, 4, 4))
-    X[3] = 255
-    read = []
-    original = np.asarray
+class Watched(np.ndarray):
+    """Notes the shape of what is taken from it, and whether it is read whole."""
 
-    def asarray(a, *args, **kwargs):
-        read.append(np.shape(a))
-        return original(a, *args, **kwargs)
+    taken, is_read_whole = (), False
 
-    monkeypatch.setattr("sktransfer._shown_images.np.asarray", asarray)
+    def __getitem__(self, key):
+        found = np.asarray(super().__getitem__(key))
+        self.taken += (found.shape,)
+        return found
+
+    def __array__(self, *args, **kwargs):
+        self.is_read_whole = True
+        return super().__array__(*args, **kwargs)
+
+
+def test_of_many_images_only_the_shown_ones_are_read():
+    X = np.arange(50, dtype=np.uint8).repeat(16).reshape(50, 4, 4).view(Watched)
     (image,) = shown_images(X, [3])
-    assert image.min() == 1
-    assert max(shape[0] for shape in read) == 1
+    np.testing.assert_allclose(image, 3 / 255)
+    assert X.taken == ((1, 4, 4),)
+    assert not X.is_read_whole
 
 
 @pytest.mark.parametrize(
@@ -223,6 +232,54 @@ def test_panels_take_the_place_of_axes_that_were_put_by_hand():
     assert (box.x0, box.y0) == pytest.approx((0.5, 0.5))
 
 
+@pytest.mark.parametrize("layout", [None, "constrained"])
+def test_a_grid_drawn_again_in_the_same_axes_replaces_the_first(layout):
+    figure, (ax, _) = plt.subplots(1, 2, layout=layout)
+    images, captions = [np.zeros((8, 8))] * 6, [Caption("")] * 6
+    draw_grid(ax, images, captions, 3, "f", title="First")
+    _, panels, _ = draw_grid(ax, images, captions, 2, "f", title="Second")
+    assert [t.get_text() for a in figure.axes for t in a.texts] == ["Second"]
+    # The two given, the title and the panels.
+    assert len(figure.axes) == 2 + 1 + panels.size
+
+
+def test_a_sentence_and_a_grid_replace_each_other():
+    figure, ax = plt.subplots()
+    draw_grid(ax, [], [], 3, "f", title="No images.")
+    draw_grid(ax, [np.zeros((8, 8))], [Caption("")], 3, "f")
+    assert not ax.texts
+    draw_grid(ax, [], [], 3, "f", title="Again none.")
+    assert figure.axes == [ax]
+    assert [text.get_text() for text in ax.texts] == ["Again none."]
+
+
+def test_axes_whose_panels_the_caller_removed_are_drawn_into_again():
+    figure, ax = plt.subplots()
+    _, panels = panels_in(ax, 1, 2, (1, 1), "f")
+    panels[0, 0].remove()
+    panels_in(ax, 1, 3, (1, 1), "f")
+    assert len(figure.axes) == 4
+
+
+@pytest.mark.parametrize(
+    ("fraction", "n_decimals", "text"),
+    [
+        (0, 0, "0 %"),
+        (1, 1, "100.0 %"),
+        (1, 0, "100 %"),
+        (2999 / 3000, 1, "> 99.9 %"),
+        (0.996, 0, "99.6 %"),
+        (0.5, 1, "50.0 %"),
+        (0.98, 0, "98 %"),
+        (1e-5, 1, "< 0.1 %"),
+        (np.float32(1 - 1e-6), 0, "> 99.9 %"),
+        (np.float32(1 + 1e-6), 0, "100 %"),
+    ],
+)
+def test_only_a_whole_is_a_hundred_percent(fraction, n_decimals, text):
+    assert percent(fraction, n_decimals) == text
+
+
 def test_without_matplotlib_the_error_names_the_caller(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ImportError, match=r"Some\.plot requires matplotlib"):
@@ -265,7 +322,10 @@ def test_labels_may_be_texts_in_any_container(kind):
         ({"y_proba": PROBA[:2]}, "inconsistent numbers of samples"),
         ({"y_true": [0, 1, 7]}, r"not in classes: \[7\]"),
         ({"y_true": ["0", "1", "2"]}, "not in classes"),
-        ({"y_true": [0, 1, np.nan]}, r"not in classes: \[nan\]"),
+        ({"y_true": [0, 1, np.nan]}, "Input y_true contains NaN"),
+        ({"y_true": [0, 1, np.nan], "classes": None}, "Input y_true contains NaN"),
+        ({"y_pred": [0, 1]}, "inconsistent numbers of samples"),
+        ({"y_pred": [0, 1, 7]}, r"y_pred contains labels that are not in .*: \[7\]"),
         ({"classes": [0, 1]}, "3 columns, but there are 2 classes"),
         ({"classes": [0, 1, 1]}, "a label twice"),
         ({"classes": None, "y_true": [0, 0, 1]}, r"Pass classes=estimator\.classes_"),
@@ -274,6 +334,7 @@ def test_labels_may_be_texts_in_any_container(kind):
         ({"y_proba": PROBA[:, 0]}, "Expected 2D array"),
         ({"y_proba": PROBA * 5}, "probabilities are in"),
         ({"y_proba": -PROBA}, "probabilities are in"),
+        ({"y_proba": PROBA * [[1], [1], [0]]}, "Row 2 of y_proba sums to 0, but"),
     ],
 )
 def test_what_does_not_agree_is_told(changed, message):
@@ -306,11 +367,91 @@ def test_what_is_no_classifier_is_refused(refuse):
         classified_by(estimator, X3.reshape(3, -1), [0, 1, 2], None)
 
 
-def test_the_image_shape_is_found_inside_pipelines_searches_and_calibration():
+def test_no_set_of_images_is_refused():
+    with pytest.raises(TypeError, match="X is None; pass the images"):
+        classified(None, [0, 1, 2], PROBA)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_rounded_probabilities_of_many_classes_are_taken(dtype):
+    proba = np.random.default_rng(0).dirichlet(np.ones(1000), size=3).astype(dtype)
+    found = classified(X3, [0, 1, 2], proba, classes=np.arange(1000))
+    assert found.y_pred.tolist() == proba.argmax(axis=1).tolist()
+
+
+def test_given_predictions_take_the_place_of_the_most_probable_class():
+    found = classified(X3, [0, 1, 2], PROBA, y_pred=[1, 1, 1])
+    assert found.y_pred.tolist() == [1, 1, 1]
+    assert found.is_wrong.tolist() == [True, False, True]
+    np.testing.assert_allclose(found.confidences, PROBA[:, 1])
+
+
+def rows_and_labels():
+    """Rows of pixels that a classifier can tell apart, more or less."""
+    rng = np.random.default_rng(0)
+    y = np.arange(40) % 2
+    return rng.normal(y[:, None], 1, (40, 4)), y
+
+
+@pytest.mark.parametrize(
+    "wrap", [lambda clf: clf, lambda clf: make_pipeline(FunctionTransformer(), clf)]
+)
+def test_the_prediction_is_that_of_the_estimator_not_the_most_probable_class(wrap):
+    X, y = rows_and_labels()
+    clf = wrap(FixedThresholdClassifier(LogisticRegression(), threshold=0.9))
+    found = classified_by(clf.fit(X, y), X, y, None)
+    assert 1 - found.is_wrong.mean() == clf.score(X, y)
+    assert found.y_pred.tolist() == clf.predict(X).tolist()
+    assert found.y_pred.tolist() != found.proba.argmax(axis=1).tolist()
+
+
+def test_a_network_in_a_pipeline_and_a_search_predicts_once():
+    X, y = X3.reshape(3, -1), [0, 1, 2]
+    net = CountingNet(PROBA)
+    pipeline = make_pipeline(FunctionTransformer(), net).fit(X, y)
+    assert predicts_most_probable(pipeline)
+    search = GridSearchCV(pipeline, {"functiontransformer__validate": [True]}, cv=2)
+    assert not predicts_most_probable(search)
+    search.best_estimator_ = pipeline
+    assert predicts_most_probable(search)
+    assert not predicts_most_probable(Counting(PROBA).fit(X, y))
+    classified_by(pipeline, X, y, None)
+    assert net.n_calls_ == 1
+
+
+def test_rows_that_cannot_be_shown_are_refused_before_predicting():
+    clf = Counting(PROBA).fit(None, [0, 1, 2])
+    with pytest.raises(ValueError, match="image_shape=None cannot be inferred"):
+        classified_by(clf, np.zeros((3, 10)), [0, 1, 2], None)
+    with pytest.raises(ValueError, match=r"image_shape=\(4, 4, 1\) does not fit"):
+        classified_by(clf, np.zeros((3, 10)), [0, 1, 2], None, (4, 4, 1))
+    assert clf.n_calls_ == 0
+    found = classified_by(clf, np.zeros((3, 10)), [0, 1, 2], None, (2, 5, 1))
+    assert found.image_shape == (2, 5, 1)
+
+
+def test_the_shape_behind_a_step_that_changes_it_is_not_that_of_the_rows():
+    X, y = np.random.default_rng(0).random((12, 16)), np.arange(12) % 2
+    pipeline = make_pipeline(FunctionTransformer(lambda X: X[:, ::2]), WithShape())
+    found = classified_by(pipeline.fit(X, y), X, y, None)
+    assert shown_images(X, [0], found.image_shape)[0].shape == (4, 4)
+
+
+def test_the_image_shape_is_found_inside_pipelines_searches_and_wrappers():
     X, y = np.random.default_rng(0).random((12, 8)), np.arange(12) % 2
     pipeline = make_pipeline(FunctionTransformer(), WithShape()).fit(X, y)
     search = GridSearchCV(WithShape(), {"C": [1.0]}, cv=2).fit(X, y)
     calibrated = CalibratedClassifierCV(WithShape(), cv=2).fit(X, y)
-    for estimator in (pipeline, search, calibrated):
-        assert fitted_image_shape(estimator) == (4, 2, 1)
-    assert fitted_image_shape(LogisticRegression().fit(X, y)) is None
+    threshold = FixedThresholdClassifier(WithShape()).fit(X, y)
+    voting = VotingClassifier([("a", WithShape())]).fit(X, y)
+    for estimator in (pipeline, search, calibrated, threshold, voting):
+        assert fitted_image_shape(estimator, X) == (4, 2, 1)
+    assert fitted_image_shape(LogisticRegression().fit(X, y), X) is None
+
+
+def test_a_parameter_named_steps_is_no_pipeline():
+    class WithSteps(LogisticRegression):
+        steps, estimators_ = 3, 5
+
+    X, y = rows_and_labels()
+    assert classified_by(WithSteps().fit(X, y), X, y, None).image_shape is None

@@ -34,12 +34,6 @@ def fitted(digits):
     return clf.fit(*digits)
 
 
-@pytest.fixture(autouse=True)
-def closed_figures():
-    yield
-    plt.close("all")
-
-
 def rows(depths, *, valid_losses=None, seconds=1.0):
     history = []
     for i, depth in enumerate(depths):
@@ -149,7 +143,7 @@ def test_seconds_are_counted_from_the_first_epoch_on():
     display = TrainingHistoryDisplay.from_history(history, x="seconds")
     ax = display.axes_[0]
     assert list(lines_of(ax)["training"].get_xdata()) == [2.0, 4.0, 6.0]
-    assert ax.get_xlabel() == "Training seconds"
+    assert ax.get_xlabel() == "Seconds of epochs"
 
 
 def test_in_seconds_a_stage_opens_where_its_epoch_begins():
@@ -265,7 +259,7 @@ def test_it_can_be_drawn_again_over_another_axis():
     display = TrainingHistoryDisplay.from_history(rows([0, 1]))
     assert display.axes_[0].get_xlabel() == "Epoch"
     assert display.plot(x="seconds") is display
-    assert display.axes_[0].get_xlabel() == "Training seconds"
+    assert display.axes_[0].get_xlabel() == "Seconds of epochs"
 
 
 def test_an_unfitted_estimator_is_refused():
@@ -303,5 +297,75 @@ def test_an_unknown_axis_is_refused():
 
 def test_without_matplotlib_the_error_names_the_method(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(ImportError, match=r"TrainingHistoryDisplay\.plot requires"):
+    match = r"TrainingHistoryDisplay\.from_history requires"
+    with pytest.raises(ImportError, match=match):
         TrainingHistoryDisplay.from_history(rows([0]))
+    match = r"TrainingHistoryDisplay\.plot requires"
+    with pytest.raises(ImportError, match=match):
+        TrainingHistoryDisplay(history=rows([0])).plot()
+
+
+def test_stages_of_a_history_without_its_estimator_are_named():
+    names = ["stem", "layer1", "layer2", "head"]
+    display = TrainingHistoryDisplay.from_history(rows([0, 2]), stage_names=names)
+    assert marks_of(display.axes_[0]) == {1.0: "head", 2.0: "layer1, layer2"}
+
+
+def test_fewer_names_than_stages_that_open_are_refused():
+    with pytest.raises(ValueError, match=r"stage_names has 1 names.*takes 3 stages"):
+        TrainingHistoryDisplay.from_history(rows([0, 2]), stage_names=["head"])
+
+
+@pytest.mark.parametrize("best_epoch", [0, 3, -1])
+def test_a_best_epoch_that_is_none_of_the_epochs_is_refused(best_epoch):
+    display = TrainingHistoryDisplay(history=rows([0, 0]), best_epoch=best_epoch)
+    with pytest.raises(ValueError, match=f"best_epoch == {best_epoch}, must be"):
+        display.plot()
+
+
+def test_rows_that_were_only_stored_are_checked_when_they_are_drawn():
+    with pytest.raises(ValueError, match="Row 0 of history has no 'train_accuracy'"):
+        TrainingHistoryDisplay(history=[{"train_loss": 1.0}]).plot()
+
+
+def test_a_depth_that_is_none_opens_nothing():
+    history = rows([None, 0, None, 1])
+    display = TrainingHistoryDisplay.from_history(history)
+    assert list(marks_of(display.axes_[0])) == [2.0, 4.0]
+
+
+@pytest.mark.parametrize(
+    "history",
+    [{"train_loss": [1.0], "train_accuracy": [0.5]}, "train_loss", None, [[1.0, 0.5]]],
+)
+def test_what_is_no_list_of_rows_is_refused(history):
+    with pytest.raises(TypeError, match=r"history must be a list of dicts"):
+        TrainingHistoryDisplay.from_history(history)
+
+
+def test_rows_of_another_kind_are_not_taken_for_a_history_of_a_classifier():
+    class Other(BaseEstimator):
+        history_ = [{"epoch": 1, "train_loss": 1.0, "valid_loss": 1.0}]  # noqa: RUF012
+
+        def fit(self, X, y):
+            return self
+
+        def __sklearn_is_fitted__(self):
+            return True
+
+    with pytest.raises(ValueError, match=r"train_accuracy, such as .* Got Other"):
+        TrainingHistoryDisplay.from_estimator(Other())
+
+
+def test_parameters_named_steps_are_no_pipeline():
+    class Stepped(BaseEstimator):
+        history_ = rows([0])
+        steps = 5
+
+        def fit(self, X, y):
+            return self
+
+        def __sklearn_is_fitted__(self):
+            return True
+
+    assert TrainingHistoryDisplay.from_estimator(Stepped()).history == rows([0])

@@ -1,3 +1,4 @@
+import html
 import re
 import subprocess
 import sys
@@ -26,8 +27,9 @@ def fitted():
 
 def text(estimator):
     """What a reader of the notebook sees, without styles and scripts."""
-    html = re.sub(r"(?s)<(style|script).*?</\1>", "", estimator._repr_html_())
-    return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", html))
+    page = re.sub(r"(?s)<(style|script).*?</\1>", "", estimator._repr_html_())
+    # Versions of scikit-learn differ in where they put a space that does not break.
+    return re.sub(r"\s+", " ", html.unescape(re.sub(r"<[^>]*>", " ", page)))
 
 
 @pytest.mark.parametrize("kind", ESTIMATORS)
@@ -36,8 +38,7 @@ def test_a_notebook_shows_every_parameter_and_that_nothing_is_fitted(kind):
     assert kind.__name__ in shown
     assert "Not fitted" in shown
     for name, value in kind().get_params().items():
-        quoted = str(value) if not isinstance(value, str) else f"&#x27;{value}&#x27;"
-        assert f" {name} {quoted} " in shown
+        assert f" {name} {value!r} " in shown
 
 
 def test_a_notebook_shows_that_an_estimator_is_fitted(fitted):
@@ -60,8 +61,8 @@ def test_parameters_that_are_objects_are_shown_in_short(fitted):
         net_params={f"optimizer__{i}": list(range(100)) for i in range(50)},
     )
     shown = text(clf)
-    assert "net_params {&#x27;optimizer__0&#x27;: [0, 1, ...]," in shown
-    assert "callbacks [&lt;skorch" in shown
+    assert "net_params {'optimizer__0': [0, 1, ...]," in shown
+    assert "callbacks [<skorch" in shown
     assert "ScratchCNNClassifier" in shown  # the weights have a box of their own
     assert len(shown) < 20_000
 

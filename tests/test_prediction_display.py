@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
 from PIL import Image
-from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import FixedThresholdClassifier
 
 from sktransfer import (
     PredictionGridDisplay,
@@ -18,6 +18,8 @@ from sktransfer import (
     TopLossesDisplay,
 )
 from sktransfer._drawing import WRONG_COLOR, WRONG_MARK
+
+from .conftest import CountingNet
 
 DISPLAYS = [PredictionGridDisplay, TopLossesDisplay]
 # Wrong are the images 1 (by little), 3 (surely) and 5.
@@ -27,25 +29,6 @@ PROBA = np.array(
 )
 # The position of an image is its brightness.
 X = np.stack([np.full((8, 8), i, np.uint8) for i in range(6)])
-
-
-class Counting(ClassifierMixin, BaseEstimator):
-    """Returns probabilities that are known, and counts how often it is asked."""
-
-    def fit(self, X, y):
-        self.classes_ = np.unique(y)
-        self.n_calls_ = 0
-        return self
-
-    def predict_proba(self, X):
-        self.n_calls_ += 1
-        return PROBA
-
-
-@pytest.fixture(autouse=True)
-def _close_figures():
-    yield
-    plt.close("all")
 
 
 def titles(display):
@@ -173,9 +156,9 @@ def test_the_highest_losses_come_first():
 def test_a_top_loss_has_truth_prediction_loss_and_the_true_probability():
     display = TopLossesDisplay.from_predictions(X, Y, PROBA)
     assert titles(display)[0] == (
-        f"True: dog\nPrediction: cat\n{WRONG_MARK} loss 4.61, true 1 %"
+        f"True: dog\nPrediction: cat\n{WRONG_MARK} loss 4.61\ntrue: 1 %"
     )
-    assert titles(display)[3] == "True: dog\nPrediction: dog\nloss 0.65, true 52 %"
+    assert titles(display)[3] == "True: dog\nPrediction: dog\nloss 0.65\ntrue: 52 %"
     assert not is_framed(display.axes_.ravel()[3])
 
 
@@ -192,12 +175,12 @@ def test_small_probabilities_keep_a_digit(share):
     proba = np.array([[share, 1 - share], [1.0, 0.0]])
     display = TopLossesDisplay.from_predictions(X[:2], [0, 0], proba, classes=[0, 1])
     shown = {0.0004: "< 0.1 %", 0.004: "0.4 %", 0.0: "0 %", 0.046: "5 %"}[share]
-    assert titles(display)[0].endswith(f", true {shown}")
+    assert titles(display)[0].endswith(f"\ntrue: {shown}")
 
 
 @pytest.mark.parametrize("display", DISPLAYS)
 def test_an_estimator_predicts_once(display):
-    clf = Counting().fit(X, Y)
+    clf = CountingNet(PROBA).fit(X, Y)
     drawn = display.from_estimator(clf, X, Y)
     assert clf.n_calls_ == 1
     assert sorted(drawn.indices) == list(range(6))
@@ -207,7 +190,7 @@ def test_an_estimator_predicts_once(display):
 
 @pytest.mark.parametrize("display", DISPLAYS)
 def test_from_estimator_and_from_predictions_draw_the_same(display):
-    one = display.from_estimator(Counting().fit(X, Y), X, Y, n_images=4)
+    one = display.from_estimator(CountingNet(PROBA).fit(X, Y), X, Y, n_images=4)
     other = display.from_predictions(X, Y, PROBA, n_images=4)
     assert titles(one) == titles(other)
     assert one.indices.tolist() == other.indices.tolist()
@@ -218,7 +201,9 @@ def test_display_labels_are_printed_and_labels_kept(display):
     drawn = display.from_predictions(
         X, (Y == "dog").astype(int), PROBA, display_labels=["Felis", "Canis"]
     )
-    assert all("True: Felis\n" in t or "True: Canis\n" in t for t in titles(drawn))
+    said = dict(zip(drawn.indices.tolist(), titles(drawn), strict=True))
+    assert said[0].startswith("True: Felis\nPrediction: Felis\n")
+    assert said[3].startswith("True: Canis\nPrediction: Felis\n")
     assert set(drawn.y_true.tolist()) == {0, 1}
 
 
@@ -240,11 +225,52 @@ def test_long_names_fit_into_their_column(display):
 
 
 @pytest.mark.parametrize("display", DISPLAYS)
-def test_a_hundred_classes_are_captioned_too(display):
-    rng = np.random.default_rng(0)
-    proba = rng.dirichlet(np.ones(100), size=6)
-    drawn = display.from_predictions(X, np.arange(6), proba, classes=np.arange(100))
-    assert len(titles(drawn)) == 6
+def test_of_a_hundred_classes_each_image_has_its_own(display):
+    predicted = np.array([0, 12, 24, 99, 98, 97])
+    proba = np.full((6, 100), 0.5 / 99)
+    proba[np.arange(6), predicted] = 0.5
+    drawn = display.from_predictions(
+        X, predicted[::-1], proba, classes=np.arange(100), n_images=6
+    )
+    said = dict(zip(drawn.indices.tolist(), titles(drawn), strict=True))
+    for row in range(6):
+        begin = f"True: {predicted[5 - row]}\nPrediction: {predicted[row]}\n"
+        assert said[row].startswith(begin)
+
+
+@pytest.mark.parametrize("display", DISPLAYS)
+def test_one_class_is_always_right(display):
+    drawn = display.from_predictions(X[:2], ["cat", "cat"], [[1.0], [1.0]])
+    assert drawn.title.endswith("accuracy 100.0 %")
+    assert not any(is_framed(panel) for panel in drawn.axes_.ravel())
+
+
+@pytest.mark.parametrize("display", DISPLAYS)
+def test_one_wrong_prediction_of_thousands_is_no_hundred_percent(display):
+    n = 3000
+    proba = np.tile([0.9, 0.1], (n, 1))
+    y = np.zeros(n, int)
+    y[7] = 1
+    drawn = display.from_predictions(np.zeros((n, 2, 2)), y, proba, n_images=1)
+    assert drawn.title.endswith("accuracy > 99.9 %")
+
+
+@pytest.mark.parametrize("display", DISPLAYS)
+def test_given_predictions_are_what_is_shown(display):
+    drawn = display.from_predictions(X, Y, PROBA, y_pred=["dog"] * 6, n_images=6)
+    said = dict(zip(drawn.indices.tolist(), titles(drawn), strict=True))
+    assert said[0].startswith("True: cat\nPrediction: dog\n")
+    assert drawn.title.endswith("accuracy 50.0 %")
+    assert set(drawn.y_pred.tolist()) == {"dog"}
+
+
+@pytest.mark.parametrize("display", DISPLAYS)
+def test_a_threshold_counts_in_captions_and_accuracy(display):
+    rows = X.reshape(6, -1)
+    clf = FixedThresholdClassifier(LogisticRegression(), threshold=1.1)
+    drawn = display.from_estimator(clf.fit(rows, Y), rows, Y)
+    assert set(drawn.y_pred.tolist()) == {"cat"}
+    assert drawn.title.endswith("accuracy 50.0 %")
 
 
 @pytest.mark.parametrize("display", DISPLAYS)
@@ -263,6 +289,14 @@ def test_plot_returns_the_display_and_draws_again_with_other_columns(display):
     assert drawn.axes_.shape == (2, 3)
     assert drawn.plot(n_columns=2) is drawn
     assert drawn.axes_.shape == (3, 2)
+
+
+@pytest.mark.parametrize("display", DISPLAYS)
+def test_drawn_again_in_the_same_axes_the_first_images_are_gone(display):
+    figure, (ax, _) = plt.subplots(1, 2)
+    drawn = display.from_predictions(X, Y, PROBA, n_columns=3, ax=ax)
+    drawn.plot(ax, n_columns=2)
+    assert sum(len(panel.images) for panel in figure.axes) == 6
 
 
 @pytest.mark.parametrize("display", DISPLAYS)
@@ -287,6 +321,9 @@ def test_rows_of_pixels_need_a_shape_that_fits(display):
         display.from_predictions(rows, Y, PROBA)
     drawn = display.from_predictions(rows, Y, PROBA, image_shape=(2, 5, 1))
     assert drawn.images[0].shape == (2, 5)
+    clf = LogisticRegression().fit(rows, Y)
+    drawn = display.from_estimator(clf, rows, Y, image_shape=(2, 5, 1))
+    assert drawn.images[0].shape == (2, 5)
 
 
 @pytest.mark.parametrize("display", DISPLAYS)
@@ -304,7 +341,7 @@ def test_an_unfitted_estimator_is_refused(display):
     ],
 )
 def test_labels_that_do_not_fit_are_refused_before_predicting(display, y, message):
-    clf = Counting().fit(X, Y)
+    clf = CountingNet(PROBA).fit(X, Y)
     with pytest.raises(ValueError, match=message):
         display.from_estimator(clf, X, y)
     assert clf.n_calls_ == 0
@@ -317,7 +354,7 @@ def test_counts_below_one_are_refused(display, name, value):
     with pytest.raises(ValueError, match=f"{name} == {value}, must be >= 1"):
         display.from_predictions(X, Y, PROBA, **{name: value})
     with pytest.raises(ValueError, match=f"{name} == {value}, must be >= 1"):
-        display.from_estimator(Counting().fit(X, Y), X, Y, **{name: value})
+        display.from_estimator(CountingNet(PROBA).fit(X, Y), X, Y, **{name: value})
 
 
 def test_an_unknown_choice_is_refused_with_the_known_ones():
@@ -333,7 +370,7 @@ def test_nan_among_the_probabilities_is_refused(display):
 
 @pytest.mark.parametrize("display", DISPLAYS)
 def test_missing_matplotlib_is_told_before_predicting(display, monkeypatch):
-    clf = Counting().fit(X, Y)
+    clf = CountingNet(PROBA).fit(X, Y)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     name = display.__name__
     with pytest.raises(ImportError, match=f"{name}.from_estimator requires matplotlib"):

@@ -4,6 +4,7 @@ import pickle
 import re
 import sys
 import threading
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import ClassVar
@@ -165,6 +166,65 @@ def test_a_notebook_is_watched_though_it_is_no_terminal(monkeypatch):
     assert is_shown(1)
 
 
+@pytest.fixture
+def notebook(monkeypatch):
+    """What tqdm and the bars look for in a notebook; without ipywidgets."""
+    kernel = SimpleNamespace(kernel=object(), config={"IPKernelApp": {}})
+    ipython = SimpleNamespace(get_ipython=lambda: kernel, version_info=(9, 0))
+    monkeypatch.setitem(sys.modules, "IPython", ipython)
+    monkeypatch.setitem(sys.modules, "ipykernel.zmqshell", SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "ipywidgets", None)
+    # tqdm looks once, when it is imported.
+    for name in ("tqdm.auto", "tqdm.autonotebook", "tqdm.notebook"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setattr("sktransfer._bars.EVERY_SECONDS", 0)
+    return monkeypatch
+
+
+def test_a_notebook_without_widgets_has_a_bar_of_text_and_no_warning(notebook, capsys):
+    # tqdm would catch a warning that is made an error.
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        with Bar("encode", 10, verbose=1) as bar:
+            bar.advance(4)
+    assert warned == []
+    assert re.search(r"encode: +40%\|.*\| 4/10,", capsys.readouterr().err)
+
+
+class Widget(SimpleNamespace):
+    """Stands for any widget of a notebook."""
+
+    def __init__(self, children=(), **values):
+        look = SimpleNamespace(visibility="visible", width=None)
+        super().__init__(children=children, value="", bar_style="", layout=look)
+        self.style = SimpleNamespace(bar_color=None)
+        self.__dict__.update(values, is_closed=False)
+
+    def close(self):
+        self.is_closed = True
+
+
+def test_a_notebook_with_widgets_has_a_widget_that_goes_when_it_is_done(
+    notebook, capsys
+):
+    displayed = []
+    kinds = dict.fromkeys(("HTML", "FloatProgress", "HBox"), Widget)
+    notebook.setitem(sys.modules, "ipywidgets", SimpleNamespace(**kinds))
+    display = SimpleNamespace(display=displayed.append)
+    notebook.setitem(sys.modules, "IPython.display", display)
+    with Bar("encode", 10, verbose=1) as bar:
+        bar.advance(4, lambda: ("epoch 1/2", "loss 0.5"))
+        (box,) = displayed
+        left, middle, right = box.children
+        assert left.value.split() == ["epoch", "1/2:", "40%"]
+        assert (middle.value, middle.max) == (4, 10)
+        assert "loss 0.5" in " ".join(right.value.split())
+        bar.hide()
+    assert box.is_closed
+    assert middle.bar_style != "danger"
+    assert capsys.readouterr().err == ""
+
+
 def test_a_process_that_another_one_started_to_work_shows_nothing(
     terminal, monkeypatch
 ):
@@ -232,6 +292,51 @@ def test_encoding_counts_the_images(terminal, cache):
     features.fit(X).transform(X)
     assert re.search(r"encode: +71%\|.*?\| 32/45, .* images/s", terminal.getvalue())
     assert re.search(r"encode: +100%\|.*?\| 45/45, .* images/s", terminal.getvalue())
+
+
+def test_what_is_kept_is_fetched_without_a_second_bar(terminal):
+    X, _ = pictures()
+    features = ResNetFeatureExtractor(
+        "mini_resnet18", image_size=8, activation_cache=ActivationCache(), verbose=1
+    ).fit(X)
+    features.transform(X)
+    assert len(re.findall(r"100%\|.*?\| 45/45,", terminal.getvalue())) == 1
+    terminal.truncate(0)
+    features.transform(X)
+    assert terminal.getvalue() == ""
+
+
+def test_what_finds_no_room_in_the_cache_has_a_bar(terminal):
+    X, _ = pictures()
+    cache = ActivationCache(10_000)  # a part of the images
+    features = ResNetFeatureExtractor(
+        "mini_resnet18", image_size=8, activation_cache=cache, verbose=1
+    )
+    features.fit(X).transform(X)
+    assert re.search(r"encode: +100%\|.*?\| 45/45,", terminal.getvalue())
+
+
+@pytest.mark.parametrize("make", [transfer, scratch])
+def test_a_batch_is_counted_once_it_is_done(terminal, monkeypatch, make):
+    X, y = pictures()
+    clf = make(activation_cache=None) if make is transfer else make()
+    clf.fit(X, y)
+    stages = type(clf.net_.module_)
+    decode = stages.decode
+
+    def noted(self, rows, n_stages):
+        seen.append(sum(counted))
+        return decode(self, rows, n_stages)
+
+    seen, counted = [], []
+    advance = Bar.advance
+    monkeypatch.setattr(stages, "decode", noted)
+    monkeypatch.setattr(
+        Bar, "advance", lambda bar, n: (counted.append(n), advance(bar, n))
+    )
+    clf.predict(X)
+    assert seen == [0, 32]
+    assert sum(counted) == N_IMAGES
 
 
 def test_encoding_in_fit_has_a_bar_of_its_own(terminal):

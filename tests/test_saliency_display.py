@@ -17,7 +17,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from torch import nn
 
-from sktransfer import ResNetTransferClassifier, ScratchCNNClassifier
+from sktransfer import (
+    ResNetTransferClassifier,
+    ScratchCNNClassifier,
+    _input,
+    _saliency,
+)
+from sktransfer._images import read_pictures
 from sktransfer._preprocessing import Preprocess
 from sktransfer._saliency import BATCH_SIZE, checked_stage, grad_cam
 from sktransfer._saliency_display import MOST_IMAGES, SaliencyDisplay
@@ -26,12 +32,6 @@ from sktransfer._stages import Head, Stages
 matplotlib.use("Agg")
 CPU = torch.device("cpu")
 PATCH = 10
-
-
-@pytest.fixture(autouse=True)
-def _closed_figures():
-    yield
-    plt.close("all")
 
 
 def patches(n=42, seed=0):
@@ -123,6 +123,34 @@ def test_what_speaks_against_the_class_is_not_shown():
     assert not grad_cam(stages, "detect", image, np.array([1]), CPU).any()
 
 
+class Masked(nn.Module):
+    """Multiplies each place of each channel by a number of its own."""
+
+    def __init__(self, mask):
+        super().__init__()
+        self.register_buffer("mask", torch.tensor(mask))
+
+    def forward(self, activation):
+        return activation * self.mask
+
+
+def test_channels_are_weighted_by_the_mean_of_their_gradients_before_the_sum():
+    # Channel 0 holds pixels p, channel 1 holds 1 - p, which speaks against the class.
+    stages = bright_or_dark()
+    mask = Masked([[[1.0, 2.0], [3.0, 2.0]], [[4.0, 0.0], [0.0, 0.0]]])
+    stages = Stages(
+        OrderedDict(detect=stages.detect, mask=mask, head=stages.head),
+        stages.preprocess,
+    ).eval()
+    with torch.no_grad():
+        stages.head.linear.weight[0] = torch.tensor([1.0, -1.0])
+    image = np.array([[1.0, 0.8], [0.5, 0.0]], np.float32).reshape(1, 2, 2, 1)
+    seen = grad_cam(stages, "detect", image, np.array([0]), CPU)
+    # Mean gradients are 2 and -1: of 2 p - (1 - p) = 3 p - 1, what is positive.
+    expected = [[1.0, 1.4 / 2], [0.5 / 2, 0.0]]
+    np.testing.assert_allclose(seen[0], expected, atol=1e-6)
+
+
 def test_maps_have_the_size_of_the_images_whatever_the_network_resizes_them_to():
     stages = bright_or_dark()
     stages.preprocess = Preprocess((16, 16), (0.0,), (1.0,))
@@ -196,6 +224,20 @@ def test_the_picture_is_covered_only_where_something_speaks_for_the_class(clf, X
     )
 
 
+def test_a_caption_says_where_nothing_speaks_for_the_class(clf, X):
+    shown = SaliencyDisplay.from_estimator(clf, X[:1], target="red")
+    empty = SaliencyDisplay(
+        images=shown.images,
+        maps=np.zeros_like(shown.maps),
+        targets=shown.targets,
+        proba=shown.proba,
+        classes=shown.classes,
+    ).plot()
+    end = "\n(nothing speaks for it)"
+    assert empty.axes_[0, 0].get_title().endswith(end)
+    assert shown.axes_[0, 0].get_title().endswith(end) != shown.maps.any()
+
+
 def test_panels_beyond_the_last_image_are_invisible(clf, X):
     display = SaliencyDisplay.from_estimator(clf, X)
     used = [panel.axison for panel in display.axes_[::2].ravel()]
@@ -215,7 +257,7 @@ def test_a_caption_tells_the_target_where_it_is_not_the_prediction(clf, X):
     assert set(predicted) == {"red", "blue", "none"}
     titles = [panel.get_title() for panel in display.axes_[::2].ravel()]
     for label, title in zip(predicted, titles, strict=False):
-        assert title.endswith("\nevidence for: red") == (label != "red")
+        assert ("\nmap for: red" in title) == (label != "red")
     assert display.targets.tolist() == ["red"] * 6
 
 
@@ -225,7 +267,7 @@ def test_display_labels_are_printed_instead_of_labels(clf, X):
     blue = clf.predict(X).tolist().index("blue")
     title = display.axes_[::2].ravel()[blue].get_title()
     assert title.startswith("Prediction: sky, ")
-    assert "evidence for: a very" in title
+    assert "map for: a very" in title
     assert max(len(line) for line in title.split("\n")) <= 30
 
 
@@ -433,5 +475,38 @@ def test_importing_the_display_loads_neither_torch_nor_matplotlib():
 
 def test_without_matplotlib_the_error_says_so(clf, X, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(ImportError, match=r"SaliencyDisplay\..* requires matplotlib"):
+    match = r"SaliencyDisplay\.from_estimator requires matplotlib"
+    with pytest.raises(ImportError, match=match):
         SaliencyDisplay.from_estimator(clf, X)
+
+
+def test_errors_do_not_wait_until_maps_are_computed(clf, X, monkeypatch):
+    def never(*args, **kwargs):
+        raise AssertionError("computed too early")
+
+    monkeypatch.setattr(_saliency, "grad_cam", never)
+    monkeypatch.setattr(type(clf), "_logits_of", never)
+    with pytest.raises(ValueError, match="n_columns"):
+        SaliencyDisplay.from_estimator(clf, X, n_columns=0)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ImportError):
+        SaliencyDisplay.from_estimator(clf, X)
+
+
+def test_picture_files_are_read_once(clf, X, tmp_path, monkeypatch):
+    Image.fromarray(X[0]).save(tmp_path / "0.png")
+    reads = []
+
+    def counted(*args, **kwargs):
+        reads.append(args)
+        return read_pictures(*args, **kwargs)
+
+    monkeypatch.setattr(_input, "read_pictures", counted)
+    SaliencyDisplay.from_estimator(clf, [tmp_path / "0.png"])
+    assert len(reads) == 1
+
+
+def test_images_on_a_wrong_scale_are_warned_of_once(clf, X):
+    with pytest.warns(UserWarning, match="pass X as fit had it") as caught:
+        SaliencyDisplay.from_estimator(clf, X.astype(np.float32))
+    assert len(caught) == 1

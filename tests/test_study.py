@@ -2,27 +2,45 @@
 
 import gc
 import json
+import re
 import sys
 import weakref
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from sklearn.dummy import DummyClassifier
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.utils import Bunch
+from skorch.callbacks import Callback
 
 from sktransfer import ResNetTransferClassifier, ScratchCNNClassifier
-from sktransfer.__main__ import main
-from sktransfer._study import default_models, run_study, study, tell
+from sktransfer.__main__ import command_line, main
+from sktransfer._study import (
+    Plan,
+    default_models,
+    output_files,
+    plan_study,
+    run_study,
+    study,
+    tell,
+)
 from sktransfer._study_data import load_data, split, stratified_sample
 from sktransfer._study_machine import CLEAR_REFS, PeakMemory
 from sktransfer._study_report import verdict
 
+# Those of models that keep no history and have no network.
 FILES = {
-    "confusion_matrices.png",
-    "accuracy_time.png",
-    "predictions.png",
+    "comparison.png",
+    "samples.png",
+    "confusion.png",
+    "by_lot.png",
+    "top_losses.png",
+    "most_confident_wrong.png",
+    "confused_pairs.png",
     "report.html",
     "results.json",
 }
@@ -46,21 +64,30 @@ def make_poor(seed):
     return DummyClassifier(strategy="most_frequent")
 
 
+STUBS = {"transfer": make_good, "scratch": make_poor}
+
+
+def silent(line):
+    """Report to nobody."""
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load_data("digits", 100, 50)
+
+
 @pytest.fixture(scope="module")
 def stub_study(tmp_path_factory):
-    out = tmp_path_factory.mktemp("study") / "new"
+    out = tmp_path_factory.mktemp("study")
     lines = []
-    models = {"transfer": make_good, "scratch": make_poor}
-    results = study(
-        n_test=100, n_seeds=2, out=out, make_models=models, report=lines.append
-    )
+    plan = Plan(load_data("digits", 100, 100), STUBS, out, n_seeds=2)
+    results = study(plan, report=lines.append)
     return out, "\n".join(lines), results
 
 
 def test_every_seed_fits_every_model_and_reports_it():
     lines = []
-    models = {"transfer": make_good, "scratch": make_poor}
-    results = list(run_study(load_data("digits", 50, 50), models, (4, 7), lines.append))
+    results = list(run_study(load_data("digits", 50, 50), STUBS, (4, 7), lines.append))
     assert [(r.seed, r.model) for r, _ in results] == [
         (4, "transfer"),
         (4, "scratch"),
@@ -105,11 +132,11 @@ def test_the_json_repeats_the_results(stub_study):
     }
     assert content["summary"]["transfer"]["n_parameters"] is None
     assert [row["n_test"] for row in content["per_class"]["scratch"]] == [10] * 10
-    assert {"numpy", "torch", "sktransfer"} < set(content["versions"])
+    assert {"numpy", "pillow", "torch", "sktransfer"} < set(content["versions"])
     assert content["hardware"]["n_cores"] >= 1
 
 
-def test_only_models_of_the_last_seed_are_kept(tmp_path):
+def test_only_models_of_the_last_seed_are_kept(tmp_path, digits):
     alive = []
 
     def make(seed):
@@ -124,9 +151,9 @@ def test_only_models_of_the_last_seed_are_kept(tmp_path):
             raise KeyboardInterrupt  # nothing after this is asked for
 
     seen = set()
-    models = {"transfer": make, "scratch": make}
+    plan = Plan(digits, {"transfer": make, "scratch": make}, tmp_path)
     with pytest.raises(KeyboardInterrupt):
-        study(n_test=50, out=tmp_path, make_models=models, report=still_alive)
+        study(plan, report=still_alive)
     assert seen == {2}
 
 
@@ -161,7 +188,15 @@ def test_without_a_high_water_mark_the_peak_memory_is_unknown(monkeypatch, tmp_p
     ],
 )
 def test_the_verdict_weighs_the_gain_against_the_spread(transfer, scratch, expected):
-    assert expected in verdict(transfer, scratch)
+    assert expected in verdict(transfer, scratch, n_test=10_000)
+
+
+def test_few_test_images_leave_a_gain_open():
+    gain = ([0.94, 0.95], [0.84, 0.85])
+    assert "a clear gain: transfer +10.0 points" in verdict(*gain, n_test=1000)
+    open_ = verdict(*gain, n_test=48)
+    assert "no clear gain" in open_
+    assert "the 12.3 that 48 test images leave open" in open_
 
 
 def test_the_split_is_disjoint_and_stratified():
@@ -186,21 +221,65 @@ def test_a_rare_class_is_both_trained_on_and_tested():
         split(np.repeat([0, 1], [99, 1]), 80, None)
 
 
-def test_a_study_that_is_cut_off_keeps_the_finished_runs(tmp_path):
-    class Broken(Rows):
-        def fit(self, X, y):
-            raise KeyboardInterrupt
+class Interrupted(Rows):
+    def fit(self, X, y):
+        raise KeyboardInterrupt
 
+
+def make_interrupted(seed):
+    return Interrupted()
+
+
+def test_a_study_that_is_cut_off_keeps_the_finished_runs(tmp_path, digits):
+    models = {"transfer": make_good, "scratch": make_interrupted}
     with pytest.raises(KeyboardInterrupt):
-        study(
-            n_test=50,
-            out=tmp_path,
-            make_models={"transfer": make_good, "scratch": lambda seed: Broken()},
-            report=lambda line: None,
-        )
+        study(Plan(digits, models, tmp_path), report=silent)
     content = json.loads((tmp_path / "results.json").read_text())
     assert [run["model"] for run in content["runs"]] == ["transfer"]
     assert content["verdict"] is None
+
+
+def test_what_an_earlier_study_wrote_does_not_pass_for_this_one(tmp_path, digits):
+    foreign = tmp_path / "holiday.png"
+    study(Plan(digits, STUBS, tmp_path, n_seeds=1), report=silent)
+    foreign.write_bytes(b"kept")
+    assert (tmp_path / "report.html").exists()
+    plan = Plan(digits, {**STUBS, "transfer": make_interrupted}, tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        study(plan, report=silent)
+    assert list(tmp_path.iterdir()) == [foreign]
+
+
+def test_options_that_are_refused_leave_an_earlier_study_alone(tmp_path, capsys):
+    (tmp_path / "results.json").write_text("{}")
+    assert main(["--max-epochs", "0", "--out", str(tmp_path)]) == 2
+    assert "'max_epochs'" in capsys.readouterr().err
+    assert (tmp_path / "results.json").read_text() == "{}"
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_the_fits_on_digits_have_one_thread_and_nothing_else_has(two_threads, tmp_path):
+    class Counts(Rows):
+        def fit(self, X, y):
+            seen.append(torch.get_num_threads())
+            return super().fit(X, y)
+
+    seen = []
+    plan = plan_study(n_test=50, out=tmp_path / "new", n_seeds=1)
+    assert torch.get_num_threads() == 2
+    models = {"transfer": lambda seed: Counts(n_neighbors=1), "scratch": make_poor}
+    study(Plan(plan.data, models, plan.out, 1, plan.n_threads), report=silent)
+    assert seen == [1]
+    assert torch.get_num_threads() == 2
+    content = json.loads((plan.out / "results.json").read_text())
+    assert content["hardware"]["n_threads"] == 1
 
 
 def test_max_epochs_bound_both_models():
@@ -235,29 +314,48 @@ def test_no_seeds_exit_with_code_2(capsys, tmp_path):
 @pytest.mark.parametrize("missing", ["matplotlib", "jinja2"])
 def test_a_missing_package_is_told_before_the_training(monkeypatch, tmp_path, missing):
     monkeypatch.setitem(sys.modules, missing, None)
-    lines = []
+    out = tmp_path / "out"
     with pytest.raises(ImportError, match=rf"{missing}.*sktransfer\[plot\]"):
-        study(out=tmp_path, make_models={}, report=lines.append)
-    assert not lines
+        plan_study(out=out)
+    assert not out.exists()
+
+
+def make_folder(path, n_classes, n_images):
+    """One grey in each class."""
+    for i in range(n_classes):
+        (path / f"grey{i}").mkdir(parents=True)
+        for j in range(n_images):
+            image = Image.new("RGB", (9, 7), (20 * i,) * 3)
+            image.save(path / f"grey{i}" / f"{j}.png")
+    return str(path)
 
 
 def test_a_folder_is_split_four_to_one_and_drawn(tmp_path):
-    for value, name in ((0, "dark"), (255, "light")):
-        (tmp_path / "in" / name).mkdir(parents=True)
-        for i in range(5):
-            Image.new("RGB", (9, 7), (value,) * 3).save(
-                tmp_path / "in" / name / f"{i}.png"
-            )
-    lines = []
-    study(
-        str(tmp_path / "in"),
-        n_seeds=1,
-        out=tmp_path / "out",
-        make_models={"transfer": make_poor, "scratch": make_poor},
-        report=lines.append,
-    )
+    data = load_data(make_folder(tmp_path / "in", 2, 5), None, None)
+    out, lines = tmp_path / "out", []
+    out.mkdir()
+    models = {"transfer": make_poor, "scratch": make_poor}
+    study(Plan(data, models, out, n_seeds=1), report=lines.append)
     assert "8 training and 2 test images of 2 classes" in lines[0]
-    assert {file.name for file in (tmp_path / "out").iterdir()} == FILES
+    assert {file.name for file in out.iterdir()} == FILES
+
+
+@pytest.mark.parametrize(("n_images", "n_train"), [(3, 20), (2, 10)])
+def test_a_small_folder_keeps_an_image_of_each_class_to_test(
+    tmp_path, n_images, n_train
+):
+    data = load_data(make_folder(tmp_path, 10, n_images), None, None)
+    assert (len(data.y_train), len(data.y_test)) == (n_train, 10)
+    assert len(set(data.y_test)) == 10
+
+
+def test_a_file_that_is_no_image_is_told_before_anything_is_trained(tmp_path, capsys):
+    folder, out = make_folder(tmp_path / "in", 2, 5), tmp_path / "out"
+    for file in Path(folder, "grey1").iterdir():
+        file.write_bytes(b"text")
+    assert main(["--data", folder, "--out", str(out)]) == 2
+    assert str(Path(folder, "grey1")) in capsys.readouterr().err
+    assert not out.exists()
 
 
 def test_a_folder_with_train_and_test_inside_keeps_that_split(tmp_path):
@@ -270,7 +368,8 @@ def test_a_folder_with_train_and_test_inside_keeps_that_split(tmp_path):
     data = load_data(str(tmp_path), None, None)
     assert data.names == ("a", "b")
     assert (len(data.y_train), len(data.y_test)) == (8, 4)
-    assert all("train" in path for path in data.X_train)
+    assert {Path(path).parts[-3] for path in data.X_train} == {"train"}
+    assert {Path(path).parts[-3] for path in data.X_test} == {"test"}
     (tmp_path / ".ipynb_checkpoints").mkdir()
     assert load_data(str(tmp_path), None, None).names == ("a", "b")
     (tmp_path / "test" / "a").rename(tmp_path / "test" / "c")
@@ -302,26 +401,22 @@ def test_cifar10_keeps_its_own_training_and_test_images(monkeypatch):
 
 def test_the_real_models_run_and_count_their_parameters(tmp_path):
     lines = []
-    results = study(
-        n_train=20,
-        n_test=20,
-        n_seeds=1,
-        out=tmp_path,
-        make_models={
-            "transfer": lambda seed: ResNetTransferClassifier(
-                "mini_resnet18", max_epochs=1, augment=None, random_state=seed
-            ),
-            "scratch": lambda seed: ScratchCNNClassifier(
-                width=4, max_epochs=1, augment=None, random_state=seed
-            ),
-        },
-        report=lines.append,
-    )
+    models = {
+        "transfer": lambda seed: ResNetTransferClassifier(
+            "mini_resnet18", max_epochs=1, augment=None, random_state=seed
+        ),
+        "scratch": lambda seed: ScratchCNNClassifier(
+            width=4, max_epochs=1, augment=None, random_state=seed
+        ),
+    }
+    plan = Plan(load_data("digits", 20, 20), models, tmp_path, n_seeds=1)
+    results = study(plan, report=lines.append)
     assert all(r.n_parameters > 0 and r.n_epochs == 1 for r in results)
     told = "\n".join(lines)
     assert "transfer: ResNetTransferClassifier(augment=None, backbone='mini_" in told
     assert "scratch: ScratchCNNClassifier(augment=None, max_epochs=1" in told
     assert "trainable parameters" in "\n".join(lines)
+    assert set(tmp_path.iterdir()) == set(output_files(plan))
 
 
 def test_a_long_fit_says_how_it_goes(monkeypatch):
@@ -329,10 +424,25 @@ def test_a_long_fit_says_how_it_goes(monkeypatch):
     lines = []
     make = default_models("digits", "mini_resnet18", 2)["scratch"]
     list(run_study(load_data("digits", 50, 50), {"scratch": make}, (3,), lines.append))
-    assert any(
-        line.startswith("seed 3, scratch: epoch 2 of 2 after ") for line in lines
+    said = (
+        r"seed 3, scratch: epoch 2 of 2 after \d+ s, training loss \d\.\d+, training "
     )
-    assert "training accuracy" in lines[1]
+    assert any(re.fullmatch(said + r"accuracy \d+\.\d%", line) for line in lines)
+
+
+def test_a_models_own_callbacks_are_kept():
+    class Notes(Callback):
+        def on_train_end(self, net, **kwargs):
+            heard.append(len(net.history))
+
+    def make(seed):
+        return ScratchCNNClassifier(
+            width=4, max_epochs=1, random_state=seed, callbacks=[("mine", Notes())]
+        )
+
+    heard = []
+    list(run_study(load_data("digits", 20, 20), {"scratch": make}, (0,), silent))
+    assert heard == [1]
 
 
 def test_an_unknown_backbone_is_told_before_anything_is_trained(tmp_path, capsys):
@@ -342,19 +452,70 @@ def test_an_unknown_backbone_is_told_before_anything_is_trained(tmp_path, capsys
     assert not out.exists()
 
 
-def test_an_interrupted_study_ends_in_one_line(monkeypatch, capsys):
-    def interrupt(*args, **kwargs):
-        raise KeyboardInterrupt
+def ends(monkeypatch, out, error):
+    """How the command ends where a study raises `error`."""
 
-    monkeypatch.setattr("sktransfer.__main__.study", interrupt)
-    assert main([]) == 130
-    assert "interrupted" in capsys.readouterr().err
+    def fail(plan, **kwargs):
+        raise error
+
+    plan = SimpleNamespace(out=out)
+    monkeypatch.setattr("sktransfer.__main__.plan_study", lambda *args, **kwargs: plan)
+    monkeypatch.setattr("sktransfer.__main__.study", fail)
+    return main(["--out", str(out)])
+
+
+def test_an_interrupted_study_ends_in_one_line(monkeypatch, capsys, tmp_path):
+    assert ends(monkeypatch, tmp_path, KeyboardInterrupt()) == 130
+    assert capsys.readouterr().err.endswith("interrupted. No fit is kept.\n")
+    (tmp_path / "results.json").write_text("{}")
+    assert ends(monkeypatch, tmp_path, KeyboardInterrupt()) == 130
+    told = capsys.readouterr().err
+    assert f"Finished fits are in {tmp_path / 'results.json'}." in told
+    assert told.count("\n") == 1
+
+
+def test_a_loss_that_is_no_number_ends_in_one_line(monkeypatch, capsys, tmp_path):
+    assert ends(monkeypatch, tmp_path, FloatingPointError("The loss is nan.")) == 2
+    assert "The loss is nan. No fit is kept." in capsys.readouterr().err
+
+
+def test_a_fault_in_a_fit_is_not_taken_for_a_bad_option(monkeypatch, tmp_path):
+    with pytest.raises(ValueError, match="a fault"):
+        ends(monkeypatch, tmp_path, ValueError("a fault"))
+
+
+@pytest.mark.parametrize(
+    ("system", "folder", "data", "expected"),
+    [
+        ("posix", None, "cifar10", "python -m sktransfer --out 'my runs'"),
+        (
+            "posix",
+            "/my data",
+            "cifar10",
+            "SKTRANSFER_DATA='/my data' python -m sktransfer --out 'my runs'",
+        ),
+        ("posix", "/my data", "digits", "python -m sktransfer --out 'my runs'"),
+        ("nt", None, "cifar10", 'python -m sktransfer --out "my runs"'),
+        (
+            "nt",
+            "C:\\my data",
+            "cifar10",
+            'set "SKTRANSFER_DATA=C:\\my data" & python -m sktransfer --out "my runs"',
+        ),
+    ],
+)
+def test_the_command_is_told_as_the_shell_of_the_system_takes_it(
+    monkeypatch, system, folder, data, expected
+):
+    environ = {} if folder is None else {"SKTRANSFER_DATA": folder}
+    there = SimpleNamespace(name=system, environ=environ)
+    monkeypatch.setattr("sktransfer.__main__.os", there)
+    assert command_line(["--out", "my runs"], data) == expected
 
 
 def test_one_seed_has_no_range():
     lines = []
-    models = {"transfer": make_good, "scratch": make_poor}
     data = load_data("digits", 50, 50)
-    runs = [run for run, _ in run_study(data, models, (0,), lines.append)]
+    runs = [run for run, _ in run_study(data, STUBS, (0,), lines.append)]
     tell(data, runs, lines.append)
     assert any("%, one seed" in line for line in lines)

@@ -10,8 +10,14 @@ import pytest
 from PIL import Image
 from sklearn.dummy import DummyClassifier
 
-from sktransfer import ResNetTransferClassifier, ScratchCNNClassifier
-from sktransfer._study import study
+from sktransfer import (
+    ActivationCache,
+    ResNetTransferClassifier,
+    ScratchCNNClassifier,
+)
+from sktransfer._study import Plan, study
+from sktransfer._study_data import StudyData, load_data
+from sktransfer._study_html import shown
 
 VOID = {"meta", "link", "img", "br"}
 
@@ -54,40 +60,41 @@ def make_guess(seed):
     return Guess(strategy="uniform", random_state=seed)
 
 
-def run(out, data="digits", **options):
-    """A study of stub models but for `options`; its page, its JSON and its HTML."""
-    made = {"make_models": {"transfer": make_guess, "scratch": make_guess}}
-    study(data, out=out, report=lambda line: None, **{**made, **options})
+STUBS = {"transfer": make_guess, "scratch": make_guess}
+
+
+def run(out, data, models=STUBS, n_seeds=1, command=None):
+    """The page of a study, its JSON and its HTML."""
+    plan = Plan(data, models, out, n_seeds)
+    study(plan, report=lambda line: None, command=command)
     html = (out / "report.html").read_text(encoding="utf-8")
     return Page(html), json.loads((out / "results.json").read_text()), html
 
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory):
-    return run(
-        tmp_path_factory.mktemp("real"),
-        n_train=40,
-        n_test=60,
-        n_seeds=2,
-        command="python -m sktransfer --out 'my folder'",
-        make_models={
-            "transfer": lambda seed: ResNetTransferClassifier(
-                "mini_resnet18",
-                unfreeze_depth=1,
-                max_epochs=2,
-                augment=None,
-                random_state=seed,
-            ),
-            "scratch": lambda seed: ScratchCNNClassifier(
-                width=4, max_epochs=2, augment=None, random_state=seed
-            ),
-        },
-    )
+    cache = ActivationCache()
+    models = {
+        "transfer": lambda seed: ResNetTransferClassifier(
+            "mini_resnet18",
+            unfreeze_depth=1,
+            max_epochs=4,
+            augment="flip",
+            activation_cache=cache,
+            random_state=seed,
+        ),
+        "scratch": lambda seed: ScratchCNNClassifier(
+            width=4, max_epochs=2, augment=None, random_state=seed
+        ),
+    }
+    command = "python -m sktransfer --out 'my folder'"
+    data = load_data("digits", 40, 60)
+    return run(tmp_path_factory.mktemp("real"), data, models, 2, command)
 
 
 @pytest.fixture(scope="module")
 def stub(tmp_path_factory):
-    return run(tmp_path_factory.mktemp("stub"), n_test=40, n_seeds=1)
+    return run(tmp_path_factory.mktemp("stub"), load_data("digits", 100, 40))
 
 
 def make_folder(path, names):
@@ -149,6 +156,22 @@ def test_every_number_is_one_of_results_json(real):
     assert set(found) <= known
 
 
+@pytest.mark.parametrize(
+    ("value", "kind", "text"),
+    [
+        (0.9812, "percent", "98.1 %"),
+        (0.9812, "share", "0.981"),
+        (1234.56, "seconds", "1,234.6"),
+        (1234567, "count", "1,234,567"),
+        (2.5, "count", "2.5"),
+        (1536 * 2**20, "bytes", "1,536 MiB"),
+        (24 * 2**29, "large_bytes", "12.0 GiB"),
+    ],
+)
+def test_a_number_is_written_with_its_unit(value, kind, text):
+    assert shown(value, kind) == text
+
+
 def test_the_table_tells_median_least_and_greatest_of_the_runs(real):
     page, content, _ = real
     for model in ("transfer", "scratch"):
@@ -198,7 +221,7 @@ def test_the_command_versions_and_hardware_are_told(real):
     assert "python -m sktransfer --out 'my folder'" in page.text
     for name, version in content["versions"].items():
         assert f"{name} {version}" in page.text
-    assert content["hardware"]["processor"] in page.text
+    assert " ".join(content["hardware"]["processor"].split()) in page.text
     assert page.all("time") == [{"datetime": content["date"]}]
 
 
@@ -212,10 +235,33 @@ def test_what_learns_is_told(real):
     assert sum(stage["n_trained"] for stage in stages) == trained
 
 
-def test_a_fit_that_found_its_activations_is_told(real):
+NOTE = "fits after the first find most of them there"
+
+
+def test_a_fit_that_found_most_of_its_activations_is_told(real):
     page, content, _ = real
-    assert content["networks"]["transfer"]["n_activations_new"] == 0
-    assert "fits after the first find them there" in page.text
+    network = content["networks"]["transfer"]
+    assert 0 < 9 * network["n_activations_new"] < network["n_activations_found"]
+    assert NOTE in page.text
+
+
+def test_what_else_the_models_differ_in_is_told(real):
+    page, _, _ = real
+    assert "The models differ in more than pretraining" in page.text
+
+
+def test_boxes_that_scroll_are_groups_with_names_of_their_own(real):
+    page, _, _ = real
+    assert not [attrs for _, attrs in page.tags if attrs.get("role") == "region"]
+    boxes = [attrs for attrs in page.all("div") if attrs.get("class") == "scroll"]
+    assert {attrs["role"] for attrs in boxes} == {"group"}
+    names = [attrs["aria-label"] for attrs in boxes]
+    assert len(names) == len(set(names)) > 10
+
+
+def test_what_is_not_known_is_told_in_a_word(stub):
+    page, _, _ = stub
+    assert "Parameters trained unknown unknown" in page.text
 
 
 def test_stub_models_leave_out_what_they_do_not_have(stub):
@@ -240,16 +286,17 @@ def test_a_study_from_python_has_no_command(stub):
 
 
 def test_names_of_classes_are_escaped(tmp_path):
-    names = ["<b>cat<", "dog & 'cow'", '"><script>alert(1)<']
-    names = [name.replace("/", "") for name in names]
-    page, content, _ = run(
-        tmp_path / "out", make_folder(tmp_path / "in", names), n_seeds=1
-    )
-    assert content["classes"] == sorted(names)
+    names = ("<b>cat</b>", "dog & 'cow'", '"><script>alert(1)</script>')
+    y = np.repeat(np.arange(3), 6)
+    X = np.repeat(np.linspace(0, 1, 18), 64).reshape(18, 8, 8)
+    data = StudyData("<i>pets", X, y, X, y, np.arange(3), names)
+    page, content, _ = run(tmp_path, data)
+    assert content["classes"] == list(names)
     assert not page.all("b")
+    assert not page.all("i")
     assert not page.all("script")
     assert not page.unclosed
-    for name in names:
+    for name in (*names, "<i>pets"):
         assert name in page.text
 
 
@@ -260,12 +307,9 @@ def test_a_model_without_mistakes_has_none_to_show(tmp_path):
             return np.eye(2)[told]
 
     models = {"transfer": lambda seed: Perfect(), "scratch": make_guess}
-    page, _, _ = run(
-        tmp_path / "out",
-        make_folder(tmp_path / "in", ["dark", "light"]),
-        n_seeds=1,
-        make_models=models,
-    )
+    folder = make_folder(tmp_path / "in", ["dark", "light"])
+    (tmp_path / "out").mkdir()
+    page, _, _ = run(tmp_path / "out", load_data(folder, None, None), models)
     assert "The mistakes of transfer: there are none." in page.text
     assert "Highest losses." in page.text
     assert "Confused most." not in page.text

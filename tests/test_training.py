@@ -261,6 +261,26 @@ def test_class_weights_count_in_the_validation_loss_too():
     assert clf.history_[0]["valid_loss"] == pytest.approx(expected, rel=1e-4)
 
 
+def test_one_grey_image_is_refused_with_what_to_pass_instead():
+    X, y = pictures(30)
+    clf = transfer(max_epochs=1).fit(X[..., 0], y)
+    with pytest.raises(ValueError, match=r"8 features.*pass X\[None\]"):
+        clf.predict(X[0, ..., 0])
+
+
+def test_a_single_class_is_warned_of():
+    X = pictures(30)[0]
+    with pytest.warns(UserWarning, match="a single class, 'red', so nothing else"):
+        transfer(max_epochs=1).fit(X, np.full(30, "red"))
+
+
+def test_a_log_in_a_file_has_no_colours(capsys):
+    transfer(verbose=1).fit(*pictures())
+    printed = capsys.readouterr().out
+    assert "train_loss" in printed
+    assert "\x1b" not in printed
+
+
 def test_the_best_epoch_is_the_one_whose_weights_are_kept():
     X, y = pictures(15)
     slow = {"lr": 3e-7, "unfreeze_depth": 0, "dropout": 0.0, "weight_decay": 0.0}

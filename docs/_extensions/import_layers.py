@@ -44,7 +44,7 @@ def marks() -> dict[str, list[str]]:
     for contract in contracts("forbidden"):
         for module in contract["source_modules"]:
             if module != PACKAGE:
-                mark(module, "no scikit-learn")
+                mark(module, "no " + ", ".join(contract["forbidden_modules"]))
         for allowed in contract.get("ignore_imports", ()):
             module, _, imported = allowed.partition(" -> ")
             mark(module, imported)
