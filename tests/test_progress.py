@@ -24,7 +24,9 @@ from sktransfer._bars import Bar, is_shown
 # Two batches of the frozen stages, the second one not full.
 N_IMAGES = 45
 
-BAR = re.compile(r"epoch 2/2: +\d+%\|.*\| \d+/90, .* images/s, loss \d+\.\d+, .* left")
+BAR = re.compile(
+    r"fit, epoch 2/2: +\d+%\|.*\| \d+/90, .* images/s, loss \d+\.\d+, .* left"
+)
 
 
 class Terminal(io.StringIO):
