@@ -3,7 +3,8 @@
     SKTRANSFER_DATA=FOLDER python benchmarks/gpu.py --airbench FILE --seeds 1
     SKTRANSFER_DATA=FOLDER python benchmarks/gpu.py --airbench FILE
 
-FOLDER holds ``cifar10`` and ``tinyimagenet32`` as folders of images, FILE is
+FOLDER holds ``cifar10`` and ``tinyimagenet32`` as folders of images, the latter 200
+classes of ImageNet in 32 pixels as ``train/<class>/*`` and ``val/<class>/*``; FILE is
 ``legacy/airbench94.py`` of a clone (see ``airbench.py``; without it that peer is left
 out). Each experiment writes ``gpu_<name>.json`` into ``--out``, a row for each card;
 rows that are there are not run again, none is begun after ``--minutes``, and one that
@@ -472,15 +473,26 @@ EXPERIMENTS: dict[str, Callable[[Bench], None]] = {
 
 def main() -> None:
     """Run what is missing."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--airbench", type=Path, help="airbench94.py of a clone")
     parser.add_argument(
         "--only", nargs="+", default=list(EXPERIMENTS), choices=EXPERIMENTS
     )
-    parser.add_argument("--out", type=Path, default=RESULTS, help="of the JSON files")
-    parser.add_argument("--minutes", type=float, default=25)
-    parser.add_argument("--seeds", type=int, help="at most as many")
+    parser.add_argument(
+        "--out", type=Path, default=RESULTS, help="folder of the JSON files, on a GPU"
+    )
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        default=25,
+        help="after which no run is begun (default: %(default)s)",
+    )
+    parser.add_argument("--seeds", type=int, help="at most as many for each experiment")
     args = parser.parse_args()
+    if "SKTRANSFER_DATA" not in os.environ:
+        parser.error("SKTRANSFER_DATA must name the folder of the images.")
     args.out = args.out.resolve()  # airbench94 runs in a folder of its own
     bench = Bench(args)
     for name in args.only:

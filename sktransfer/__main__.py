@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         study(plan, command=command_line(words, options.data))
     except KeyboardInterrupt:
         return _ended(f"interrupted. {_kept(results)}", 130)
-    except FloatingPointError as error:
+    except (FloatingPointError, OSError) as error:
         return _ended(f"{error} {_kept(results)}", 2)
     return 0
 

@@ -95,6 +95,8 @@ def classified_by(
     ValueError
         If it is no classifier with ``predict_proba``, or `y` or `image_shape` does not
         fit.
+    TypeError
+        If `X` is a single picture or None.
     NotFittedError
         If it is not fitted.
     """

@@ -32,7 +32,12 @@ from sktransfer._comparison_drawing import (
     legend_title,
     set_axes,
 )
-from sktransfer._drawing import axes_in, check_matplotlib
+from sktransfer._drawing import (
+    axes_in,
+    check_matplotlib,
+    cleared_of_drawn,
+    remember_drawn,
+)
 from sktransfer._images import refuse_what_is_no_set
 
 MIB = 2**20
@@ -380,11 +385,14 @@ default=None
         title = legend_title(counts, y_metric)
         is_alone = ax is None
         ax = axes_in(ax, *figure_size(title, labels), f"{type(self).__name__}.plot")
+        cleared_of_drawn(ax)
+        others = set(ax.get_children())
         for i, (name, label) in enumerate(zip(ys, labels, strict=True)):
             seeds = (xs[name], ys[name] or ())
             draw_model(ax, i, seeds, (spread(xs[name]), of_y[name]), label)
         set_axes(ax, x, y_metric, [v for values in xs.values() for v in values])
         draw_legend(ax, title, labels, is_alone)
+        remember_drawn(ax, (own for own in ax.get_children() if own not in others))
         self.ax_, self.figure_ = ax, ax.figure
         return self
 

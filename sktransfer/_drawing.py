@@ -163,9 +163,21 @@ def remove_drawn(ax: Any) -> None:
             if image.colorbar is not None:  # axes beside, which would stay
                 image.colorbar.remove()
         # The caller may have cleared the axes or the figure meanwhile.
-        if artist in (*ax.figure.axes, *ax.texts):
+        places = artist.figure.axes if artist.figure is not None else ()
+        if artist in (*places, *ax.get_children()):
             artist.remove()
     ax.sktransfer_drawn = []
+
+
+def cleared_of_drawn(ax: Any) -> None:
+    """Empty axes in which, or in whose place, a display was drawn; leave others alone.
+
+    Their scales and limits would be those of the first picture.
+    """
+    if getattr(ax, "sktransfer_drawn", ()):
+        remove_drawn(ax)
+        ax.clear()
+        ax.set_axis_on()
 
 
 def _write_title(row: Any, text: str, options: Mapping[str, Any]) -> None:

@@ -117,7 +117,7 @@ class ImageInput(BaseEstimator):
             else:
                 X, y = validate_data(self, X, y, **options)
         except ValueError as error:
-            if not reset and X.shape == self.image_shape_[:2]:
+            if not reset and (*X.shape, 1) == self.image_shape_:
                 raise ValueError(f"{error} For a single image pass X[None].") from None
             if "Input X contains" not in str(error):
                 raise

@@ -30,7 +30,9 @@ _COLOR = re.compile(r"\x1b\[\d*m")
 
 def print_plainly(text: str) -> None:
     """Print, in colour to a terminal alone: in a file it is clutter."""
-    print(text if sys.stdout.isatty() else _COLOR.sub("", text))
+    # Some programs put a bare writer in the place of the stream.
+    is_terminal = getattr(sys.stdout, "isatty", lambda: False)()
+    print(text if is_terminal else _COLOR.sub("", text))
 
 
 class StagesNet(NeuralNet):

@@ -151,7 +151,7 @@ class PredictionGridDisplay:
             most probable classes are closest, the closest first.
 
         n_images : int, default=24
-            Most images to show, 1 or more, by default three rows of eight. A figure of
+            Most images to show, 1 or more, by default four rows of six. A figure of
             its own is 2.2 inches higher for each row.
 
         n_columns : int, default=6
@@ -249,7 +249,7 @@ class PredictionGridDisplay:
             Which images, as in :meth:`from_estimator`.
 
         n_images : int, default=24
-            Most images to show, 1 or more, by default three rows of eight. A figure of
+            Most images to show, 1 or more, by default four rows of six. A figure of
             its own is 2.2 inches higher for each row.
 
         n_columns : int, default=6

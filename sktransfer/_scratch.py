@@ -195,8 +195,8 @@ class ScratchCNNClassifier(BaseImageClassifier):
     sixteenth of the size (``augment="flip_crop"``), `alternate_flip`,
     `lr`, `lr_schedule`, `bias_lr_factor`, `momentum`, `weight_decay` (his for batches
     of 1,024), `lookahead` (after Zhang et al. [2]_), `label_smoothing` and the views of
-    `tta` are those of Jordan [1]_; ``benchmarks/ablation.py`` measures what each
-    contributes. `width` is smaller than his, for CPUs, and batches are too, which
+    `tta` are those of Jordan [1]_; ``benchmarks/ablation.py`` measures what most of
+    them contribute. `width` is smaller than his, for CPUs, and batches are too, which
     learns more from an epoch. `global_pool` is ``"avg"``, before a linear map that
     begins with larger weights, because that is better with few images (the same
     program); his are maxima. Unlike his, whitening leaves directions of

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -179,9 +180,9 @@ def plan_study(
 def check_models(models: MakeModels, data: StudyData) -> None:
     """Raise now what a fit would raise of parameters, or of files that are broken."""
     for make in models.values():
-        model = make(0)
-        model._validate_params()
+        make(0)._validate_params()
     if data.X_train.ndim == 1:
+        model = models[TRANSFER](0)
         model._check_images(data.X_train, reset=True)
         model._check_images(data.X_test, reset=False)
 
@@ -190,9 +191,7 @@ def study(
     plan: Plan, *, report: Report = say, command: str | None = None
 ) -> list[RunResult]:
     """Run the study and write its files; `command` is what the report names."""
-    # What an earlier study left there would pass for the outcome of this one.
-    for file in output_files(plan):
-        file.unlink(missing_ok=True)
+    forget_earlier(plan)
     settings = {
         name: " ".join(repr(make(0)).split()) for name, make in plan.models.items()
     }
@@ -200,6 +199,21 @@ def study(
     with torch_threads(plan.n_threads):
         about = {"command": command, **surroundings(), "networks": {}}
         return _run(plan, settings, about, report)
+
+
+def forget_earlier(plan: Plan) -> None:
+    """Delete what an earlier study left: it would pass for the outcome of this one.
+
+    Without its ``results.json`` such files are somebody else's.
+    """
+    try:
+        content = json.loads((plan.out / "results.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return
+    if isinstance(content, dict) and {"settings", "runs"} <= content.keys():
+        for file in output_files(plan):
+            if file.is_file():
+                file.unlink()
 
 
 def output_files(plan: Plan) -> list[Path]:

@@ -262,6 +262,22 @@ def test_a_model_whose_seconds_nobody_knows_is_named_before_it_predicts(digits):
     assert known.n_asked_ == 0
 
 
+def test_drawing_again_in_the_same_axes_draws_anew():
+    display = ModelComparisonDisplay(
+        accuracy={"a": [0.5, 0.6], "b": [0.9, 0.8]},
+        f1_macro={"a": [0.5, 0.6], "b": [0.9, 0.8]},
+        seconds={"a": [1.0, 1.1], "b": [500.0, 600.0]},
+        n_parameters={"a": [10.0, 10.0], "b": [11.0, 11.0]},
+    )
+    _, (again, once) = plt.subplots(1, 2)
+    display.plot(again, x="seconds").plot(again, x="n_parameters")
+    display.plot(once, x="n_parameters")
+    assert len(again.collections) == len(once.collections)
+    assert again.get_xscale() == once.get_xscale() == "linear"
+    assert again.get_xlim() == once.get_xlim()
+    assert len(again.get_legend().get_texts()) == 2
+
+
 def test_an_axis_that_nobody_measured_is_refused_when_drawn_again():
     display = compared()
     with pytest.raises(ValueError, match=r"peak_memory=\{'transfer': \.\.\.\}"):

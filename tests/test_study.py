@@ -250,6 +250,15 @@ def test_what_an_earlier_study_wrote_does_not_pass_for_this_one(tmp_path, digits
     assert list(tmp_path.iterdir()) == [foreign]
 
 
+def test_files_of_others_with_the_names_of_a_study_stay(tmp_path, digits):
+    own = tmp_path / "samples.png"
+    own.write_bytes(b"kept")
+    plan = Plan(digits, {**STUBS, "transfer": make_interrupted}, tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        study(plan, report=silent)
+    assert own.read_bytes() == b"kept"
+
+
 def test_options_that_are_refused_leave_an_earlier_study_alone(tmp_path, capsys):
     (tmp_path / "results.json").write_text("{}")
     assert main(["--max-epochs", "0", "--out", str(tmp_path)]) == 2

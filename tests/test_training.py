@@ -1,5 +1,6 @@
 import os
 import signal
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -272,6 +273,21 @@ def test_a_single_class_is_warned_of():
     X = pictures(30)[0]
     with pytest.warns(UserWarning, match="a single class, 'red', so nothing else"):
         transfer(max_epochs=1).fit(X, np.full(30, "red"))
+
+
+def test_a_log_goes_to_a_writer_that_is_no_file(monkeypatch):
+    class Writer:
+        text = ""
+
+        def write(self, text):
+            self.text += text
+
+        def flush(self):
+            pass
+
+    monkeypatch.setattr("sys.stdout", Writer())
+    transfer(verbose=1).fit(*pictures())
+    assert "train_loss" in sys.stdout.text
 
 
 def test_a_log_in_a_file_has_no_colours(capsys):
