@@ -13,9 +13,9 @@ from sklearn.utils import _optional_dependencies
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 MARKERS = ("o", "s", "D", "^", "v", "P")
 # Darker than in the palette, so that small text has a contrast of 4.5 on white.
-RIGHT_COLOR, WRONG_COLOR = "#005A8C", "#B84E00"
+WRONG_COLOR = "#B84E00"
 # A mark beside the colour: colour alone is lost on some readers and printers.
-RIGHT_MARK, WRONG_MARK = "\N{CHECK MARK}", "\N{BALLOT X}"
+WRONG_MARK = "\N{BALLOT X}"
 
 
 def check_matplotlib(caller: str) -> None:
