@@ -40,6 +40,9 @@ class CacheInfo(NamedTuple):
     n_bytes_on_disk: int = 0
 
 
+CacheInfo.__module__ = "sktransfer"
+
+
 class ActivationCache:
     """Keeps what frozen stages computed, so that no image passes them twice.
 
@@ -83,6 +86,8 @@ class ActivationCache:
     >>> cache = ActivationCache(max_bytes=2 * 2**30)
     >>> clf = ResNetTransferClassifier("mini_resnet18", activation_cache=cache)
     """
+
+    __module__ = "sktransfer"
 
     def __init__(
         self,

@@ -107,6 +107,8 @@ class ModelComparisonDisplay:
     >>> plt.show()
     """
 
+    __module__ = "sktransfer"
+
     def __init__(
         self,
         *,

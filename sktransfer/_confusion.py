@@ -41,6 +41,9 @@ class ConfusedPair(NamedTuple):
     count: int  # type: ignore[assignment]  # hides that of tuples, of no use here
 
 
+ConfusedPair.__module__ = "sktransfer"
+
+
 def most_confused(
     y_true: Any,
     y_pred: Any,
@@ -108,6 +111,9 @@ def most_confused(
     counts = confusion_matrix(y_true, y_pred, labels=labels)
     names = np.asarray(unique_labels(y_true, y_pred) if labels is None else labels)
     return pairs_in(counts, names, n_pairs=n_pairs, min_count=min_count)
+
+
+most_confused.__module__ = "sktransfer"
 
 
 def pairs_in(

@@ -105,6 +105,8 @@ class ConfusedPairsDisplay:
     >>> plt.show()
     """
 
+    __module__ = "sktransfer"
+
     def __init__(
         self,
         *,

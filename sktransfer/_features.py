@@ -105,6 +105,8 @@ class ResNetFeatureExtractor(
     (4,)
     """
 
+    __module__ = "sktransfer"
+
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **Pretrained._backbone_constraints,
         "image_shape": [tuple, list, None],

@@ -92,6 +92,8 @@ class TrainingHistoryDisplay:
     >>> plt.show()
     """
 
+    __module__ = "sktransfer"
+
     def __init__(
         self,
         *,

@@ -91,6 +91,8 @@ class PredictionGridDisplay:
     >>> plt.show()
     """
 
+    __module__ = "sktransfer"
+
     def __init__(
         self,
         *,

@@ -126,6 +126,8 @@ class SaliencyDisplay:
     >>> plt.show()
     """
 
+    __module__ = "sktransfer"
+
     def __init__(
         self,
         *,

@@ -230,6 +230,8 @@ class ScratchCNNClassifier(BaseImageClassifier):
     (4,)
     """
 
+    __module__ = "sktransfer"
+
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseImageClassifier._parameter_constraints,
         "width": [Interval(Integral, 1, None, closed="left"), tuple, list],

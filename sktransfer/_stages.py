@@ -70,6 +70,8 @@ class Stages(nn.Module):
         How many stages besides the last one learn, in ``[0, n_stages - 1]``.
     """
 
+    __module__ = "sktransfer"
+
     def __init__(
         self, stages: Mapping[str, nn.Module], preprocess: nn.Module | None = None
     ) -> None:

@@ -93,6 +93,8 @@ class TopLossesDisplay:
     >>> plt.show()
     """
 
+    __module__ = "sktransfer"
+
     def __init__(
         self,
         *,

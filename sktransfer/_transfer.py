@@ -238,6 +238,8 @@ class ResNetTransferClassifier(Pretrained, BaseImageClassifier):
     (4,)
     """
 
+    __module__ = "sktransfer"
+
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseImageClassifier._parameter_constraints,
         **Pretrained._backbone_constraints,

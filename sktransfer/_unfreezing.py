@@ -55,6 +55,8 @@ class UnfreezeSchedule(Callback):
     The sources of the defaults are those of :class:`ResNetTransferClassifier`.
     """
 
+    __module__ = "sktransfer"
+
     def __init__(
         self,
         schedule: Schedule = "gradual",

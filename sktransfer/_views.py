@@ -76,6 +76,8 @@ class DrawnViews:  # numpydoc ignore=PR02
     >>> clf = ResNetTransferClassifier("mini_resnet18", augment=DrawnViews(4))
     """
 
+    __module__ = "sktransfer"
+
     n_views: int = 8
     mirror: bool = True
     random_state: int = 0

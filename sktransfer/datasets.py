@@ -15,6 +15,8 @@ from sklearn.utils._param_validation import Interval, validate_parameter_constra
 
 from sktransfer._images import common_shape, read_pictures
 
+__all__ = ["fetch_cifar10", "load_image_folder", "make_shapes"]
+
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm")
 
 CIFAR10_CLASSES = (
