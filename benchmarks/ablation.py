@@ -20,7 +20,8 @@ import numpy as np
 from record import Record, spread
 from sklearn.model_selection import train_test_split
 
-from sktransfer import ScratchCNNClassifier, _whitening, datasets
+import sktransfer._whitening as _whitening
+from sktransfer import ScratchCNNClassifier, datasets
 
 SHARP = "whitening by Jordan's epsilon"
 

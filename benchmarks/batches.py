@@ -3,8 +3,9 @@
     python benchmarks/batches.py
 
 Milliseconds an image, resizing included, in batches of 8 to 64 images that are drawn in
-turn: what ``sktransfer._inference`` rests on. A single image costs a whole batch, so
-that the smallest size about as fast as any is the best. Random weights and images.
+turn: the source of the sizes in ``sktransfer._inference``. A single image
+costs a whole batch, so the smallest size that is about as fast as any is the best.
+Random weights and images.
 """
 
 from __future__ import annotations

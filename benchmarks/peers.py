@@ -24,7 +24,8 @@ from skorch import NeuralNetClassifier
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from sktransfer import ActivationCache, ResNetTransferClassifier, _loaded
+import sktransfer._loaded as _loaded
+from sktransfer import ActivationCache, ResNetTransferClassifier
 from sktransfer._inference import batch_size
 from sktransfer._prefix import Prefix
 from sktransfer._resnet import make_resnet

@@ -29,7 +29,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
 
-from sktransfer import _resnet
+import sktransfer._resnet as _resnet
 from sktransfer._stages import Head, Stages
 from sktransfer._weights import load_backbone
 

@@ -18,7 +18,7 @@ import sklearn
 import torch
 import torchvision
 
-from sktransfer import _weights
+import sktransfer._weights as _weights
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from sktransfer import ResNetFeatureExtractor, _device
+import sktransfer._device as _device
+from sktransfer import ResNetFeatureExtractor
 from sktransfer._device import resolve_precision
 from sktransfer._net import StagesNet
 

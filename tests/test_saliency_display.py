@@ -17,10 +17,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from torch import nn
 
+import sktransfer._input as _input
 from sktransfer import (
     ResNetTransferClassifier,
     ScratchCNNClassifier,
-    _input,
     _saliency,
 )
 from sktransfer._images import read_pictures

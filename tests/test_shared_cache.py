@@ -83,7 +83,8 @@ def test_estimators_that_name_the_same_folder_share_its_memory(tmp_path):
 PROGRAM = """
 import sys, time, torch
 torch.set_num_threads(1)
-from sktransfer import ActivationCache, _tiers
+import sktransfer._tiers as _tiers
+from sktransfer import ActivationCache
 from sktransfer._prefix import Prefix
 from tests.test_shared_cache import fit
 from tests.test_training import pictures
