@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from sktransfer._cnn import make_cnn
 from sktransfer._device import autocast
-from sktransfer._preprocessing import Preprocess
+from sktransfer._images.preprocessing import Preprocess
 from sktransfer._resnet import make_resnet
 from sktransfer._stages import Stages
 

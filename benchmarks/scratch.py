@@ -37,7 +37,7 @@ from torch import nn
 
 from sktransfer import ScratchCNNClassifier, datasets
 from sktransfer._cnn import make_cnn
-from sktransfer._preprocessing import Preprocess
+from sktransfer._images.preprocessing import Preprocess
 from sktransfer._statistics import channel_statistics
 
 Images = tuple[np.ndarray, np.ndarray]

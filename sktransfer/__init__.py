@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from sktransfer import datasets
 from sktransfer._features import ResNetFeatureExtractor
+from sktransfer._images.views import DrawnViews
 from sktransfer._scratch import ScratchCNNClassifier
 from sktransfer._transfer import ResNetTransferClassifier
-from sktransfer._views import DrawnViews
 
 if TYPE_CHECKING:
     from sktransfer._cache import ActivationCache, CacheInfo

@@ -10,10 +10,10 @@ import torch
 
 from sktransfer._bars import Bar
 from sktransfer._cache import ActivationCache, CacheInfo
+from sktransfer._images.views import View
 from sktransfer._prefix import Prefix, image_keys, view_keys
 from sktransfer._segments import KEY_BYTES
 from sktransfer._tiers import block_rows
-from sktransfer._views import View
 
 # How often to look whether another process is done, and how long to let it work
 # without seeing anything new of it.

@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import Dataset
 
 from sktransfer._activations import ActivationRows
-from sktransfer._augmentation import (
+from sktransfer._images.augmentation import (
     Placement,
     call_augment,
     draw_placement,
@@ -19,9 +19,9 @@ from sktransfer._augmentation import (
     place,
     placed_as,
 )
-from sktransfer._preprocessing import to_batch
+from sktransfer._images.preprocessing import to_batch
+from sktransfer._images.views import AS_IT_IS, Augment, views_of
 from sktransfer._schedule import n_batches
-from sktransfer._views import AS_IT_IS, Augment, views_of
 
 # Most of a device's free memory that images may take there.
 RESIDENT_SHARE = 0.4

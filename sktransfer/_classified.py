@@ -17,7 +17,7 @@ from sklearn.utils.validation import (
 )
 
 from sktransfer._fitted_parts import fitted_parts
-from sktransfer._images import is_pictures, refuse_what_is_no_set
+from sktransfer._images.pictures import is_pictures, refuse_what_is_no_set
 from sktransfer._shown_images import shown_images, taken
 
 

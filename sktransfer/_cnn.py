@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from sktransfer._preprocessing import Preprocess
+from sktransfer._images.preprocessing import Preprocess
 from sktransfer._stages import Head, Stages
 
 # Three poolings after a 2x2 convolution need 9 pixels; smaller images than 16 are

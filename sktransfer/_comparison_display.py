@@ -38,7 +38,7 @@ from sktransfer._drawing import (
     cleared_of_drawn,
     remember_drawn,
 )
-from sktransfer._images import refuse_what_is_no_set
+from sktransfer._images.pictures import refuse_what_is_no_set
 
 MIB = 2**20
 

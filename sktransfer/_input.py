@@ -15,14 +15,14 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from sktransfer._images import (
+from sktransfer._images.pictures import (
     common_shape,
     is_pictures,
     picture_list,
     read_pictures,
     refuse_what_is_no_set,
 )
-from sktransfer._shapes import (
+from sktransfer._images.shapes import (
     Shape,
     array_shape,
     checked_shape,

@@ -14,9 +14,9 @@ from torch.nn import functional as F
 
 from sktransfer._batches import Batch, Batches, ImageDataset
 from sktransfer._device import autocast
+from sktransfer._images.views import Augment
 from sktransfer._interrupts import heard_interrupts
 from sktransfer._stages import Stages
-from sktransfer._views import Augment
 
 # Batch norm cannot learn from one image.
 SMALLEST_PART = 2

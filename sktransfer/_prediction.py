@@ -11,15 +11,15 @@ import numpy as np
 import torch
 
 from sktransfer._activations import ActivationRows
-from sktransfer._augmentation import apply_views
 from sktransfer._bars import Bar
 from sktransfer._cache import ActivationCache
 from sktransfer._device import autocast
+from sktransfer._images.augmentation import apply_views
+from sktransfer._images.preprocessing import to_batch
+from sktransfer._images.views import AS_IT_IS, tta_views
 from sktransfer._inference import batch_size, run_in_batches
 from sktransfer._prefix import Prefix
-from sktransfer._preprocessing import to_batch
 from sktransfer._stages import Stages
-from sktransfer._views import AS_IT_IS, tta_views
 
 
 def logits(

@@ -11,7 +11,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 if TYPE_CHECKING:
-    from sktransfer._shapes import Shape
+    from sktransfer._images.shapes import Shape
     from sktransfer._stages import Stages
 
 

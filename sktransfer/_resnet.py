@@ -12,8 +12,8 @@ from torch import nn
 from torchvision.models import get_model
 from torchvision.models.resnet import BasicBlock
 
+from sktransfer._images.preprocessing import Preprocess
 from sktransfer._loaded import copy_of
-from sktransfer._preprocessing import Preprocess
 from sktransfer._seed import forked_rng
 from sktransfer._stages import Head, Stages
 from sktransfer._weights import Source, find_weights, load_backbone

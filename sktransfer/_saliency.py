@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional as F
 
 from sktransfer._device import autocast
-from sktransfer._preprocessing import to_batch
+from sktransfer._images.preprocessing import to_batch
 from sktransfer._stages import Stages
 from sktransfer._warn import warn
 

@@ -12,7 +12,7 @@ from sktransfer._base import BaseImageClassifier
 from sktransfer._statistics import channel_statistics, evenly_spaced
 
 if TYPE_CHECKING:
-    from sktransfer._shapes import Shape
+    from sktransfer._images.shapes import Shape
     from sktransfer._stages import Stages
 
 # Images whose patches make the first filters, as Jordan 2024 has it.
@@ -314,7 +314,7 @@ class ScratchCNNClassifier(BaseImageClassifier):
     ) -> Stages:
         from sktransfer._cnn import PATCH, make_cnn, n_directions
         from sktransfer._device import resolve_device
-        from sktransfer._preprocessing import Preprocess, to_batch
+        from sktransfer._images.preprocessing import Preprocess, to_batch
         from sktransfer._whitening import whitening_filters
 
         size = self._size(images.shape[1:])

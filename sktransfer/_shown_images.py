@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from sktransfer._images import (
+from sktransfer._images.pictures import (
     Picture,
     common_shape,
     is_pictures,
     picture_list,
     read_pictures,
 )
-from sktransfer._shapes import Shape, array_shape, scale_of
+from sktransfer._images.shapes import Shape, array_shape, scale_of
 
 # Height or width, the greater, at which picture files are read: more is lost in a
 # small panel.

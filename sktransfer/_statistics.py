@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from sktransfer._shapes import scale_of
+from sktransfer._images.shapes import scale_of
 
 # Images whose mean and deviation per channel normalise all others.
 N_FOR_STATISTICS = 10_000

@@ -29,6 +29,7 @@ from sktransfer._frozen import (
     summary,
     total_info,
 )
+from sktransfer._images.views import Augment
 from sktransfer._lookahead import Lookahead
 from sktransfer._net import StagesNet
 from sktransfer._prefix import Prefix
@@ -36,7 +37,6 @@ from sktransfer._progress import training_bar
 from sktransfer._schedule import Schedule
 from sktransfer._stages import Stages
 from sktransfer._unfreezing import UnfreezeSchedule
-from sktransfer._views import Augment
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from sklearn.utils import Bunch, check_random_state
 from sklearn.utils._param_validation import Interval, validate_parameter_constraints
 
-from sktransfer._images import common_shape, read_pictures
+from sktransfer._images.pictures import common_shape, read_pictures
 
 __all__ = ["fetch_cifar10", "load_image_folder", "make_shapes"]
 

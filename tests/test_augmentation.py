@@ -2,15 +2,15 @@ import numpy as np
 import pytest
 import torch
 
-from sktransfer._augmentation import (
+from sktransfer._batches import Batches, ImageDataset
+from sktransfer._images.augmentation import (
     Placement,
     apply_views,
     call_augment,
     draw_placement,
     place,
 )
-from sktransfer._batches import Batches, ImageDataset
-from sktransfer._views import AS_IT_IS, MIRRORED, View
+from sktransfer._images.views import AS_IT_IS, MIRRORED, View
 
 
 def images(n=64, height=8, width=8):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sktransfer._images import (
+from sktransfer._images.pictures import (
     common_shape,
     is_pictures,
     picture_list,

@@ -3,9 +3,9 @@ import pytest
 import torch
 
 from sktransfer._device import autocast
+from sktransfer._images.preprocessing import Preprocess, to_batch
 from sktransfer._inference import batch_size, run_in_batches
 from sktransfer._prediction import features, logits
-from sktransfer._preprocessing import Preprocess, to_batch
 from sktransfer._resnet import make_resnet
 
 CPU = torch.device("cpu")

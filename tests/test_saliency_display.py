@@ -23,8 +23,8 @@ from sktransfer import (
     ScratchCNNClassifier,
     _saliency,
 )
-from sktransfer._images import read_pictures
-from sktransfer._preprocessing import Preprocess
+from sktransfer._images.pictures import read_pictures
+from sktransfer._images.preprocessing import Preprocess
 from sktransfer._saliency import BATCH_SIZE, checked_stage, grad_cam
 from sktransfer._saliency_display import MOST_IMAGES, SaliencyDisplay
 from sktransfer._stages import Head, Stages

@@ -7,7 +7,12 @@ import re
 import numpy as np
 import pytest
 
-from sktransfer._shapes import array_shape, lowest_and_highest, row_shape, scale_of
+from sktransfer._images.shapes import (
+    array_shape,
+    lowest_and_highest,
+    row_shape,
+    scale_of,
+)
 
 
 @pytest.mark.parametrize(

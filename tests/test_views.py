@@ -6,8 +6,8 @@ import torch
 from sklearn.base import clone
 
 from sktransfer import ActivationCache, DrawnViews
-from sktransfer._augmentation import apply_views
-from sktransfer._views import AS_IT_IS, MIRRORED, View, views_of
+from sktransfer._images.augmentation import apply_views
+from sktransfer._images.views import AS_IT_IS, MIRRORED, View, views_of
 
 from .test_augmentation import epoch
 from .test_training import pictures, transfer

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from sktransfer._shapes import Shape
+from sktransfer._images.shapes import Shape
 
 Picture: TypeAlias = "str | os.PathLike[str] | Image.Image"
 T = TypeVar("T")

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from sktransfer._views import AS_IT_IS, View, most_shift
+from sktransfer._images.views import AS_IT_IS, View, most_shift
 
 
 class Placement(NamedTuple):

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from sktransfer._shapes import scale_of
+from sktransfer._images.shapes import scale_of
 
 
 def to_batch(images: np.ndarray, device: torch.device) -> torch.Tensor:
