@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 
-from sktransfer._bars import Bar
 from sktransfer._cache import ActivationCache, CacheInfo
+from sktransfer._feedback import Bar
 from sktransfer._images.views import View
 from sktransfer._prefix import Prefix, image_keys, view_keys
 from sktransfer._segments import KEY_BYTES

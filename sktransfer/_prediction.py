@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from sktransfer._activations import ActivationRows
-from sktransfer._bars import Bar
 from sktransfer._cache import ActivationCache
 from sktransfer._device import autocast
+from sktransfer._feedback import Bar
 from sktransfer._images.augmentation import apply_views
 from sktransfer._images.preprocessing import to_batch
 from sktransfer._images.views import AS_IT_IS, tta_views

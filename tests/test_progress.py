@@ -19,7 +19,7 @@ from sktransfer import (
     ResNetTransferClassifier,
     ScratchCNNClassifier,
 )
-from sktransfer._bars import Bar, is_shown
+from sktransfer._feedback import Bar, is_shown
 
 # Two batches of the frozen stages, the second one not full.
 N_IMAGES = 45
@@ -54,7 +54,7 @@ class Terminal(io.StringIO):
 def watch(monkeypatch, stderr=None, stdout=None):
     """Have bars see these streams; pytest puts its own into sys again and again."""
     streams = SimpleNamespace(stderr=stderr, stdout=stdout, modules=sys.modules)
-    monkeypatch.setattr("sktransfer._bars.sys", streams)
+    monkeypatch.setattr("sktransfer._feedback.sys", streams)
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def terminal(monkeypatch):
     """A terminal to which bars are drawn, at every batch."""
     stream = Terminal()
     watch(monkeypatch, stderr=stream)
-    monkeypatch.setattr("sktransfer._bars.EVERY_SECONDS", 0)
+    monkeypatch.setattr("sktransfer._feedback.EVERY_SECONDS", 0)
     return stream
 
 
@@ -120,7 +120,7 @@ def test_without_verbose_nothing_is_written(terminal, capsys, make):
 
 
 def test_where_nobody_watches_there_is_the_table_alone(monkeypatch, capsys):
-    monkeypatch.setattr("sktransfer._bars.EVERY_SECONDS", 0)
+    monkeypatch.setattr("sktransfer._feedback.EVERY_SECONDS", 0)
     clf = transfer().fit(*pictures())
     clf.predict(pictures()[0])
     written = capsys.readouterr()
@@ -179,7 +179,7 @@ def notebook(monkeypatch):
     # tqdm looks once, when it is imported.
     for name in ("tqdm.auto", "tqdm.autonotebook", "tqdm.notebook"):
         monkeypatch.delitem(sys.modules, name, raising=False)
-    monkeypatch.setattr("sktransfer._bars.EVERY_SECONDS", 0)
+    monkeypatch.setattr("sktransfer._feedback.EVERY_SECONDS", 0)
     return monkeypatch
 
 
@@ -364,13 +364,13 @@ def test_predictions_count_the_images(terminal, make):
 
 
 def test_what_is_done_at_once_shows_nothing(terminal, monkeypatch):
-    monkeypatch.setattr("sktransfer._bars.EVERY_SECONDS", 1e6)
+    monkeypatch.setattr("sktransfer._feedback.EVERY_SECONDS", 1e6)
     transfer().fit(*pictures())
     assert terminal.getvalue().strip("\r") == ""
 
 
 def test_what_a_bar_says_is_asked_for_only_where_it_is_drawn(terminal, monkeypatch):
-    monkeypatch.setattr("sktransfer._bars.EVERY_SECONDS", 1e6)
+    monkeypatch.setattr("sktransfer._feedback.EVERY_SECONDS", 1e6)
     asked = []
     with Bar("epoch 1/1", 10, verbose=1) as bar:
         for _ in range(10):
