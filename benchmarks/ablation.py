@@ -20,7 +20,7 @@ import numpy as np
 from record import Record, spread
 from sklearn.model_selection import train_test_split
 
-import sktransfer._whitening as _whitening
+import sktransfer._networks.whitening as _whitening
 from sktransfer import ScratchCNNClassifier, datasets
 
 SHARP = "whitening by Jordan's epsilon"

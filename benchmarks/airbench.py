@@ -26,7 +26,7 @@ from unittest import mock
 import numpy as np
 import torch
 
-from sktransfer._device import autocast, resolve_precision
+from sktransfer._networks.device import autocast, resolve_precision
 
 
 class _Clock:

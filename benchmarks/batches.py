@@ -3,7 +3,7 @@
     python benchmarks/batches.py
 
 Milliseconds an image, resizing included, in batches of 8 to 64 images that are drawn in
-turn: the source of the sizes in ``sktransfer._inference``. A single image
+turn: the source of the sizes in ``sktransfer._networks.fixed_batches``. A single image
 costs a whole batch, so the smallest size that is about as fast as any is the best.
 Random weights and images.
 """
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from record import Record, spread
 
-from sktransfer._resnet import make_resnet
+from sktransfer._networks.resnet import make_resnet
 
 N_ROUNDS, SIZES = 7, (8, 16, 32, 64)
 CASES = (

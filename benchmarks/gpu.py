@@ -55,8 +55,13 @@ from sktransfer import (
     ResNetTransferClassifier,
     datasets,
 )
-from sktransfer._device import autocast, moved, resolve_device, resolve_precision
-from sktransfer._resnet import make_resnet
+from sktransfer._networks.device import (
+    autocast,
+    moved,
+    resolve_device,
+    resolve_precision,
+)
+from sktransfer._networks.resnet import make_resnet
 
 DEVICE = resolve_device("auto")
 HAS_GPU = DEVICE.type == "cuda"

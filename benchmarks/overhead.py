@@ -29,7 +29,7 @@ from sktransfer import (
     ScratchCNNClassifier,
 )
 from sktransfer._images.views import AS_IT_IS
-from sktransfer._inference import SMALL_BATCH
+from sktransfer._networks.fixed_batches import SMALL_BATCH
 from sktransfer._prefix import Prefix
 
 N_ROUNDS, BATCH = 7, 128

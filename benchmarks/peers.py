@@ -24,12 +24,12 @@ from skorch import NeuralNetClassifier
 from torch import nn
 from torch.utils.data import TensorDataset
 
-import sktransfer._loaded as _loaded
+import sktransfer._networks.read_once as _loaded
 from sktransfer import ActivationCache, ResNetTransferClassifier
-from sktransfer._inference import batch_size
+from sktransfer._networks.fixed_batches import batch_size
+from sktransfer._networks.resnet import make_resnet
+from sktransfer._networks.stages import Stages
 from sktransfer._prefix import Prefix
-from sktransfer._resnet import make_resnet
-from sktransfer._stages import Stages
 
 N_EPOCHS, BATCH, LR = 5, 32, 0.01
 OPTIMIZER = {"momentum": 0.9, "nesterov": True, "weight_decay": 5e-4}

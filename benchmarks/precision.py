@@ -20,11 +20,11 @@ import torch
 from record import Record, spread
 from torch.nn import functional as F
 
-from sktransfer._cnn import make_cnn
-from sktransfer._device import autocast
 from sktransfer._images.preprocessing import Preprocess
-from sktransfer._resnet import make_resnet
-from sktransfer._stages import Stages
+from sktransfer._networks.cnn import make_cnn
+from sktransfer._networks.device import autocast
+from sktransfer._networks.resnet import make_resnet
+from sktransfer._networks.stages import Stages
 
 N_ROUNDS = 7
 CPU = torch.device("cpu")

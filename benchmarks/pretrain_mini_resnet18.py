@@ -29,9 +29,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
 
-import sktransfer._resnet as _resnet
-from sktransfer._stages import Head, Stages
-from sktransfer._weights import load_backbone
+import sktransfer._networks.resnet as _resnet
+from sktransfer._networks.stages import Head, Stages
+from sktransfer._networks.weights import load_backbone
 
 MEAN = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1) * 255
 STD = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1) * 255
@@ -102,7 +102,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--bfloat16", action="store_true", help="autocast")
     parser.add_argument("--resume", action="store_true")
-    parser.add_argument("--out", type=Path, default=Path("sktransfer/weights"))
+    parser.add_argument(
+        "--out", type=Path, default=Path("sktransfer/_networks/bundled")
+    )
     parser.add_argument("--log", type=Path, default=Path("benchmarks/results"))
     args = parser.parse_args()
 

@@ -36,9 +36,9 @@ from skorch import NeuralNetClassifier
 from torch import nn
 
 from sktransfer import ScratchCNNClassifier, datasets
-from sktransfer._cnn import make_cnn
 from sktransfer._images.preprocessing import Preprocess
-from sktransfer._statistics import channel_statistics
+from sktransfer._networks.cnn import make_cnn
+from sktransfer._networks.statistics import channel_statistics
 
 Images = tuple[np.ndarray, np.ndarray]
 EPOCHS = (1, 2, 4, 8, 18)

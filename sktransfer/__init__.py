@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from sktransfer._confusion import ConfusedPair, most_confused
     from sktransfer._confusion_display import ConfusedPairsDisplay
     from sktransfer._history_display import TrainingHistoryDisplay
+    from sktransfer._networks.stages import Stages
     from sktransfer._prediction_display import PredictionGridDisplay
     from sktransfer._saliency_display import SaliencyDisplay
-    from sktransfer._stages import Stages
     from sktransfer._top_losses_display import TopLossesDisplay
     from sktransfer._unfreezing import UnfreezeSchedule
 
@@ -64,7 +64,7 @@ _LAZY = {
     "ModelComparisonDisplay": "_comparison_display",
     "PredictionGridDisplay": "_prediction_display",
     "SaliencyDisplay": "_saliency_display",
-    "Stages": "_stages",
+    "Stages": "_networks.stages",
     "TopLossesDisplay": "_top_losses_display",
     "TrainingHistoryDisplay": "_history_display",
     "UnfreezeSchedule": "_unfreezing",

@@ -28,7 +28,7 @@ from sktransfer._warn import warn
 if TYPE_CHECKING:
     from sktransfer._batches import ImageDataset
     from sktransfer._net import StagesNet
-    from sktransfer._stages import Stages
+    from sktransfer._networks.stages import Stages
     from sktransfer._training import TrainingSettings
 
 
@@ -187,7 +187,7 @@ class BaseImageClassifier(ClassifierMixin, ImageInput):
     def _logits_of(self, images: np.ndarray) -> np.ndarray:
         """Logits of images that are checked, (n_images, n_classes), float32."""
         from sktransfer._cache import resolve_cache
-        from sktransfer._device import resolve_device
+        from sktransfer._networks.device import resolve_device
         from sktransfer._prediction import logits
 
         device = resolve_device(self.device_)
@@ -215,8 +215,12 @@ class BaseImageClassifier(ClassifierMixin, ImageInput):
     ) -> tuple[StagesNet, np.ndarray]:
         """The trained net and the classes; sets the shape of the images alone."""
         from sktransfer._batches import ImageDataset
-        from sktransfer._device import autocast, resolve_device, resolve_precision
-        from sktransfer._seed import forked_rng
+        from sktransfer._networks.device import (
+            autocast,
+            resolve_device,
+            resolve_precision,
+        )
+        from sktransfer._networks.seed import forked_rng
         from sktransfer._training import train
 
         device = resolve_device(self.device)
@@ -391,7 +395,7 @@ class BaseImageClassifier(ClassifierMixin, ImageInput):
         super().__setstate__(state)
         # skorch has moved the network to where this process can run it.
         if hasattr(self, "net_"):
-            from sktransfer._device import resolve_device, still_native
+            from sktransfer._networks.device import resolve_device, still_native
 
             self.device_ = str(self.net_.device)
             self.precision_ = self.net_.precision = still_native(

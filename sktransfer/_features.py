@@ -163,8 +163,8 @@ class ResNetFeatureExtractor(
             If the weights are not here and cannot be downloaded.
         """
         from sktransfer._cache import resolve_cache
-        from sktransfer._device import moved, resolve_device, resolve_precision
-        from sktransfer._seed import forked_rng
+        from sktransfer._networks.device import moved, resolve_device, resolve_precision
+        from sktransfer._networks.seed import forked_rng
 
         with kept_on_error(self):
             self._validate_params()
@@ -195,7 +195,7 @@ class ResNetFeatureExtractor(
         """
         check_is_fitted(self)
         from sktransfer._cache import resolve_cache
-        from sktransfer._device import resolve_device
+        from sktransfer._networks.device import resolve_device
         from sktransfer._prediction import features
 
         images, _ = self._check_images(X, reset=False)
@@ -207,8 +207,8 @@ class ResNetFeatureExtractor(
 
     def _warm(self, X: Any, cache: ActivationCache) -> CacheInfo:
         """Compute what :meth:`transform` will ask for; for `ActivationCache.warm`."""
-        from sktransfer._device import resolve_device
         from sktransfer._frozen import warm
+        from sktransfer._networks.device import resolve_device
         from sktransfer._prefix import Prefix
 
         fitted = clone(self).fit(X)
@@ -234,7 +234,7 @@ class ResNetFeatureExtractor(
         if hasattr(self, "stages_"):
             import torch
 
-            from sktransfer._device import moved, resolve_device, still_native
+            from sktransfer._networks.device import moved, resolve_device, still_native
 
             if not torch.cuda.is_available():
                 self.device_ = "cpu"

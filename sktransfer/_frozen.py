@@ -11,9 +11,9 @@ from sktransfer._activations import ActivationRows
 from sktransfer._batches import ImageDataset
 from sktransfer._cache import ActivationCache, CacheInfo
 from sktransfer._images.views import AS_IT_IS, Augment, View, views_of
+from sktransfer._networks.stages import Stages
 from sktransfer._prefix import Prefix
 from sktransfer._schedule import Schedule, unfreeze_plan
-from sktransfer._stages import Stages
 
 Sets = tuple[ImageDataset, ImageDataset | None]
 

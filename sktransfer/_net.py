@@ -13,10 +13,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from sktransfer._batches import Batch, Batches, ImageDataset
-from sktransfer._device import autocast
 from sktransfer._images.views import Augment
 from sktransfer._interrupts import heard_interrupts
-from sktransfer._stages import Stages
+from sktransfer._networks.device import autocast
+from sktransfer._networks.stages import Stages
 
 # Batch norm cannot learn from one image.
 SMALLEST_PART = 2

@@ -12,14 +12,14 @@ import torch
 
 from sktransfer._activations import ActivationRows
 from sktransfer._cache import ActivationCache
-from sktransfer._device import autocast
 from sktransfer._feedback import Bar
 from sktransfer._images.augmentation import apply_views
 from sktransfer._images.preprocessing import to_batch
 from sktransfer._images.views import AS_IT_IS, tta_views
-from sktransfer._inference import batch_size, run_in_batches
+from sktransfer._networks.device import autocast
+from sktransfer._networks.fixed_batches import batch_size, run_in_batches
+from sktransfer._networks.stages import Stages
 from sktransfer._prefix import Prefix
-from sktransfer._stages import Stages
 
 
 def logits(

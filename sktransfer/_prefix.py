@@ -8,14 +8,14 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from sktransfer._device import autocast, cpu_capabilities
 from sktransfer._images.augmentation import apply_views
 from sktransfer._images.preprocessing import to_batch
 from sktransfer._images.views import View
-from sktransfer._inference import batch_size, filled_up
-from sktransfer._loaded import digest as tensor_digest
+from sktransfer._networks.device import autocast, cpu_capabilities
+from sktransfer._networks.fixed_batches import batch_size, filled_up
+from sktransfer._networks.read_once import digest as tensor_digest
+from sktransfer._networks.stages import Stages
 from sktransfer._segments import KEY_BYTES
-from sktransfer._stages import Stages
 
 # Raised when the numbers of an activation change for the same network and image.
 FORMAT = 4

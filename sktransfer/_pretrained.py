@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 if TYPE_CHECKING:
     from sktransfer._images.shapes import Shape
-    from sktransfer._stages import Stages
+    from sktransfer._networks.stages import Stages
 
 
 class Pretrained:
@@ -35,7 +35,7 @@ class Pretrained:
 
     def _load(self, n_classes: int, dropout: float, image_shape: Shape) -> Stages:
         """The backbone with its weights and a new head."""
-        from sktransfer._resnet import pretrained_resnet
+        from sktransfer._networks.resnet import pretrained_resnet
 
         if hasattr(self.weights, "fit"):
             try:
@@ -60,7 +60,7 @@ class Pretrained:
         return self.weights is not None
 
     def _size_for_pictures(self) -> int:
-        from sktransfer._resnet import resolve_image_size
+        from sktransfer._networks.resnet import resolve_image_size
 
         return resolve_image_size(self.backbone, self.image_size, None)
 

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from sktransfer._device import autocast
 from sktransfer._images.preprocessing import to_batch
-from sktransfer._stages import Stages
+from sktransfer._networks.device import autocast
+from sktransfer._networks.stages import Stages
 from sktransfer._warn import warn
 
 # Gradients keep what every later stage computes, as training does: fewer images pass

@@ -220,7 +220,7 @@ class SaliencyDisplay:
         ['circle', 'circle', 'circle']
         >>> plt.show()
         """
-        from sktransfer._device import resolve_device
+        from sktransfer._networks.device import resolve_device
         from sktransfer._saliency import checked_stage, grad_cam
 
         check_matplotlib(f"{cls.__name__}.from_estimator")

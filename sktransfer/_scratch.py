@@ -9,11 +9,11 @@ import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from sktransfer._base import BaseImageClassifier
-from sktransfer._statistics import channel_statistics, evenly_spaced
+from sktransfer._networks.statistics import channel_statistics, evenly_spaced
 
 if TYPE_CHECKING:
     from sktransfer._images.shapes import Shape
-    from sktransfer._stages import Stages
+    from sktransfer._networks.stages import Stages
 
 # Images whose patches make the first filters, as Jordan 2024 has it.
 N_FOR_WHITENING = 5_000
@@ -312,10 +312,10 @@ class ScratchCNNClassifier(BaseImageClassifier):
     def _make_stages(
         self, images: np.ndarray, rows: np.ndarray, n_classes: int
     ) -> Stages:
-        from sktransfer._cnn import PATCH, make_cnn, n_directions
-        from sktransfer._device import resolve_device
         from sktransfer._images.preprocessing import Preprocess, to_batch
-        from sktransfer._whitening import whitening_filters
+        from sktransfer._networks.cnn import PATCH, make_cnn, n_directions
+        from sktransfer._networks.device import resolve_device
+        from sktransfer._networks.whitening import whitening_filters
 
         size = self._size(images.shape[1:])
         widths = self._widths()
@@ -334,7 +334,7 @@ class ScratchCNNClassifier(BaseImageClassifier):
 
     def _size(self, image_shape: Shape) -> tuple[int, int] | None:
         """Size to which images are resized, or None."""
-        from sktransfer._cnn import SMALLEST_IMAGE, native_size
+        from sktransfer._networks.cnn import SMALLEST_IMAGE, native_size
 
         size = None
         if self.image_size == "auto":
@@ -366,7 +366,7 @@ class ScratchCNNClassifier(BaseImageClassifier):
         return narrow, middle, wide
 
     def _unfreezing(self) -> dict[str, Any]:
-        from sktransfer._cnn import N_STAGES
+        from sktransfer._networks.cnn import N_STAGES
 
         self._widths()  # for its error
         return {
@@ -388,7 +388,7 @@ class ScratchCNNClassifier(BaseImageClassifier):
         return False
 
     def _size_for_pictures(self) -> int:
-        from sktransfer._cnn import LARGEST_IMAGE
+        from sktransfer._networks.cnn import LARGEST_IMAGE
 
         if self.image_size is None or self.image_size == "auto":
             return LARGEST_IMAGE

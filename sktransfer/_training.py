@@ -19,7 +19,6 @@ from skorch.helper import predefined_split
 
 from sktransfer._batches import ImageDataset, resident
 from sktransfer._cache import ActivationCache
-from sktransfer._device import moved
 from sktransfer._frozen import (
     Sets,
     any_full,
@@ -32,10 +31,11 @@ from sktransfer._frozen import (
 from sktransfer._images.views import Augment
 from sktransfer._lookahead import Lookahead
 from sktransfer._net import StagesNet
+from sktransfer._networks.device import moved
+from sktransfer._networks.stages import Stages
 from sktransfer._prefix import Prefix
 from sktransfer._progress import training_bar
 from sktransfer._schedule import Schedule
-from sktransfer._stages import Stages
 from sktransfer._unfreezing import UnfreezeSchedule
 
 

@@ -16,7 +16,7 @@ from sktransfer._pretrained import Pretrained
 
 if TYPE_CHECKING:
     from sktransfer._cache import ActivationCache, CacheInfo
-    from sktransfer._stages import Stages
+    from sktransfer._networks.stages import Stages
 
 
 class ResNetTransferClassifier(Pretrained, BaseImageClassifier):
@@ -317,9 +317,9 @@ class ResNetTransferClassifier(Pretrained, BaseImageClassifier):
         return self._load(n_classes, self.dropout, images.shape[1:])
 
     def _unfreezing(self) -> dict[str, Any]:
-        from sktransfer._resnet import STAGES
+        from sktransfer._networks.resnet import STAGES
+        from sktransfer._networks.stages import check_depth
         from sktransfer._schedule import unfreeze_plan
-        from sktransfer._stages import check_depth
 
         # Only for their errors, which must not wait until weights are downloaded.
         check_depth(self.unfreeze_depth, STAGES)
@@ -333,10 +333,10 @@ class ResNetTransferClassifier(Pretrained, BaseImageClassifier):
     def _warm(self, X: Any, cache: ActivationCache) -> CacheInfo:
         """Compute what :meth:`fit` will ask for; for `ActivationCache.warm`."""
         from sktransfer._cache import CacheInfo
-        from sktransfer._device import moved, resolve_device, resolve_precision
         from sktransfer._frozen import n_always_frozen, warm
+        from sktransfer._networks.device import moved, resolve_device, resolve_precision
+        from sktransfer._networks.seed import forked_rng
         from sktransfer._prefix import Prefix
-        from sktransfer._seed import forked_rng
 
         fresh = clone(self)
         fresh._validate_params()

@@ -9,6 +9,7 @@ from skorch import NeuralNet
 from skorch.callbacks import Callback
 from torch import nn
 
+from sktransfer._networks.stages import check_depth
 from sktransfer._schedule import (
     WARMUP_EPOCHS,
     Schedule,
@@ -16,7 +17,6 @@ from sktransfer._schedule import (
     triangle,
     unfreeze_plan,
 )
-from sktransfer._stages import check_depth
 
 
 class UnfreezeSchedule(Callback):

@@ -11,12 +11,12 @@ from skorch.callbacks import Callback
 
 from sktransfer import ScratchCNNClassifier
 from sktransfer._batches import Batches, ImageDataset
-from sktransfer._cnn import make_cnn, n_directions, native_size
 from sktransfer._images.preprocessing import Preprocess
 from sktransfer._images.views import AS_IT_IS, tta_views
 from sktransfer._lookahead import EVERY, KEPT, Lookahead
+from sktransfer._networks.cnn import make_cnn, n_directions, native_size
+from sktransfer._networks.whitening import whitening_filters
 from sktransfer._schedule import triangle
-from sktransfer._whitening import whitening_filters
 
 from .test_training import SHORT, pictures
 

@@ -38,8 +38,8 @@ from sktransfer import (
     ScratchCNNClassifier,
     UnfreezeSchedule,
 )
-from sktransfer._resnet import MINI_WIDTH
-from sktransfer._stages import Stages
+from sktransfer._networks.resnet import MINI_WIDTH
+from sktransfer._networks.stages import Stages
 
 N_CLASSES = 3
 

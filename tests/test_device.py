@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-import sktransfer._device as _device
+import sktransfer._networks.device as _device
 from sktransfer import ResNetFeatureExtractor
-from sktransfer._device import resolve_precision
 from sktransfer._net import StagesNet
+from sktransfer._networks.device import resolve_precision
 
 from .test_cnn import scratch
 from .test_training import pictures, transfer

@@ -25,9 +25,9 @@ from sktransfer import (
 )
 from sktransfer._images.pictures import read_pictures
 from sktransfer._images.preprocessing import Preprocess
+from sktransfer._networks.stages import Head, Stages
 from sktransfer._saliency import BATCH_SIZE, checked_stage, grad_cam
 from sktransfer._saliency_display import MOST_IMAGES, SaliencyDisplay
-from sktransfer._stages import Head, Stages
 
 matplotlib.use("Agg")
 CPU = torch.device("cpu")

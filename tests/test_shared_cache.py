@@ -14,8 +14,8 @@ from sklearn.model_selection import GridSearchCV
 
 from sktransfer import ActivationCache, DrawnViews, ResNetFeatureExtractor
 from sktransfer._cache import CacheInfo, resolve_cache
+from sktransfer._networks.resnet import MINI_WIDTH
 from sktransfer._prefix import Prefix
-from sktransfer._resnet import MINI_WIDTH
 from sktransfer._segments import read_segment
 
 from .test_store import files

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from sktransfer._stages import Head, Stages
+from sktransfer._networks.stages import Head, Stages
 
 
 def tiny():

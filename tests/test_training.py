@@ -17,7 +17,7 @@ from sktransfer import (
     ScratchCNNClassifier,
     UnfreezeSchedule,
 )
-from sktransfer._resnet import make_resnet
+from sktransfer._networks.resnet import make_resnet
 
 
 def pictures(n=45, seed=0):

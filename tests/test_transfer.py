@@ -24,13 +24,13 @@ from sktransfer import (
     ResNetTransferClassifier,
     ScratchCNNClassifier,
 )
-from sktransfer._resnet import (
+from sktransfer._networks.resnet import (
     BACKBONES,
     MINI_WIDTH,
     make_resnet,
     resolve_image_size,
 )
-from sktransfer._weights import load_backbone
+from sktransfer._networks.weights import load_backbone
 
 from .test_training import pictures, transfer
 

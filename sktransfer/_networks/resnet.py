@@ -13,10 +13,10 @@ from torchvision.models import get_model
 from torchvision.models.resnet import BasicBlock
 
 from sktransfer._images.preprocessing import Preprocess
-from sktransfer._loaded import copy_of
-from sktransfer._seed import forked_rng
-from sktransfer._stages import Head, Stages
-from sktransfer._weights import Source, find_weights, load_backbone
+from sktransfer._networks.read_once import copy_of
+from sktransfer._networks.seed import forked_rng
+from sktransfer._networks.stages import Head, Stages
+from sktransfer._networks.weights import Source, find_weights, load_backbone
 
 TORCHVISION_BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 MINI_BACKBONE = "mini_resnet18"

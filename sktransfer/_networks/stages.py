@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import nn
 
-from sktransfer._device import autocast
+from sktransfer._networks.device import autocast
 
 
 class Head(nn.Module):

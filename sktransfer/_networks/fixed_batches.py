@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from sktransfer._stages import Stages
+from sktransfer._networks.stages import Stages
 
 # A single image costs as much as a full batch, so that batches are no larger than
 # what a device needs to be fast: a CPU 32 small images, or 16 larger ones

@@ -14,9 +14,9 @@ import torch
 from safetensors.torch import load_file
 from torchvision.models import get_model_weights
 
-from sktransfer._stages import Stages
+from sktransfer._networks.stages import Stages
 
-BUNDLED_FOLDER = Path(__file__).parent / "weights"
+BUNDLED_FOLDER = Path(__file__).parent / "bundled"
 BUNDLED = {"mini_resnet18": "TINYIMAGENET32_V1"}
 
 # torchvision's second ImageNet weights were trained with label smoothing too, which

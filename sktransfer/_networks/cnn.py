@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from sktransfer._images.preprocessing import Preprocess
-from sktransfer._stages import Head, Stages
+from sktransfer._networks.stages import Head, Stages
 
 # Three poolings after a 2x2 convolution need 9 pixels; smaller images than 16 are
 # enlarged, and beyond 64 the network would see no more for its cost.

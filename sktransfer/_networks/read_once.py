@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import torch
 
-from sktransfer._stages import Stages
+from sktransfer._networks.stages import Stages
 
 
 class _Loaded(NamedTuple):
