@@ -28,9 +28,9 @@ from sktransfer import (
     ResNetTransferClassifier,
     ScratchCNNClassifier,
 )
+from sktransfer._activations.prefix import Prefix
 from sktransfer._images.views import AS_IT_IS
 from sktransfer._networks.fixed_batches import SMALL_BATCH
-from sktransfer._prefix import Prefix
 
 N_ROUNDS, BATCH = 7, 128
 CPU = torch.device("cpu")

@@ -26,10 +26,10 @@ from torch.utils.data import TensorDataset
 
 import sktransfer._networks.read_once as _loaded
 from sktransfer import ActivationCache, ResNetTransferClassifier
+from sktransfer._activations.prefix import Prefix
 from sktransfer._networks.fixed_batches import batch_size
 from sktransfer._networks.resnet import make_resnet
 from sktransfer._networks.stages import Stages
-from sktransfer._prefix import Prefix
 
 N_EPOCHS, BATCH, LR = 5, 32, 0.01
 OPTIMIZER = {"momentum": 0.9, "nesterov": True, "weight_decay": 5e-4}

@@ -21,8 +21,8 @@ import numpy as np
 import torch
 from record import Record, spread
 
-from sktransfer._store import Store
-from sktransfer._tiers import block_rows
+from sktransfer._activations.storage.folder import Store
+from sktransfer._activations.storage.tiers import block_rows
 
 N_ROUNDS, GATHERED = 5, 64
 N_ROWS = {4: 20_000, 100: 2_000, 800: 250}

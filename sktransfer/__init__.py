@@ -22,7 +22,7 @@ from sktransfer._scratch import ScratchCNNClassifier
 from sktransfer._transfer import ResNetTransferClassifier
 
 if TYPE_CHECKING:
-    from sktransfer._cache import ActivationCache, CacheInfo
+    from sktransfer._activations.cache import ActivationCache, CacheInfo
     from sktransfer._comparison_display import ModelComparisonDisplay
     from sktransfer._confusion import ConfusedPair, most_confused
     from sktransfer._confusion_display import ConfusedPairsDisplay
@@ -57,8 +57,8 @@ __all__ = [
 
 
 _LAZY = {
-    "ActivationCache": "_cache",
-    "CacheInfo": "_cache",
+    "ActivationCache": "_activations.cache",
+    "CacheInfo": "_activations.cache",
     "ConfusedPair": "_confusion",
     "ConfusedPairsDisplay": "_confusion_display",
     "ModelComparisonDisplay": "_comparison_display",

@@ -186,9 +186,9 @@ class BaseImageClassifier(ClassifierMixin, ImageInput):
 
     def _logits_of(self, images: np.ndarray) -> np.ndarray:
         """Logits of images that are checked, (n_images, n_classes), float32."""
-        from sktransfer._cache import resolve_cache
+        from sktransfer._activations.cache import resolve_cache
+        from sktransfer._activations.prediction import logits
         from sktransfer._networks.device import resolve_device
-        from sktransfer._prediction import logits
 
         device = resolve_device(self.device_)
         cache = resolve_cache(self.activation_cache)
@@ -307,7 +307,7 @@ class BaseImageClassifier(ClassifierMixin, ImageInput):
         unfreezing: Mapping[str, Any],
     ) -> TrainingSettings:
         """The parameters that the training loop reads."""
-        from sktransfer._cache import resolve_cache
+        from sktransfer._activations.cache import resolve_cache
         from sktransfer._schedule import n_batches, resolve_batch_size
         from sktransfer._training import (
             TrainingSettings,

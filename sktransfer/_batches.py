@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from sktransfer._activations import ActivationRows
+from sktransfer._activations.rows import ActivationRows
 from sktransfer._images.augmentation import (
     Placement,
     call_augment,

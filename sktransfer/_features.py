@@ -15,7 +15,7 @@ from sktransfer._input import ImageInput, kept_on_error
 from sktransfer._pretrained import Pretrained
 
 if TYPE_CHECKING:
-    from sktransfer._cache import ActivationCache, CacheInfo
+    from sktransfer._activations.cache import ActivationCache, CacheInfo
 
 
 class ResNetFeatureExtractor(
@@ -162,7 +162,7 @@ class ResNetFeatureExtractor(
         OSError
             If the weights are not here and cannot be downloaded.
         """
-        from sktransfer._cache import resolve_cache
+        from sktransfer._activations.cache import resolve_cache
         from sktransfer._networks.device import moved, resolve_device, resolve_precision
         from sktransfer._networks.seed import forked_rng
 
@@ -194,9 +194,9 @@ class ResNetFeatureExtractor(
             mini_resnet18.
         """
         check_is_fitted(self)
-        from sktransfer._cache import resolve_cache
+        from sktransfer._activations.cache import resolve_cache
+        from sktransfer._activations.prediction import features
         from sktransfer._networks.device import resolve_device
-        from sktransfer._prediction import features
 
         images, _ = self._check_images(X, reset=False)
         cache = resolve_cache(self.activation_cache)
@@ -207,9 +207,9 @@ class ResNetFeatureExtractor(
 
     def _warm(self, X: Any, cache: ActivationCache) -> CacheInfo:
         """Compute what :meth:`transform` will ask for; for `ActivationCache.warm`."""
+        from sktransfer._activations.prefix import Prefix
         from sktransfer._frozen import warm
         from sktransfer._networks.device import resolve_device
-        from sktransfer._prefix import Prefix
 
         fitted = clone(self).fit(X)
         images, _ = fitted._check_images(X, reset=False)

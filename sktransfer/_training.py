@@ -17,8 +17,9 @@ from skorch.callbacks import (
 )
 from skorch.helper import predefined_split
 
+from sktransfer._activations.cache import ActivationCache
+from sktransfer._activations.prefix import Prefix
 from sktransfer._batches import ImageDataset, resident
-from sktransfer._cache import ActivationCache
 from sktransfer._frozen import (
     Sets,
     any_full,
@@ -33,7 +34,6 @@ from sktransfer._lookahead import Lookahead
 from sktransfer._net import StagesNet
 from sktransfer._networks.device import moved
 from sktransfer._networks.stages import Stages
-from sktransfer._prefix import Prefix
 from sktransfer._progress import training_bar
 from sktransfer._schedule import Schedule
 from sktransfer._unfreezing import UnfreezeSchedule

@@ -15,7 +15,7 @@ from sktransfer._base import BaseImageClassifier
 from sktransfer._pretrained import Pretrained
 
 if TYPE_CHECKING:
-    from sktransfer._cache import ActivationCache, CacheInfo
+    from sktransfer._activations.cache import ActivationCache, CacheInfo
     from sktransfer._networks.stages import Stages
 
 
@@ -332,11 +332,11 @@ class ResNetTransferClassifier(Pretrained, BaseImageClassifier):
 
     def _warm(self, X: Any, cache: ActivationCache) -> CacheInfo:
         """Compute what :meth:`fit` will ask for; for `ActivationCache.warm`."""
-        from sktransfer._cache import CacheInfo
+        from sktransfer._activations.cache import CacheInfo
+        from sktransfer._activations.prefix import Prefix
         from sktransfer._frozen import n_always_frozen, warm
         from sktransfer._networks.device import moved, resolve_device, resolve_precision
         from sktransfer._networks.seed import forked_rng
-        from sktransfer._prefix import Prefix
 
         fresh = clone(self)
         fresh._validate_params()

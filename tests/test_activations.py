@@ -18,13 +18,13 @@ from sktransfer import (
     ResNetFeatureExtractor,
     ScratchCNNClassifier,
 )
-from sktransfer._activations import ActivationRows
-from sktransfer._cache import resolve_cache
+from sktransfer._activations.cache import resolve_cache
+from sktransfer._activations.prefix import Prefix, image_keys, view_keys
+from sktransfer._activations.rows import ActivationRows
+from sktransfer._activations.storage.memory import resolve_budget
 from sktransfer._images.views import AS_IT_IS
-from sktransfer._memory import resolve_budget
 from sktransfer._networks.resnet import MINI_WIDTH, make_resnet, pretrained_resnet
 from sktransfer._networks.stages import Stages
-from sktransfer._prefix import Prefix, image_keys, view_keys
 
 from .test_training import pictures, transfer
 

@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 import torch
 
+from sktransfer._activations.prediction import features, logits
 from sktransfer._images.preprocessing import Preprocess, to_batch
 from sktransfer._networks.device import autocast
 from sktransfer._networks.fixed_batches import batch_size, run_in_batches
 from sktransfer._networks.resnet import make_resnet
-from sktransfer._prediction import features, logits
 
 CPU = torch.device("cpu")
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from sktransfer import ResNetTransferClassifier
+from sktransfer._activations.prefix import Prefix
 from sktransfer._networks.resnet import MINI_WIDTH, make_resnet, pretrained_resnet
 from sktransfer._networks.weights import Source, find_weights
-from sktransfer._prefix import Prefix
 
 CPU = torch.device("cpu")
 SHAPE = (8, 8, 3)

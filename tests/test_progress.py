@@ -271,7 +271,7 @@ def test_the_bar_is_gone_after_early_stopping(terminal):
 
 
 def test_the_bar_is_gone_where_encoding_fails(terminal, monkeypatch):
-    from sktransfer._prefix import Prefix
+    from sktransfer._activations.prefix import Prefix
 
     def fail(*args):
         if "encode" in terminal.getvalue():

@@ -13,10 +13,10 @@ from joblib import parallel_config
 from sklearn.model_selection import GridSearchCV
 
 from sktransfer import ActivationCache, DrawnViews, ResNetFeatureExtractor
-from sktransfer._cache import CacheInfo, resolve_cache
+from sktransfer._activations.cache import CacheInfo, resolve_cache
+from sktransfer._activations.prefix import Prefix
+from sktransfer._activations.storage.segments import read_segment
 from sktransfer._networks.resnet import MINI_WIDTH
-from sktransfer._prefix import Prefix
-from sktransfer._segments import read_segment
 
 from .test_store import files
 from .test_training import pictures, transfer
@@ -83,9 +83,9 @@ def test_estimators_that_name_the_same_folder_share_its_memory(tmp_path):
 PROGRAM = """
 import sys, time, torch
 torch.set_num_threads(1)
-import sktransfer._tiers as _tiers
+import sktransfer._activations.storage.tiers as _tiers
 from sktransfer import ActivationCache
-from sktransfer._prefix import Prefix
+from sktransfer._activations.prefix import Prefix
 from tests.test_shared_cache import fit
 from tests.test_training import pictures
 

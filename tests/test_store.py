@@ -13,9 +13,14 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from sktransfer._leases import Leases
-from sktransfer._segments import DamagedError, packed, read_rows, read_segment
-from sktransfer._store import MARKER, Store
+from sktransfer._activations.storage.folder import MARKER, Store
+from sktransfer._activations.storage.leases import Leases
+from sktransfer._activations.storage.segments import (
+    DamagedError,
+    packed,
+    read_rows,
+    read_segment,
+)
 
 SPACE = "a" * 32
 fork = multiprocessing.get_context("fork")

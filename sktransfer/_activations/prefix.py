@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from sktransfer._activations.storage.segments import KEY_BYTES
 from sktransfer._images.augmentation import apply_views
 from sktransfer._images.preprocessing import to_batch
 from sktransfer._images.views import View
@@ -15,7 +16,6 @@ from sktransfer._networks.device import autocast, cpu_capabilities
 from sktransfer._networks.fixed_batches import batch_size, filled_up
 from sktransfer._networks.read_once import digest as tensor_digest
 from sktransfer._networks.stages import Stages
-from sktransfer._segments import KEY_BYTES
 
 # Raised when the numbers of an activation change for the same network and image.
 FORMAT = 4

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sktransfer._memory import Memory
-from sktransfer._store import Store
+from sktransfer._activations.storage.folder import Store
+from sktransfer._activations.storage.memory import Memory
 from sktransfer._warn import warn
 
 # Rows that one file holds at most, by number and by bytes: what is computed between

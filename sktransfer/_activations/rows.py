@@ -8,12 +8,12 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 
-from sktransfer._cache import ActivationCache, CacheInfo
+from sktransfer._activations.cache import ActivationCache, CacheInfo
+from sktransfer._activations.prefix import Prefix, image_keys, view_keys
+from sktransfer._activations.storage.segments import KEY_BYTES
+from sktransfer._activations.storage.tiers import block_rows
 from sktransfer._feedback import Bar
 from sktransfer._images.views import View
-from sktransfer._prefix import Prefix, image_keys, view_keys
-from sktransfer._segments import KEY_BYTES
-from sktransfer._tiers import block_rows
 
 # How often to look whether another process is done, and how long to let it work
 # without seeing anything new of it.

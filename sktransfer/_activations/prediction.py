@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from sktransfer._activations import ActivationRows
-from sktransfer._cache import ActivationCache
+from sktransfer._activations.cache import ActivationCache
+from sktransfer._activations.prefix import Prefix
+from sktransfer._activations.rows import ActivationRows
 from sktransfer._feedback import Bar
 from sktransfer._images.augmentation import apply_views
 from sktransfer._images.preprocessing import to_batch
@@ -19,7 +20,6 @@ from sktransfer._images.views import AS_IT_IS, tta_views
 from sktransfer._networks.device import autocast
 from sktransfer._networks.fixed_batches import batch_size, run_in_batches
 from sktransfer._networks.stages import Stages
-from sktransfer._prefix import Prefix
 
 
 def logits(

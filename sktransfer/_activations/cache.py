@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sktransfer._tiers import Tiers
+from sktransfer._activations.storage.tiers import Tiers
 
 
 class CacheInfo(NamedTuple):

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sktransfer._leases import Leases
-from sktransfer._segments import (
+from sktransfer._activations.storage.leases import Leases
+from sktransfer._activations.storage.segments import (
     DamagedError,
     Segment,
     packed,

@@ -1,0 +1,1 @@
+"""The output of the frozen prefix: found, or computed and kept, in memory and on disk."""
