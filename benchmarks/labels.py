@@ -31,7 +31,7 @@ from sktransfer import (
     ScratchCNNClassifier,
     datasets,
 )
-from sktransfer._schedule import n_batches, resolve_batch_size
+from sktransfer._training.schedule import n_batches, resolve_batch_size
 
 SEEDS = {100: 5, 500: 5, 1000: 5, 5000: 3, 50000: 1}
 LONG_STEPS, LONG_UP_TO = 1000, 1000

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from sktransfer._prediction_display import PredictionGridDisplay
     from sktransfer._saliency_display import SaliencyDisplay
     from sktransfer._top_losses_display import TopLossesDisplay
-    from sktransfer._unfreezing import UnfreezeSchedule
+    from sktransfer._training.unfreezing import UnfreezeSchedule
 
 __version__ = "0.1.0"
 
@@ -67,7 +67,7 @@ _LAZY = {
     "Stages": "_networks.stages",
     "TopLossesDisplay": "_top_losses_display",
     "TrainingHistoryDisplay": "_history_display",
-    "UnfreezeSchedule": "_unfreezing",
+    "UnfreezeSchedule": "_training.unfreezing",
     "most_confused": "_confusion",
 }
 

@@ -26,10 +26,10 @@ from sktransfer._validation import loss_weights, split_rows
 from sktransfer._warn import warn
 
 if TYPE_CHECKING:
-    from sktransfer._batches import ImageDataset
-    from sktransfer._net import StagesNet
     from sktransfer._networks.stages import Stages
-    from sktransfer._training import TrainingSettings
+    from sktransfer._training.batches import ImageDataset
+    from sktransfer._training.net import StagesNet
+    from sktransfer._training.train import TrainingSettings
 
 
 class BaseImageClassifier(ClassifierMixin, ImageInput):
@@ -214,14 +214,14 @@ class BaseImageClassifier(ClassifierMixin, ImageInput):
         sample_weight_val: Any,
     ) -> tuple[StagesNet, np.ndarray]:
         """The trained net and the classes; sets the shape of the images alone."""
-        from sktransfer._batches import ImageDataset
         from sktransfer._networks.device import (
             autocast,
             resolve_device,
             resolve_precision,
         )
         from sktransfer._networks.seed import forked_rng
-        from sktransfer._training import train
+        from sktransfer._training.batches import ImageDataset
+        from sktransfer._training.train import train
 
         device = resolve_device(self.device)
         precision = resolve_precision(self.precision, device)
@@ -308,8 +308,8 @@ class BaseImageClassifier(ClassifierMixin, ImageInput):
     ) -> TrainingSettings:
         """The parameters that the training loop reads."""
         from sktransfer._activations.cache import resolve_cache
-        from sktransfer._schedule import n_batches, resolve_batch_size
-        from sktransfer._training import (
+        from sktransfer._training.schedule import n_batches, resolve_batch_size
+        from sktransfer._training.train import (
             TrainingSettings,
             optimizer_params,
             own_callbacks,
@@ -347,7 +347,7 @@ class BaseImageClassifier(ClassifierMixin, ImageInput):
         by_class: np.ndarray,
     ) -> ImageDataset:
         """The validation set that the user passed, weighted as the training set is."""
-        from sktransfer._batches import ImageDataset
+        from sktransfer._training.batches import ImageDataset
 
         images, _ = self._check_images(X_val, reset=False)
         y_val = column_or_1d(y_val, warn=True)

@@ -208,8 +208,8 @@ class ResNetFeatureExtractor(
     def _warm(self, X: Any, cache: ActivationCache) -> CacheInfo:
         """Compute what :meth:`transform` will ask for; for `ActivationCache.warm`."""
         from sktransfer._activations.prefix import Prefix
-        from sktransfer._frozen import warm
         from sktransfer._networks.device import resolve_device
+        from sktransfer._training.frozen import warm
 
         fitted = clone(self).fit(X)
         images, _ = fitted._check_images(X, reset=False)

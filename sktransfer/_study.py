@@ -67,7 +67,7 @@ def default_models(
     from sktransfer._transfer import ResNetTransferClassifier
 
     # Loaded before any clock runs, or the first fit would pay for importing torch.
-    importlib.import_module("sktransfer._training")
+    importlib.import_module("sktransfer._training.train")
     # For their errors, before anything is trained.
     check_backbone(backbone)
     find_weights(backbone, "auto").read()
@@ -132,7 +132,7 @@ def run_study(
 
     What each fit gave is yielded, and the fitted model.
     """
-    from sktransfer._progress import EpochReport
+    from sktransfer._training.progress import EpochReport
 
     for seed in seeds:
         for name, make in make_models.items():

@@ -319,7 +319,7 @@ class ResNetTransferClassifier(Pretrained, BaseImageClassifier):
     def _unfreezing(self) -> dict[str, Any]:
         from sktransfer._networks.resnet import STAGES
         from sktransfer._networks.stages import check_depth
-        from sktransfer._schedule import unfreeze_plan
+        from sktransfer._training.schedule import unfreeze_plan
 
         # Only for their errors, which must not wait until weights are downloaded.
         check_depth(self.unfreeze_depth, STAGES)
@@ -334,9 +334,9 @@ class ResNetTransferClassifier(Pretrained, BaseImageClassifier):
         """Compute what :meth:`fit` will ask for; for `ActivationCache.warm`."""
         from sktransfer._activations.cache import CacheInfo
         from sktransfer._activations.prefix import Prefix
-        from sktransfer._frozen import n_always_frozen, warm
         from sktransfer._networks.device import moved, resolve_device, resolve_precision
         from sktransfer._networks.seed import forked_rng
+        from sktransfer._training.frozen import n_always_frozen, warm
 
         fresh = clone(self)
         fresh._validate_params()

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 import torch
 
-from sktransfer._batches import Batches, ImageDataset
 from sktransfer._images.augmentation import (
     Placement,
     apply_views,
@@ -11,6 +10,7 @@ from sktransfer._images.augmentation import (
     place,
 )
 from sktransfer._images.views import AS_IT_IS, MIRRORED, View
+from sktransfer._training.batches import Batches, ImageDataset
 
 
 def images(n=64, height=8, width=8):

@@ -17,7 +17,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-import sktransfer._training
+import sktransfer._training.train
 from sktransfer import (
     ResNetFeatureExtractor,
     ResNetTransferClassifier,
@@ -57,7 +57,7 @@ def no_training(monkeypatch, fitted):
     def train(*args, **kwargs):
         pytest.fail("training began")
 
-    monkeypatch.setattr(sktransfer._training, "train", train)
+    monkeypatch.setattr(sktransfer._training.train, "train", train)
 
 
 BOTH = pytest.mark.parametrize("make", [scratch, transfer])

@@ -10,13 +10,13 @@ from skorch import NeuralNetClassifier
 from skorch.callbacks import Callback
 
 from sktransfer import ScratchCNNClassifier
-from sktransfer._batches import Batches, ImageDataset
 from sktransfer._images.preprocessing import Preprocess
 from sktransfer._images.views import AS_IT_IS, tta_views
-from sktransfer._lookahead import EVERY, KEPT, Lookahead
 from sktransfer._networks.cnn import make_cnn, n_directions, native_size
 from sktransfer._networks.whitening import whitening_filters
-from sktransfer._schedule import triangle
+from sktransfer._training.batches import Batches, ImageDataset
+from sktransfer._training.lookahead import EVERY, KEPT, Lookahead
+from sktransfer._training.schedule import triangle
 
 from .test_training import SHORT, pictures
 

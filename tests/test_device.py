@@ -9,8 +9,8 @@ import torch
 
 import sktransfer._networks.device as _device
 from sktransfer import ResNetFeatureExtractor
-from sktransfer._net import StagesNet
 from sktransfer._networks.device import resolve_precision
+from sktransfer._training.net import StagesNet
 
 from .test_cnn import scratch
 from .test_training import pictures, transfer

@@ -1,6 +1,11 @@
 import pytest
 
-from sktransfer._schedule import n_batches, rate, resolve_batch_size, unfreeze_plan
+from sktransfer._training.schedule import (
+    n_batches,
+    rate,
+    resolve_batch_size,
+    unfreeze_plan,
+)
 
 
 def test_gradual_opens_one_stage_an_epoch_after_the_head():

@@ -429,7 +429,7 @@ def test_the_real_models_run_and_count_their_parameters(tmp_path):
 
 
 def test_a_long_fit_says_how_it_goes(monkeypatch):
-    monkeypatch.setattr("sktransfer._progress.EVERY_SECONDS", 0)
+    monkeypatch.setattr("sktransfer._training.progress.EVERY_SECONDS", 0)
     lines = []
     make = default_models("digits", "mini_resnet18", 2)["scratch"]
     list(run_study(load_data("digits", 50, 50), {"scratch": make}, (3,), lines.append))

@@ -13,7 +13,7 @@ from docutils.parsers.rst import directives
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from sktransfer._schedule import unfreeze_plan
+from sktransfer._training.schedule import unfreeze_plan
 
 STAGES = ("stem", "layer1", "layer2", "layer3", "layer4", "head")
 

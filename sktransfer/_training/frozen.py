@@ -10,10 +10,10 @@ import numpy as np
 from sktransfer._activations.cache import ActivationCache, CacheInfo
 from sktransfer._activations.prefix import Prefix
 from sktransfer._activations.rows import ActivationRows
-from sktransfer._batches import ImageDataset
 from sktransfer._images.views import AS_IT_IS, Augment, View, views_of
 from sktransfer._networks.stages import Stages
-from sktransfer._schedule import Schedule, unfreeze_plan
+from sktransfer._training.batches import ImageDataset
+from sktransfer._training.schedule import Schedule, unfreeze_plan
 
 Sets = tuple[ImageDataset, ImageDataset | None]
 

@@ -19,8 +19,11 @@ from skorch.helper import predefined_split
 
 from sktransfer._activations.cache import ActivationCache
 from sktransfer._activations.prefix import Prefix
-from sktransfer._batches import ImageDataset, resident
-from sktransfer._frozen import (
+from sktransfer._images.views import Augment
+from sktransfer._networks.device import moved
+from sktransfer._networks.stages import Stages
+from sktransfer._training.batches import ImageDataset, resident
+from sktransfer._training.frozen import (
     Sets,
     any_full,
     encoded,
@@ -29,14 +32,11 @@ from sktransfer._frozen import (
     summary,
     total_info,
 )
-from sktransfer._images.views import Augment
-from sktransfer._lookahead import Lookahead
-from sktransfer._net import StagesNet
-from sktransfer._networks.device import moved
-from sktransfer._networks.stages import Stages
-from sktransfer._progress import training_bar
-from sktransfer._schedule import Schedule
-from sktransfer._unfreezing import UnfreezeSchedule
+from sktransfer._training.lookahead import Lookahead
+from sktransfer._training.net import StagesNet
+from sktransfer._training.progress import training_bar
+from sktransfer._training.schedule import Schedule
+from sktransfer._training.unfreezing import UnfreezeSchedule
 
 
 @dataclass(frozen=True)

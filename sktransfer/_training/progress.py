@@ -11,8 +11,8 @@ import torch
 from skorch import NeuralNet
 from skorch.callbacks import Callback
 
-from sktransfer._batches import Batch, ImageDataset
 from sktransfer._feedback import Bar, is_shown
+from sktransfer._training.batches import Batch, ImageDataset
 
 # Between two lines, at least.
 EVERY_SECONDS = 5.0

@@ -12,11 +12,11 @@ from skorch.callbacks import Callback, EpochTimer, PrintLog
 from torch import nn
 from torch.nn import functional as F
 
-from sktransfer._batches import Batch, Batches, ImageDataset
 from sktransfer._images.views import Augment
-from sktransfer._interrupts import heard_interrupts
 from sktransfer._networks.device import autocast
 from sktransfer._networks.stages import Stages
+from sktransfer._training.batches import Batch, Batches, ImageDataset
+from sktransfer._training.interrupts import heard_interrupts
 
 # Batch norm cannot learn from one image.
 SMALLEST_PART = 2

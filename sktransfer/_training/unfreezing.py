@@ -10,7 +10,7 @@ from skorch.callbacks import Callback
 from torch import nn
 
 from sktransfer._networks.stages import check_depth
-from sktransfer._schedule import (
+from sktransfer._training.schedule import (
     WARMUP_EPOCHS,
     Schedule,
     rate,

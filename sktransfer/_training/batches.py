@@ -21,7 +21,7 @@ from sktransfer._images.augmentation import (
 )
 from sktransfer._images.preprocessing import to_batch
 from sktransfer._images.views import AS_IT_IS, Augment, views_of
-from sktransfer._schedule import n_batches
+from sktransfer._training.schedule import n_batches
 
 # Most of a device's free memory that images may take there.
 RESIDENT_SHARE = 0.4

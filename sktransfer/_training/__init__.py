@@ -1,0 +1,1 @@
+"""Settings in, a trained net out; the only room that knows skorch."""
