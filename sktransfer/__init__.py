@@ -16,10 +16,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from sktransfer import datasets
-from sktransfer._features import ResNetFeatureExtractor
+from sktransfer._estimators.features import ResNetFeatureExtractor
+from sktransfer._estimators.scratch import ScratchCNNClassifier
+from sktransfer._estimators.transfer import ResNetTransferClassifier
 from sktransfer._images.views import DrawnViews
-from sktransfer._scratch import ScratchCNNClassifier
-from sktransfer._transfer import ResNetTransferClassifier
 
 if TYPE_CHECKING:
     from sktransfer._activations.cache import ActivationCache, CacheInfo

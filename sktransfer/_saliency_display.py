@@ -12,7 +12,6 @@ from sklearn.utils.validation import (
     column_or_1d,
 )
 
-from sktransfer._base import BaseImageClassifier, softmax
 from sktransfer._classified import check_counts, names_of
 from sktransfer._drawing import (
     check_matplotlib,
@@ -21,6 +20,7 @@ from sktransfer._drawing import (
     shortened,
     size_of,
 )
+from sktransfer._estimators.classifier import BaseImageClassifier, softmax
 from sktransfer._fitted_parts import fitted_parts
 from sktransfer._image_grid import FONT_SIZE, LEAST_FONT_SIZE, Caption, draw_image
 from sktransfer._shown_images import n_images, shown_images

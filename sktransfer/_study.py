@@ -61,10 +61,10 @@ def default_models(
     data_name: str, backbone: str, max_epochs: int | None
 ) -> dict[str, Callable[[int], Any]]:
     """Return, by name, the functions that make an unfitted model from a seed."""
+    from sktransfer._estimators.scratch import ScratchCNNClassifier
+    from sktransfer._estimators.transfer import ResNetTransferClassifier
     from sktransfer._networks.resnet import check_backbone
     from sktransfer._networks.weights import find_weights
-    from sktransfer._scratch import ScratchCNNClassifier
-    from sktransfer._transfer import ResNetTransferClassifier
 
     # Loaded before any clock runs, or the first fit would pay for importing torch.
     importlib.import_module("sktransfer._training.train")

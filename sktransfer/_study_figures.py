@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import confusion_matrix
 
-from sktransfer._base import BaseImageClassifier
 from sktransfer._comparison_display import ModelComparisonDisplay
 from sktransfer._confusion import most_confused
 from sktransfer._confusion_display import ConfusedPairsDisplay
 from sktransfer._confusion_matrix import draw_matrix
 from sktransfer._drawing import new_figure, shortened
+from sktransfer._estimators.classifier import BaseImageClassifier
 from sktransfer._history_display import TrainingHistoryDisplay
 from sktransfer._image_grid import MOST_CHARACTERS, Caption, draw_grid
 from sktransfer._prediction_display import PredictionGridDisplay

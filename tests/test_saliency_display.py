@@ -17,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from torch import nn
 
-import sktransfer._input as _input
+import sktransfer._estimators.inputs as _input
 from sktransfer import (
     ResNetTransferClassifier,
     ScratchCNNClassifier,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sktransfer._validation import loss_weights, split_rows
+from sktransfer._estimators.targets import loss_weights, split_rows
 
 
 def test_weights_are_one_on_average_over_the_images_that_count():

@@ -20,9 +20,9 @@ from sklearn.utils.validation import (
     column_or_1d,
 )
 
+from sktransfer._estimators.inputs import ImageInput, kept_on_error
+from sktransfer._estimators.targets import loss_weights, split_rows
 from sktransfer._images.views import DrawnViews
-from sktransfer._input import ImageInput, kept_on_error
-from sktransfer._validation import loss_weights, split_rows
 from sktransfer._warn import warn
 
 if TYPE_CHECKING:

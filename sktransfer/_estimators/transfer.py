@@ -11,8 +11,8 @@ from sklearn.base import clone
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from sktransfer._base import BaseImageClassifier
-from sktransfer._pretrained import Pretrained
+from sktransfer._estimators.backbone import Pretrained
+from sktransfer._estimators.classifier import BaseImageClassifier
 
 if TYPE_CHECKING:
     from sktransfer._activations.cache import ActivationCache, CacheInfo

@@ -11,8 +11,8 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from sktransfer._input import ImageInput, kept_on_error
-from sktransfer._pretrained import Pretrained
+from sktransfer._estimators.backbone import Pretrained
+from sktransfer._estimators.inputs import ImageInput, kept_on_error
 
 if TYPE_CHECKING:
     from sktransfer._activations.cache import ActivationCache, CacheInfo

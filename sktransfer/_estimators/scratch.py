@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from sktransfer._base import BaseImageClassifier
+from sktransfer._estimators.classifier import BaseImageClassifier
 from sktransfer._networks.statistics import channel_statistics, evenly_spaced
 
 if TYPE_CHECKING:

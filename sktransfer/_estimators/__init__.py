@@ -1,0 +1,1 @@
+"""scikit-learn's contract: parameters, validation, fit, predict; NumPy in and out."""
