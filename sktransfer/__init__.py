@@ -23,14 +23,14 @@ from sktransfer._images.views import DrawnViews
 
 if TYPE_CHECKING:
     from sktransfer._activations.cache import ActivationCache, CacheInfo
-    from sktransfer._comparison_display import ModelComparisonDisplay
-    from sktransfer._confusion import ConfusedPair, most_confused
-    from sktransfer._confusion_display import ConfusedPairsDisplay
-    from sktransfer._history_display import TrainingHistoryDisplay
+    from sktransfer._displays.comparison import ModelComparisonDisplay
+    from sktransfer._displays.confused_pairs import ConfusedPairsDisplay
+    from sktransfer._displays.content.confusions import ConfusedPair, most_confused
+    from sktransfer._displays.history import TrainingHistoryDisplay
+    from sktransfer._displays.prediction_grid import PredictionGridDisplay
+    from sktransfer._displays.saliency import SaliencyDisplay
+    from sktransfer._displays.top_losses import TopLossesDisplay
     from sktransfer._networks.stages import Stages
-    from sktransfer._prediction_display import PredictionGridDisplay
-    from sktransfer._saliency_display import SaliencyDisplay
-    from sktransfer._top_losses_display import TopLossesDisplay
     from sktransfer._training.unfreezing import UnfreezeSchedule
 
 __version__ = "0.1.0"
@@ -59,16 +59,16 @@ __all__ = [
 _LAZY = {
     "ActivationCache": "_activations.cache",
     "CacheInfo": "_activations.cache",
-    "ConfusedPair": "_confusion",
-    "ConfusedPairsDisplay": "_confusion_display",
-    "ModelComparisonDisplay": "_comparison_display",
-    "PredictionGridDisplay": "_prediction_display",
-    "SaliencyDisplay": "_saliency_display",
+    "ConfusedPair": "_displays.content.confusions",
+    "ConfusedPairsDisplay": "_displays.confused_pairs",
+    "ModelComparisonDisplay": "_displays.comparison",
+    "PredictionGridDisplay": "_displays.prediction_grid",
+    "SaliencyDisplay": "_displays.saliency",
     "Stages": "_networks.stages",
-    "TopLossesDisplay": "_top_losses_display",
-    "TrainingHistoryDisplay": "_history_display",
+    "TopLossesDisplay": "_displays.top_losses",
+    "TrainingHistoryDisplay": "_displays.history",
     "UnfreezeSchedule": "_training.unfreezing",
-    "most_confused": "_confusion",
+    "most_confused": "_displays.content.confusions",
 }
 
 

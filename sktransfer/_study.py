@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
-from sktransfer._comparison import n_trainable
+from sktransfer._displays.content.scores import n_trainable
 from sktransfer._study_data import StudyData, load_data
 from sktransfer._study_figures import Picture, draw_pictures, png_files
 from sktransfer._study_html import check_drawing, render

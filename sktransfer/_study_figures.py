@@ -12,20 +12,20 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import confusion_matrix
 
-from sktransfer._comparison_display import ModelComparisonDisplay
-from sktransfer._confusion import most_confused
-from sktransfer._confusion_display import ConfusedPairsDisplay
-from sktransfer._confusion_matrix import draw_matrix
-from sktransfer._drawing import new_figure, shortened
+from sktransfer._displays.comparison import ModelComparisonDisplay
+from sktransfer._displays.confused_pairs import ConfusedPairsDisplay
+from sktransfer._displays.content.confusions import most_confused
+from sktransfer._displays.content.shown_images import shown_images, taken
+from sktransfer._displays.drawing.confusion_matrix import draw_matrix
+from sktransfer._displays.drawing.image_grid import MOST_CHARACTERS, Caption, draw_grid
+from sktransfer._displays.drawing.panels import new_figure, shortened
+from sktransfer._displays.history import TrainingHistoryDisplay
+from sktransfer._displays.prediction_grid import PredictionGridDisplay
+from sktransfer._displays.saliency import SaliencyDisplay
+from sktransfer._displays.top_losses import TopLossesDisplay
 from sktransfer._estimators.classifier import BaseImageClassifier
-from sktransfer._history_display import TrainingHistoryDisplay
-from sktransfer._image_grid import MOST_CHARACTERS, Caption, draw_grid
-from sktransfer._prediction_display import PredictionGridDisplay
-from sktransfer._saliency_display import SaliencyDisplay
-from sktransfer._shown_images import shown_images, taken
 from sktransfer._study_data import StudyData
 from sktransfer._study_report import RunResult, by_model, summary
-from sktransfer._top_losses_display import TopLossesDisplay
 
 CALLER = "The study"
 # Dots of the files an inch; a CSS pixel is 1/96 inch by definition.

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import classification_report, precision_recall_fscore_support
 
-from sktransfer._comparison import spread
+from sktransfer._displays.content.scores import spread
 from sktransfer._study_data import StudyData
 
 # What is told of the fits of a model: median, least and greatest over the seeds.

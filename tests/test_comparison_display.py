@@ -14,7 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from sktransfer import ModelComparisonDisplay, ResNetTransferClassifier
-from sktransfer._comparison import n_trainable, spread
+from sktransfer._displays.content.scores import n_trainable, spread
 
 Y_TRUE = np.array(["cat", "cat", "dog", "dog", "emu"])
 GOOD = Y_TRUE

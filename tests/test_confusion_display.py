@@ -20,8 +20,8 @@ from sktransfer import (
     ScratchCNNClassifier,
     most_confused,
 )
-from sktransfer._confusion_matrix import spread_out
-from sktransfer._drawing import WRONG_COLOR
+from sktransfer._displays.drawing.confusion_matrix import spread_out
+from sktransfer._displays.drawing.panels import WRONG_COLOR
 
 from .conftest import CountingNet
 

@@ -16,15 +16,15 @@ from sklearn.model_selection import FixedThresholdClassifier, GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from sktransfer._classified import (
+from sktransfer._displays.content.predictions import (
     classified,
     classified_by,
     fitted_image_shape,
     predicts_most_probable,
 )
-from sktransfer._drawing import axes_in, panels_in, percent, shortened
-from sktransfer._image_grid import Caption, draw_grid, draw_image
-from sktransfer._shown_images import shown_images
+from sktransfer._displays.content.shown_images import shown_images
+from sktransfer._displays.drawing.image_grid import Caption, draw_grid, draw_image
+from sktransfer._displays.drawing.panels import axes_in, panels_in, percent, shortened
 
 from .conftest import Counting, CountingNet
 

@@ -23,11 +23,11 @@ from sktransfer import (
     ScratchCNNClassifier,
     _saliency,
 )
+from sktransfer._displays.content.grad_cam import BATCH_SIZE, checked_stage, grad_cam
+from sktransfer._displays.saliency import MOST_IMAGES, SaliencyDisplay
 from sktransfer._images.pictures import read_pictures
 from sktransfer._images.preprocessing import Preprocess
 from sktransfer._networks.stages import Head, Stages
-from sktransfer._saliency import BATCH_SIZE, checked_stage, grad_cam
-from sktransfer._saliency_display import MOST_IMAGES, SaliencyDisplay
 
 matplotlib.use("Agg")
 CPU = torch.device("cpu")
@@ -464,7 +464,7 @@ def test_captions_in_narrow_axes_are_smaller(clf, X):
 
 def test_importing_the_display_loads_neither_torch_nor_matplotlib():
     code = (
-        "import sys, sktransfer._saliency_display; "
+        "import sys, sktransfer._displays.saliency; "
         "print({'torch', 'matplotlib'} & set(sys.modules))"
     )
     done = subprocess.run(

@@ -16,9 +16,9 @@ from sklearn.utils.validation import (
     column_or_1d,
 )
 
-from sktransfer._fitted_parts import fitted_parts
+from sktransfer._displays.content.fitted_parts import fitted_parts
+from sktransfer._displays.content.shown_images import shown_images, taken
 from sktransfer._images.pictures import is_pictures, refuse_what_is_no_set
-from sktransfer._shown_images import shown_images, taken
 
 
 @dataclass(frozen=True)

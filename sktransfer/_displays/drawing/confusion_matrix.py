@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.isotonic import isotonic_regression
 
-from sktransfer._drawing import WRONG_COLOR, percent, shortened, size_of
+from sktransfer._displays.drawing.panels import WRONG_COLOR, percent, shortened, size_of
 
 # As many classes as have room for their counts, and for their names.
 MOST_COUNTS, MOST_NAMES = 20, 60

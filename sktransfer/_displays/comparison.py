@@ -8,7 +8,7 @@ from typing import Any
 from sklearn.base import is_classifier
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
-from sktransfer._comparison import (
+from sktransfer._displays.content.scores import (
     COSTS,
     METRICS,
     Values,
@@ -24,7 +24,7 @@ from sktransfer._comparison import (
     spread,
     table_rows,
 )
-from sktransfer._comparison_drawing import (
+from sktransfer._displays.drawing.comparison_marks import (
     draw_legend,
     draw_model,
     figure_size,
@@ -32,7 +32,7 @@ from sktransfer._comparison_drawing import (
     legend_title,
     set_axes,
 )
-from sktransfer._drawing import (
+from sktransfer._displays.drawing.panels import (
     axes_in,
     check_matplotlib,
     cleared_of_drawn,

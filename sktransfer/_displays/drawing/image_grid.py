@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from sktransfer._drawing import (
+from sktransfer._displays.drawing.panels import (
     axes_in,
     panels_in,
     remember_drawn,

@@ -10,14 +10,14 @@ import numpy as np
 from sklearn.utils import check_scalar
 from sklearn.utils.validation import check_is_fitted
 
-from sktransfer._drawing import (
+from sktransfer._displays.content.fitted_parts import fitted_parts
+from sktransfer._displays.drawing.panels import (
     COLORS,
     MARKERS,
     check_matplotlib,
     panels_in,
     shortened,
 )
-from sktransfer._fitted_parts import fitted_parts
 
 AXES = {"epoch": "Epoch", "seconds": "Seconds of epochs"}
 KEYS = {"loss": "Loss", "accuracy": "Accuracy"}

@@ -8,9 +8,14 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_random_state
 
-from sktransfer._classified import Classified, names_of
-from sktransfer._drawing import WRONG_COLOR, WRONG_MARK, percent, shortened
-from sktransfer._image_grid import Caption
+from sktransfer._displays.content.predictions import Classified, names_of
+from sktransfer._displays.drawing.image_grid import Caption
+from sktransfer._displays.drawing.panels import (
+    WRONG_COLOR,
+    WRONG_MARK,
+    percent,
+    shortened,
+)
 
 SHOW = ("all", "wrong", "most_confident_wrong", "least_sure")
 # Behind "Prediction: ", as wide as an image of a grid.

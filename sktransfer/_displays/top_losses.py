@@ -1,4 +1,4 @@
-"""PredictionGridDisplay: images with what they show and what was predicted."""
+"""TopLossesDisplay: the images of the highest loss."""
 
 from __future__ import annotations
 
@@ -7,29 +7,25 @@ from typing import Any
 
 import numpy as np
 
-from sktransfer._classified import (
+from sktransfer._displays.content.predictions import (
     Classified,
     check_counts,
     classified,
     classified_by,
 )
-from sktransfer._drawing import check_matplotlib, percent
-from sktransfer._image_grid import draw_grid
-from sktransfer._ranked_images import (
-    captions,
-    check_show,
-    chosen,
-    said_of,
-)
-from sktransfer._shown_images import shown_images
+from sktransfer._displays.content.ranking import by_least, captions
+from sktransfer._displays.content.shown_images import shown_images
+from sktransfer._displays.drawing.image_grid import draw_grid
+from sktransfer._displays.drawing.panels import check_matplotlib, percent
 
 
-class PredictionGridDisplay:
-    """Images with their true class, the predicted one and its probability.
+class TopLossesDisplay:
+    """The images of the highest loss: hard ones, and ones with a wrong label.
 
-    Wrong predictions have a coloured frame and a cross. It is recommended to use
-    :meth:`from_estimator` or :meth:`from_predictions`, which choose the images; all
-    parameters are stored as attributes.
+    The loss of an image is the cross-entropy of its prediction, -log of the probability
+    of its true class. Wrong predictions have a coloured frame and a cross. It is
+    recommended to use :meth:`from_estimator` or :meth:`from_predictions`, which choose
+    the images; all parameters are stored as attributes.
 
     Parameters
     ----------
@@ -42,8 +38,11 @@ class PredictionGridDisplay:
     y_pred : ndarray of shape (n_shown,)
         Predicted label of each.
 
-    confidences : ndarray of shape (n_shown,), float in [0, 1]
-        Probability of the predicted class.
+    losses : ndarray of shape (n_shown,), float of 0 or more
+        Cross-entropy of each, in nats.
+
+    true_proba : ndarray of shape (n_shown,), float in [0, 1]
+        Probability of the true class.
 
     classes : ndarray of shape (n_classes,)
         All labels.
@@ -63,17 +62,20 @@ class PredictionGridDisplay:
         Axes around the images, invisible.
 
     axes_ : ndarray of matplotlib Axes, shape (n_rows, n_columns)
-        One for each image; those left over are invisible. Of shape (0, 0) without
-        images.
+        One for each image; those left over are invisible.
 
     figure_ : matplotlib Figure
         Figure that holds them.
 
     See Also
     --------
-    TopLossesDisplay : The images of the highest loss.
+    PredictionGridDisplay : Images drawn by lot, wrong ones, or unsure ones.
     ConfusedPairsDisplay : Which classes are taken for which.
-    SaliencyDisplay : What the network looks at.
+
+    Notes
+    -----
+    A probability of 0 counts as the smallest normal number of its dtype, so that its
+    loss is finite: 87.3 for float32, 708.4 for float64.
 
     Examples
     --------
@@ -81,13 +83,13 @@ class PredictionGridDisplay:
     >>> from sklearn.datasets import load_digits
     >>> from sklearn.linear_model import LogisticRegression
     >>> from sklearn.model_selection import train_test_split
-    >>> from sktransfer import PredictionGridDisplay
+    >>> from sktransfer import TopLossesDisplay
     >>> X, y = load_digits(return_X_y=True)
     >>> X_train, X_test, y_train, y_test = train_test_split(X, y, random_state=0)
     >>> clf = LogisticRegression(max_iter=1000).fit(X_train[:200], y_train[:200])
-    >>> display = PredictionGridDisplay.from_estimator(clf, X_test, y_test)
-    >>> display.title
-    '24 of 450 images, drawn by lot; accuracy 93.1 %'
+    >>> display = TopLossesDisplay.from_estimator(clf, X_test, y_test)
+    >>> len(display.images)
+    12
     >>> plt.show()
     """
 
@@ -99,7 +101,8 @@ class PredictionGridDisplay:
         images: Sequence[np.ndarray],
         y_true: np.ndarray,
         y_pred: np.ndarray,
-        confidences: np.ndarray,
+        losses: np.ndarray,
+        true_proba: np.ndarray,
         classes: np.ndarray,
         display_labels: Sequence[Any] | None = None,
         indices: np.ndarray | None = None,
@@ -108,7 +111,8 @@ class PredictionGridDisplay:
         self.images = images
         self.y_true = y_true
         self.y_pred = y_pred
-        self.confidences = confidences
+        self.losses = losses
+        self.true_proba = true_proba
         self.classes = classes
         self.display_labels = display_labels
         self.indices = indices
@@ -121,16 +125,14 @@ class PredictionGridDisplay:
         X: Any,
         y: Any,
         *,
-        show: str = "all",
-        n_images: int = 24,
+        n_images: int = 12,
         n_columns: int = 6,
         display_labels: Sequence[Any] | None = None,
         image_shape: Sequence[int] | None = None,
-        random_state: Any = None,
         ax: Any = None,
         im_kw: Mapping[str, Any] | None = None,
-    ) -> PredictionGridDisplay:
-        """Predict, and show some of the images.
+    ) -> TopLossesDisplay:
+        """Predict, and show the images of the highest loss.
 
         Parameters
         ----------
@@ -145,16 +147,9 @@ class PredictionGridDisplay:
         y : array-like of shape (n_images,)
             True labels.
 
-        show : {"all", "wrong", "most_confident_wrong", "least_sure"}, default="all"
-            Which images. ``"all"`` and ``"wrong"`` are drawn by lot from all images and
-            from those predicted wrongly, where there are more than `n_images`;
-            ``"most_confident_wrong"`` are wrong ones, sorted by the probability of the
-            predicted class, the highest first; ``"least_sure"`` are those where the two
-            most probable classes are closest, the closest first.
-
-        n_images : int, default=24
-            Most images to show, 1 or more, by default four rows of six. A figure of
-            its own is 2.2 inches higher for each row.
+        n_images : int, default=12
+            Most images to show, 1 or more, by default two rows of six. A figure of its
+            own is 2.2 inches higher for each row.
 
         n_columns : int, default=6
             Images in a row, 1 or more.
@@ -168,9 +163,6 @@ class PredictionGridDisplay:
             default, what `estimator` was fitted on, or square grey or RGB, where that
             fits.
 
-        random_state : int, RandomState instance or None, default=None
-            Seeds which images are drawn by lot; ``None`` draws the same ones each time.
-
         ax : matplotlib Axes, default=None
             Axes in whose place the images are drawn; ``None`` makes a figure.
 
@@ -179,7 +171,7 @@ class PredictionGridDisplay:
 
         Returns
         -------
-        PredictionGridDisplay
+        TopLossesDisplay
             The display, drawn.
 
         Raises
@@ -197,13 +189,13 @@ class PredictionGridDisplay:
 
         See Also
         --------
-        PredictionGridDisplay.from_predictions : From probabilities.
+        TopLossesDisplay.from_predictions : From probabilities, such as
+            cross-validated ones.
         """
         check_matplotlib(f"{cls.__name__}.from_estimator")
-        check_show(show)
         check_counts(n_images=n_images, n_columns=n_columns)
         images = classified_by(estimator, X, y, display_labels, image_shape)
-        display = cls._of(images, show, n_images, display_labels, random_state)
+        display = cls._of(images, n_images, display_labels)
         return display.plot(ax, n_columns=n_columns, im_kw=im_kw)
 
     @classmethod
@@ -215,16 +207,14 @@ class PredictionGridDisplay:
         *,
         y_pred: Any = None,
         classes: Any = None,
-        show: str = "all",
-        n_images: int = 24,
+        n_images: int = 12,
         n_columns: int = 6,
         display_labels: Sequence[Any] | None = None,
         image_shape: Sequence[int] | None = None,
-        random_state: Any = None,
         ax: Any = None,
         im_kw: Mapping[str, Any] | None = None,
-    ) -> PredictionGridDisplay:
-        """Show some of the images whose probabilities are known.
+    ) -> TopLossesDisplay:
+        """Show the images of the highest loss, whose probabilities are known.
 
         Parameters
         ----------
@@ -247,12 +237,9 @@ class PredictionGridDisplay:
             Label of each column of `y_proba`, as in ``estimator.classes_``; by default,
             the sorted labels of `y_true`.
 
-        show : {"all", "wrong", "most_confident_wrong", "least_sure"}, default="all"
-            Which images, as in :meth:`from_estimator`.
-
-        n_images : int, default=24
-            Most images to show, 1 or more, by default four rows of six. A figure of
-            its own is 2.2 inches higher for each row.
+        n_images : int, default=12
+            Most images to show, 1 or more, by default two rows of six. A figure of its
+            own is 2.2 inches higher for each row.
 
         n_columns : int, default=6
             Images in a row, 1 or more.
@@ -264,9 +251,6 @@ class PredictionGridDisplay:
             (height, width, channels) of rows of pixels, where one may be -1; square
             grey or RGB is inferred where that is exact.
 
-        random_state : int, RandomState instance or None, default=None
-            Seeds which images are drawn by lot; ``None`` draws the same ones each time.
-
         ax : matplotlib Axes, default=None
             Axes in whose place the images are drawn; ``None`` makes a figure.
 
@@ -275,7 +259,7 @@ class PredictionGridDisplay:
 
         Returns
         -------
-        PredictionGridDisplay
+        TopLossesDisplay
             The display, drawn.
 
         Raises
@@ -291,25 +275,22 @@ class PredictionGridDisplay:
 
         See Also
         --------
-        PredictionGridDisplay.from_estimator : From a fitted classifier.
+        TopLossesDisplay.from_estimator : From a fitted classifier.
 
         Examples
         --------
         >>> import matplotlib.pyplot as plt
-        >>> from sktransfer import PredictionGridDisplay
+        >>> from sktransfer import TopLossesDisplay
         >>> from sktransfer.datasets import make_shapes
         >>> X = make_shapes(4, random_state=0).data
         >>> y_true = ["a", "a", "b", "b"]
-        >>> y_proba = [[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.1, 0.9]]
-        >>> display = PredictionGridDisplay.from_predictions(
-        ...     X, y_true, y_proba, show="wrong"
-        ... )
-        >>> display.title
-        'One wrong prediction among 4 images; accuracy 75.0 %'
+        >>> y_proba = [[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.3, 0.7]]
+        >>> display = TopLossesDisplay.from_predictions(X, y_true, y_proba)
+        >>> display.indices.tolist()
+        [1, 3, 2, 0]
         >>> plt.show()
         """
         check_matplotlib(f"{cls.__name__}.from_predictions")
-        check_show(show)
         check_counts(n_images=n_images, n_columns=n_columns)
         images = classified(
             X,
@@ -320,29 +301,31 @@ class PredictionGridDisplay:
             display_labels=display_labels,
             image_shape=image_shape,
         )
-        display = cls._of(images, show, n_images, display_labels, random_state)
+        display = cls._of(images, n_images, display_labels)
         return display.plot(ax, n_columns=n_columns, im_kw=im_kw)
 
     @classmethod
     def _of(
         cls,
         images: Classified,
-        show: str,
         n_images: int,
         display_labels: Sequence[Any] | None,
-        random_state: Any,
-    ) -> PredictionGridDisplay:
-        """The display of those images that are to be shown."""
-        rows = chosen(images, show, n_images, random_state)
+    ) -> TopLossesDisplay:
+        """The display of the images of the highest loss."""
+        n = len(images.y_true)
+        rows = by_least(-images.losses, np.arange(n))[:n_images]
+        accuracy = percent(1 - images.is_wrong.mean(), 1)
         return cls(
             images=shown_images(images.X, rows, images.image_shape),
             y_true=images.classes[images.y_true[rows]],
             y_pred=images.classes[images.y_pred[rows]],
-            confidences=images.confidences[rows],
+            losses=images.losses[rows],
+            true_proba=images.proba[rows, images.y_true[rows]],
             classes=images.classes,
             display_labels=display_labels,
             indices=rows,
-            title=said_of(images, show, len(rows)),
+            title=f"Highest losses, {len(rows)} of {n} images; mean loss "
+            f"{images.losses.mean():.2f}, accuracy {accuracy}",
         )
 
     def plot(
@@ -351,7 +334,7 @@ class PredictionGridDisplay:
         *,
         n_columns: int = 6,
         im_kw: Mapping[str, Any] | None = None,
-    ) -> PredictionGridDisplay:
+    ) -> TopLossesDisplay:
         """Draw the images.
 
         Parameters
@@ -368,7 +351,7 @@ class PredictionGridDisplay:
 
         Returns
         -------
-        PredictionGridDisplay
+        TopLossesDisplay
             Itself.
 
         Raises
@@ -379,7 +362,10 @@ class PredictionGridDisplay:
             If `n_columns` is less than 1.
         """
         check_counts(n_columns=n_columns)
-        details = [percent(proba) for proba in self.confidences]
+        details = [
+            f"loss {loss:.2f}\ntrue: {percent(proba)}"
+            for loss, proba in zip(self.losses, self.true_proba, strict=True)
+        ]
         self.ax_, self.axes_, _ = draw_grid(
             ax,
             self.images,

@@ -10,7 +10,7 @@ from sklearn.metrics import accuracy_score, f1_score
 from sklearn.utils.multiclass import unique_labels
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
-from sktransfer._fitted_parts import fitted_parts
+from sktransfer._displays.content.fitted_parts import fitted_parts
 
 METRICS = ("accuracy", "f1_macro")
 COSTS = ("seconds", "n_parameters", "peak_memory")

@@ -7,19 +7,24 @@ from typing import Any
 
 import numpy as np
 
-from sktransfer._classified import (
+from sktransfer._displays.content.confusions import ConfusedPair, pairs_in
+from sktransfer._displays.content.predictions import (
     Classified,
     check_counts,
     classified,
     classified_by,
     names_of,
 )
-from sktransfer._confusion import ConfusedPair, pairs_in
-from sktransfer._confusion_matrix import draw_matrix
-from sktransfer._drawing import check_matplotlib, panels_in, percent, shortened
-from sktransfer._image_grid import Caption, draw_image
-from sktransfer._ranked_images import by_least
-from sktransfer._shown_images import shown_images
+from sktransfer._displays.content.ranking import by_least
+from sktransfer._displays.content.shown_images import shown_images
+from sktransfer._displays.drawing.confusion_matrix import draw_matrix
+from sktransfer._displays.drawing.image_grid import Caption, draw_image
+from sktransfer._displays.drawing.panels import (
+    check_matplotlib,
+    panels_in,
+    percent,
+    shortened,
+)
 
 # Inches of the matrix, and of the images beside it.
 HALF = (5.8, 5.4)

@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
-from sktransfer._drawing import COLORS, MARKERS, percent, shortened, size_of
+from sktransfer._displays.drawing.panels import (
+    COLORS,
+    MARKERS,
+    percent,
+    shortened,
+    size_of,
+)
 
 # Median, least and greatest value of the seeds of a model.
 Range: TypeAlias = tuple[float, float, float]

@@ -12,8 +12,16 @@ from sklearn.utils.validation import (
     column_or_1d,
 )
 
-from sktransfer._classified import check_counts, names_of
-from sktransfer._drawing import (
+from sktransfer._displays.content.fitted_parts import fitted_parts
+from sktransfer._displays.content.predictions import check_counts, names_of
+from sktransfer._displays.content.shown_images import n_images, shown_images
+from sktransfer._displays.drawing.image_grid import (
+    FONT_SIZE,
+    LEAST_FONT_SIZE,
+    Caption,
+    draw_image,
+)
+from sktransfer._displays.drawing.panels import (
     check_matplotlib,
     panels_in,
     percent,
@@ -21,9 +29,6 @@ from sktransfer._drawing import (
     size_of,
 )
 from sktransfer._estimators.classifier import BaseImageClassifier, softmax
-from sktransfer._fitted_parts import fitted_parts
-from sktransfer._image_grid import FONT_SIZE, LEAST_FONT_SIZE, Caption, draw_image
-from sktransfer._shown_images import n_images, shown_images
 
 # Every image is drawn; more than this make a figure that nobody looks at.
 MOST_IMAGES = 100
@@ -220,8 +225,8 @@ class SaliencyDisplay:
         ['circle', 'circle', 'circle']
         >>> plt.show()
         """
+        from sktransfer._displays.content.grad_cam import checked_stage, grad_cam
         from sktransfer._networks.device import resolve_device
-        from sktransfer._saliency import checked_stage, grad_cam
 
         check_matplotlib(f"{cls.__name__}.from_estimator")
         check_counts(n_columns=n_columns)

@@ -1,0 +1,1 @@
+"""Pictures: content computed by functions that do not draw, then drawn."""

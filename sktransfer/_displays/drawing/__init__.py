@@ -1,0 +1,1 @@
+"""How the displays draw it, with matplotlib."""
