@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from sktransfer._study import plan_study, study
+from sktransfer._study.study import plan_study, study
 
 
 def _parser() -> argparse.ArgumentParser:

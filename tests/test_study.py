@@ -19,7 +19,10 @@ from skorch.callbacks import Callback
 
 from sktransfer import ResNetTransferClassifier, ScratchCNNClassifier
 from sktransfer.__main__ import command_line, main
-from sktransfer._study import (
+from sktransfer._study.data import load_data, split, stratified_sample
+from sktransfer._study.machine import CLEAR_REFS, PeakMemory
+from sktransfer._study.report import verdict
+from sktransfer._study.study import (
     Plan,
     default_models,
     output_files,
@@ -28,9 +31,6 @@ from sktransfer._study import (
     study,
     tell,
 )
-from sktransfer._study_data import load_data, split, stratified_sample
-from sktransfer._study_machine import CLEAR_REFS, PeakMemory
-from sktransfer._study_report import verdict
 
 # Those of models that keep no history and have no network.
 FILES = {
@@ -171,7 +171,7 @@ def test_the_peak_memory_of_a_fit_counts_what_it_allocates_on_linux():
 
 
 def test_without_a_high_water_mark_the_peak_memory_is_unknown(monkeypatch, tmp_path):
-    monkeypatch.setattr("sktransfer._study_machine.CLEAR_REFS", tmp_path / "none")
+    monkeypatch.setattr("sktransfer._study.machine.CLEAR_REFS", tmp_path / "none")
     with PeakMemory() as memory:
         pass
     assert memory.of("cpu") is None

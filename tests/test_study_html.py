@@ -15,9 +15,9 @@ from sktransfer import (
     ResNetTransferClassifier,
     ScratchCNNClassifier,
 )
-from sktransfer._study import Plan, study
-from sktransfer._study_data import StudyData, load_data
-from sktransfer._study_html import shown
+from sktransfer._study.data import StudyData, load_data
+from sktransfer._study.html import shown
+from sktransfer._study.study import Plan, study
 
 VOID = {"meta", "link", "img", "br"}
 

@@ -15,11 +15,11 @@ import numpy as np
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
 from sktransfer._displays.content.scores import n_trainable
-from sktransfer._study_data import StudyData, load_data
-from sktransfer._study_figures import Picture, draw_pictures, png_files
-from sktransfer._study_html import check_drawing, render
-from sktransfer._study_machine import PeakMemory, hardware, torch_threads, versions
-from sktransfer._study_report import (
+from sktransfer._study.data import StudyData, load_data
+from sktransfer._study.figures import Picture, draw_pictures, png_files
+from sktransfer._study.html import check_drawing, render
+from sktransfer._study.machine import PeakMemory, hardware, torch_threads, versions
+from sktransfer._study.report import (
     RunResult,
     by_model,
     describe_model,

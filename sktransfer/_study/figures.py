@@ -24,8 +24,8 @@ from sktransfer._displays.prediction_grid import PredictionGridDisplay
 from sktransfer._displays.saliency import SaliencyDisplay
 from sktransfer._displays.top_losses import TopLossesDisplay
 from sktransfer._estimators.classifier import BaseImageClassifier
-from sktransfer._study_data import StudyData
-from sktransfer._study_report import RunResult, by_model, summary
+from sktransfer._study.data import StudyData
+from sktransfer._study.report import RunResult, by_model, summary
 
 CALLER = "The study"
 # Dots of the files an inch; a CSS pixel is 1/96 inch by definition.

@@ -12,7 +12,7 @@ import numpy as np
 from sklearn.metrics import classification_report, precision_recall_fscore_support
 
 from sktransfer._displays.content.scores import spread
-from sktransfer._study_data import StudyData
+from sktransfer._study.data import StudyData
 
 # What is told of the fits of a model: median, least and greatest over the seeds.
 MEASURES = (

@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sktransfer._study_figures import IMAGE_BY_IMAGE, Picture, history_of
+from sktransfer._study.figures import IMAGE_BY_IMAGE, Picture, history_of
 
 # Heading, key and kind, as below, of what is told of each fit.
 METRICS = (
@@ -86,7 +86,7 @@ def render(
     import jinja2
 
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("sktransfer"),
+        loader=jinja2.PackageLoader("sktransfer._study"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

@@ -1,0 +1,1 @@
+"""Transfer against scratch: measured, and reported as text, JSON and one HTML page."""
