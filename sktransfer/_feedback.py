@@ -1,7 +1,8 @@
-"""Progress bars: the one module that knows tqdm, and when a bar serves nobody."""
+"""What the user sees while it runs: warnings at their own line, and progress bars."""
 
 from __future__ import annotations
 
+import inspect
 import multiprocessing
 import sys
 import threading
@@ -19,6 +20,16 @@ LAYOUT = (
     "{desc}: {percentage:3.0f}%|{bar}| {n}/{total}, {rate_noinv_fmt}{postfix}, "
     "{remaining} left"
 )
+
+
+def warn(message: str) -> None:
+    """Warn at the line that called this package, however often it is called back."""
+    level, outermost, frame = 1, 1, inspect.currentframe()
+    while frame is not None:
+        if frame.f_globals.get("__name__", "").split(".")[0] == __package__:
+            outermost = level
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, UserWarning, stacklevel=outermost + 1)
 
 
 class Bar:

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from sktransfer import datasets
+from sktransfer.datasets._cifar10 import CIFAR10_CLASSES
 
 
 def save(path, colour, size=(32, 32)):
@@ -201,7 +202,7 @@ def archive(tmp_path, monkeypatch):
 
     train = [put("data_batch_1", {"data": rows, "labels": [6]})]
     test = [put("test_batch", {"data": rows, "labels": [9]})]
-    name, md5 = put("batches.meta", {"label_names": list(datasets.CIFAR10_CLASSES)})
+    name, md5 = put("batches.meta", {"label_names": list(CIFAR10_CLASSES)})
     home = tmp_path / "home"
     home.mkdir()
     with tarfile.open(home / CIFAR10.filename, "w:gz") as packed:

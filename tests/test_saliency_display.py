@@ -17,11 +17,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from torch import nn
 
+import sktransfer._displays.content.grad_cam as _saliency
 import sktransfer._estimators.inputs as _input
 from sktransfer import (
     ResNetTransferClassifier,
     ScratchCNNClassifier,
-    _saliency,
 )
 from sktransfer._displays.content.grad_cam import BATCH_SIZE, checked_stage, grad_cam
 from sktransfer._displays.saliency import MOST_IMAGES, SaliencyDisplay

@@ -1,1 +1,1 @@
-"""The output of the frozen prefix: found, or computed and kept, in memory and on disk."""
+"""The output of frozen stages: found, or computed and kept, in memory or on disk."""

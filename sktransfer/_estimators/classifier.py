@@ -22,8 +22,8 @@ from sklearn.utils.validation import (
 
 from sktransfer._estimators.inputs import ImageInput, kept_on_error
 from sktransfer._estimators.targets import loss_weights, split_rows
+from sktransfer._feedback import warn
 from sktransfer._images.views import DrawnViews
-from sktransfer._warn import warn
 
 if TYPE_CHECKING:
     from sktransfer._networks.stages import Stages

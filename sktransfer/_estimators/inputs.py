@@ -15,6 +15,7 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
+from sktransfer._feedback import warn
 from sktransfer._images.pictures import (
     common_shape,
     is_pictures,
@@ -29,7 +30,6 @@ from sktransfer._images.shapes import (
     lowest_and_highest,
     row_shape,
 )
-from sktransfer._warn import warn
 
 # Floats a little above 1 may come from resizing or from brightened images.
 UNSCALED = 2

@@ -13,7 +13,7 @@ import torch
 
 from sktransfer._activations.storage.folder import Store
 from sktransfer._activations.storage.memory import Memory
-from sktransfer._warn import warn
+from sktransfer._feedback import warn
 
 # Rows that one file holds at most, by number and by bytes: what is computed between
 # two looks at what others have, and what is lost where there is no room for it.

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from sktransfer._feedback import warn
 from sktransfer._images.preprocessing import to_batch
 from sktransfer._networks.device import autocast
 from sktransfer._networks.stages import Stages
-from sktransfer._warn import warn
 
 # Gradients keep what every later stage computes, as training does: fewer images pass
 # at a time than where logits alone are wanted.
