@@ -17,14 +17,7 @@ from sktransfer._activations.cache import CacheInfo, resolve_cache
 from sktransfer._activations.prefix import Prefix
 from sktransfer._activations.storage.segments import read_segment
 from sktransfer._networks.resnet import MINI_WIDTH
-
-from .test_store import files
-from .test_training import pictures, transfer
-
-
-def fit(X, y, cache, **changes):
-    settings = {"unfreeze_depth": 1, "augment": None, **changes}
-    return transfer(activation_cache=cache, **settings).fit(X, y)
+from tests.helpers import files, fit_cached, pictures, transfer
 
 
 @pytest.fixture
@@ -49,7 +42,7 @@ def no_computing(monkeypatch):
 def test_cold_or_warm_folder_memory_or_none_give_the_same_bits(tmp_path, changes):
     X, y = pictures(60)
     cold, warm, only_disk, no_room, off = (
-        fit(X, y, cache, **changes).predict_proba(X)
+        fit_cached(X, y, cache, **changes).predict_proba(X)
         for cache in (
             ActivationCache(path=tmp_path / "a"),
             ActivationCache(path=tmp_path / "a"),
@@ -64,13 +57,13 @@ def test_cold_or_warm_folder_memory_or_none_give_the_same_bits(tmp_path, changes
 
 def test_a_later_run_computes_nothing(tmp_path, no_computing):
     X, y = pictures(40)
-    first = fit(X, y, tmp_path / "cache")
+    first = fit_cached(X, y, tmp_path / "cache")
     assert first.cache_info_.misses == 40
     layer3 = 4 * MINI_WIDTH * 2 * 2 * 4  # bytes of its activation
     assert first.cache_info_.n_bytes_on_disk > first.cache_info_.n_bytes == 40 * layer3
     no_computing()
     for max_bytes in ("auto", 0, 5000):
-        again = fit(X, y, ActivationCache(max_bytes, path=tmp_path / "cache"))
+        again = fit_cached(X, y, ActivationCache(max_bytes, path=tmp_path / "cache"))
         np.testing.assert_array_equal(again.predict_proba(X), first.predict_proba(X))
         assert again.cache_info_.misses == 0
         assert again.cache_info_.hits > 40
@@ -86,8 +79,7 @@ torch.set_num_threads(1)
 import sktransfer._activations.storage.tiers as _tiers
 from sktransfer import ActivationCache
 from sktransfer._activations.prefix import Prefix
-from tests.test_shared_cache import fit
-from tests.test_training import pictures
+from tests.helpers import fit_cached, pictures
 
 encode = Prefix.encode
 
@@ -97,12 +89,12 @@ def slow(*args):
 
 Prefix.encode = slow
 _tiers.BLOCK_ROWS = 32
-fit(*pictures(10), ActivationCache(), max_epochs=1)  # all is imported
+fit_cached(*pictures(10), ActivationCache(), max_epochs=1)  # all is imported
 X, y = pictures(300)
 cache = ActivationCache(path=sys.argv[1])
 sys.stdout.write("ready\\n"); sys.stdout.flush()
 sys.stdin.readline()
-clf = fit(X, y, cache, max_epochs=1)
+clf = fit_cached(X, y, cache, max_epochs=1)
 print(clf.cache_info_.misses, float(clf.predict_proba(X).sum(axis=0)[0]).hex())
 """
 
@@ -152,12 +144,12 @@ def test_a_parallel_search_computes_each_image_once_and_scores_the_same(
         keys |= set(of_file)
     assert len(keys) == 30
     no_computing()
-    fit(X, y, ActivationCache(path=tmp_path / "cache"))
+    fit_cached(X, y, ActivationCache(path=tmp_path / "cache"))
 
 
 def test_damaged_files_change_no_probability_and_warn_once(tmp_path):
     X, y = pictures(60)
-    expected = fit(X, y, tmp_path / "cache").predict_proba(X)
+    expected = fit_cached(X, y, tmp_path / "cache").predict_proba(X)
     for i, path in enumerate(files(tmp_path)):
         content = bytearray(path.read_bytes())
         if i % 2:
@@ -165,27 +157,29 @@ def test_damaged_files_change_no_probability_and_warn_once(tmp_path):
         else:
             content[-5] ^= 16
         path.write_bytes(content)
+    cache = ActivationCache(path=tmp_path / "cache")
+    clf = transfer(activation_cache=cache, unfreeze_depth=1, augment=None)
     with pytest.warns(UserWarning, match="is damaged") as warned:
-        again = fit(X, y, ActivationCache(path=tmp_path / "cache"))
+        again = clf.fit(X, y)
     assert len(warned) == 1
     assert warned[0].filename == __file__
     np.testing.assert_array_equal(again.predict_proba(X), expected)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        mended = fit(X, y, ActivationCache(path=tmp_path / "cache"))
+        mended = fit_cached(X, y, ActivationCache(path=tmp_path / "cache"))
     assert mended.cache_info_.misses == 0
 
 
 def test_a_full_disk_changes_no_probability_and_warns_once(tmp_path):
     X, y = pictures(60)
-    expected = fit(X, y, None).predict_proba(X)
+    expected = fit_cached(X, y, None).predict_proba(X)
     cache = ActivationCache(path=tmp_path / "cache")
     cache.info()
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
     try:
         with pytest.warns(UserWarning, match="cannot be written to") as warned:
-            clf = fit(X, y, cache)
+            clf = fit_cached(X, y, cache)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert len(warned) == 1
@@ -195,7 +189,7 @@ def test_a_full_disk_changes_no_probability_and_warns_once(tmp_path):
 
 def test_a_read_only_folder_serves_what_it_has_and_warns_once(tmp_path, monkeypatch):
     X, y = pictures(60)
-    fit(X[:30], y[:30], ActivationCache(path=tmp_path / "cache"))
+    fit_cached(X[:30], y[:30], ActivationCache(path=tmp_path / "cache"))
 
     def refuse(*args, **kwargs):
         raise OSError(30, "Read-only file system")
@@ -204,22 +198,22 @@ def test_a_read_only_folder_serves_what_it_has_and_warns_once(tmp_path, monkeypa
         monkeypatch.setattr(os, name, refuse)
     monkeypatch.setattr("pathlib.Path.write_bytes", refuse)
     with pytest.warns(UserWarning, match="Read-only file system") as warned:
-        clf = fit(X, y, ActivationCache(path=tmp_path / "cache"))
+        clf = fit_cached(X, y, ActivationCache(path=tmp_path / "cache"))
     assert len(warned) == 1
     assert clf.cache_info_.misses == 30
     monkeypatch.undo()
     np.testing.assert_array_equal(
-        clf.predict_proba(X), fit(X, y, None).predict_proba(X)
+        clf.predict_proba(X), fit_cached(X, y, None).predict_proba(X)
     )
 
 
 def test_a_folder_deleted_while_in_use_changes_nothing(tmp_path):
     X, y = pictures(40)
     cache = ActivationCache(0, path=tmp_path / "cache")
-    expected = fit(X, y, cache).predict_proba(X)
+    expected = fit_cached(X, y, cache).predict_proba(X)
     shutil.rmtree(tmp_path / "cache")
     with pytest.warns(UserWarning, match="cannot be written to"):
-        again = fit(X, y, cache)
+        again = fit_cached(X, y, cache)
     np.testing.assert_array_equal(again.predict_proba(X), expected)
 
 
@@ -239,18 +233,21 @@ def test_a_wrong_folder_is_refused_before_training(tmp_path, estimator):
 def test_clear_empties_the_folder_for_every_process(tmp_path):
     X, y = pictures(30)
     cache = ActivationCache(path=tmp_path / "cache")
-    fit(X, y, cache)
+    fit_cached(X, y, cache)
     assert cache.info().n_bytes_on_disk > 0
     cache.clear()
     assert cache.info() == CacheInfo(0, 0, 0, 0.0, 0)
-    assert fit(X, y, ActivationCache(path=tmp_path / "cache")).cache_info_.misses == 30
+    assert (
+        fit_cached(X, y, ActivationCache(path=tmp_path / "cache")).cache_info_.misses
+        == 30
+    )
 
 
 def test_a_limit_on_disk_is_kept(tmp_path):
     X, y = pictures(200)
     cache = ActivationCache(0, path=tmp_path / "cache", max_disk_bytes=400_000)
-    expected = fit(X, y, None).predict_proba(X)
-    np.testing.assert_array_equal(fit(X, y, cache).predict_proba(X), expected)
+    expected = fit_cached(X, y, None).predict_proba(X)
+    np.testing.assert_array_equal(fit_cached(X, y, cache).predict_proba(X), expected)
     assert 0 < cache.info().n_bytes_on_disk <= 400_000
 
 
@@ -291,7 +288,7 @@ def test_images_of_another_shape_that_are_not_resized_do_not_meet():
     cache = ActivationCache()
     X, y = pictures(20)
     for images in (X, np.repeat(X, 2, axis=1)):
-        fit(images, y, cache, image_size=None)
+        fit_cached(images, y, cache, image_size=None)
     assert cache.info().misses == 40
 
 
@@ -299,12 +296,12 @@ def test_a_budget_below_one_activation_warns_once_and_changes_nothing():
     X, y = pictures(30)
     cache = ActivationCache(100)
     with pytest.warns(UserWarning, match="max_bytes=100 is less than one"):
-        clf = fit(X, y, cache)
+        clf = fit_cached(X, y, cache)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        fit(X, y, cache)
+        fit_cached(X, y, cache)
     np.testing.assert_array_equal(
-        clf.predict_proba(X), fit(X, y, None).predict_proba(X)
+        clf.predict_proba(X), fit_cached(X, y, None).predict_proba(X)
     )
 
 

@@ -25,8 +25,7 @@ from sktransfer._activations.storage.memory import resolve_budget
 from sktransfer._images.views import AS_IT_IS
 from sktransfer._networks.resnet import MINI_WIDTH, make_resnet, pretrained_resnet
 from sktransfer._networks.stages import Stages
-
-from .test_training import pictures, transfer
+from tests.helpers import pictures, transfer
 
 PLAIN = (AS_IT_IS,)
 CPU = torch.device("cpu")

@@ -16,10 +16,9 @@ from skorch.callbacks import Callback
 from sktransfer import (
     ActivationCache,
     ResNetFeatureExtractor,
-    ResNetTransferClassifier,
-    ScratchCNNClassifier,
 )
 from sktransfer._feedback import Bar, is_shown
+from tests import helpers
 
 # Two batches of the frozen stages, the second one not full.
 N_IMAGES = 45
@@ -72,22 +71,13 @@ def pictures():
     return X, np.arange(N_IMAGES) % 3
 
 
-SHORT = {"max_epochs": 2, "random_state": 0, "device": "cpu"}
-
-
 def transfer(**changes):
-    settings = {
-        "image_size": 8,
-        "verbose": 1,
-        "activation_cache": ActivationCache(),
-        **SHORT,
-        **changes,
-    }
-    return ResNetTransferClassifier("mini_resnet18", **settings)
+    settings = {"verbose": 1, "activation_cache": ActivationCache(), **changes}
+    return helpers.transfer(**settings)
 
 
 def scratch(**changes):
-    return ScratchCNNClassifier(width=4, **{"verbose": 1, **SHORT, **changes})
+    return helpers.scratch(**{"verbose": 1, **changes})
 
 
 def test_a_terminal_shows_the_epoch_the_speed_the_loss_and_the_time_left(terminal):

@@ -9,7 +9,6 @@ from sklearn.metrics import log_loss
 from skorch import NeuralNetClassifier
 from skorch.callbacks import Callback
 
-from sktransfer import ScratchCNNClassifier
 from sktransfer._images.preprocessing import Preprocess
 from sktransfer._images.views import AS_IT_IS, tta_views
 from sktransfer._networks.cnn import make_cnn, n_directions, native_size
@@ -17,14 +16,9 @@ from sktransfer._networks.whitening import whitening_filters
 from sktransfer._training.batches import Batches, ImageDataset
 from sktransfer._training.lookahead import EVERY, KEPT, Lookahead
 from sktransfer._training.schedule import triangle
-
-from .test_training import SHORT, pictures
+from tests.helpers import pictures, scratch
 
 CPU = torch.device("cpu")
-
-
-def scratch(**changes):
-    return ScratchCNNClassifier(**{"width": 4, **SHORT, **changes})
 
 
 def smooth_images(n=200):

@@ -8,9 +8,7 @@ from sklearn.base import clone
 from sktransfer import ActivationCache, DrawnViews
 from sktransfer._images.augmentation import apply_views
 from sktransfer._images.views import AS_IT_IS, MIRRORED, View, views_of
-
-from .test_augmentation import epoch
-from .test_training import pictures, transfer
+from tests.helpers import epoch, pictures, transfer
 
 
 def test_views_differ_begin_with_the_image_and_depend_on_the_seed_alone():

@@ -266,14 +266,6 @@ def test_options_that_are_refused_leave_an_earlier_study_alone(tmp_path, capsys)
     assert (tmp_path / "results.json").read_text() == "{}"
 
 
-@pytest.fixture
-def two_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
-
-
 def test_the_fits_on_digits_have_one_thread_and_nothing_else_has(two_threads, tmp_path):
     class Counts(Rows):
         def fit(self, X, y):

@@ -34,12 +34,12 @@ from torch import nn
 
 from sktransfer import (
     ResNetFeatureExtractor,
-    ResNetTransferClassifier,
-    ScratchCNNClassifier,
     UnfreezeSchedule,
 )
 from sktransfer._networks.resnet import MINI_WIDTH
 from sktransfer._networks.stages import Stages
+from tests import helpers
+from tests.helpers import transfer
 
 N_CLASSES = 3
 
@@ -58,24 +58,7 @@ ROWS = X.reshape(len(X), -1)
 
 
 def scratch(**params):
-    settings = {
-        "width": 4,
-        "max_epochs": 2,
-        "augment": None,
-        "device": "cpu",
-        "random_state": 0,
-    }
-    return ScratchCNNClassifier(**{**settings, **params})
-
-
-def transfer(**params):
-    settings = {
-        "image_size": 8,
-        "max_epochs": 2,
-        "device": "cpu",
-        "random_state": 0,
-    }
-    return ResNetTransferClassifier("mini_resnet18", **{**settings, **params})
+    return helpers.scratch(**{"augment": None, **params})
 
 
 def extractor(**params):
@@ -334,14 +317,6 @@ def test_the_same_random_state_gives_the_same_probabilities(make):
     )
     np.testing.assert_array_equal(first, again)
     assert not np.allclose(first, other)
-
-
-@pytest.fixture
-def two_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield 2
-    torch.set_num_threads(before)
 
 
 @BOTH

@@ -10,24 +10,12 @@ from sktransfer._images.augmentation import (
     place,
 )
 from sktransfer._images.views import AS_IT_IS, MIRRORED, View
-from sktransfer._training.batches import Batches, ImageDataset
+from tests.helpers import epoch, seeded
 
 
 def images(n=64, height=8, width=8):
     x = torch.arange(n * height * width * 3) % 251
     return x.reshape(n, height, width, 3).to(torch.uint8)
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-def epoch(x, augment, seed=0):
-    """Images as an epoch of training shows them, in an order of its own."""
-    dataset = ImageDataset(x.numpy(), np.arange(len(x)), np.ones(len(x), np.float32))
-    batches = Batches(dataset, 16, torch.device("cpu"), augment, seeded(seed))
-    shown, labels = zip(*[(some, labels) for some, (labels, _) in batches], strict=True)
-    return torch.cat(shown)[torch.cat(labels).argsort()]
 
 
 def test_none_changes_nothing():

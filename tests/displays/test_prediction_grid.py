@@ -18,8 +18,7 @@ from sktransfer import (
     TopLossesDisplay,
 )
 from sktransfer._displays.drawing.panels import WRONG_COLOR, WRONG_MARK
-
-from .conftest import CountingNet
+from tests.helpers import CountingNet
 
 DISPLAYS = [PredictionGridDisplay, TopLossesDisplay]
 # Wrong are the images 1 (by little), 3 (surely) and 5.

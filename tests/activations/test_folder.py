@@ -21,6 +21,7 @@ from sktransfer._activations.storage.segments import (
     read_rows,
     read_segment,
 )
+from tests.helpers import files
 
 SPACE = "a" * 32
 fork = multiprocessing.get_context("fork")
@@ -48,10 +49,6 @@ def filled(path, n_files=4, n_rows=8, **options):
         numbers = range(first, first + n_rows)
         assert store.write(SPACE, keys_of(numbers), rows_of(numbers))
     return store
-
-
-def files(path):
-    return sorted(Path(path).rglob("*.safetensors"))
 
 
 def assert_right_or_absent(path, n):

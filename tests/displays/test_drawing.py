@@ -25,8 +25,7 @@ from sktransfer._displays.content.predictions import (
 from sktransfer._displays.content.shown_images import shown_images
 from sktransfer._displays.drawing.image_grid import Caption, draw_grid, draw_image
 from sktransfer._displays.drawing.panels import axes_in, panels_in, percent, shortened
-
-from .conftest import Counting, CountingNet
+from tests.helpers import Counting, CountingNet
 
 PROBA = np.array([[0.9, 0.1, 0.0], [0.2, 0.3, 0.5], [0.1, 0.8, 0.1]])
 X3 = np.zeros((3, 4, 4), np.uint8)

@@ -22,8 +22,7 @@ from sktransfer import (
 )
 from sktransfer._displays.drawing.confusion_matrix import spread_out
 from sktransfer._displays.drawing.panels import WRONG_COLOR
-
-from .conftest import CountingNet
+from tests.helpers import CountingNet
 
 CLASSES = ["bird", "cat", "dog"]
 Y_TRUE = np.array(["cat"] * 5 + ["dog"] * 3 + ["bird"] * 2)

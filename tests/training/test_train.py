@@ -13,29 +13,11 @@ from skorch.callbacks import Callback, Checkpoint, EpochScoring, LRScheduler
 
 from sktransfer import (
     ResNetFeatureExtractor,
-    ResNetTransferClassifier,
     ScratchCNNClassifier,
     UnfreezeSchedule,
 )
 from sktransfer._networks.resnet import make_resnet
-
-
-def pictures(n=45, seed=0):
-    """Noisy red, green and blue pictures, uint8 (n, 8, 8, 3), and their colours."""
-    rng = np.random.default_rng(seed)
-    y = np.arange(n) % 3
-    X = rng.integers(0, 150, (n, 8, 8, 3))
-    X[np.arange(n), :, :, y] += 100
-    return X.astype(np.uint8), np.array(["red", "green", "blue"])[y]
-
-
-# The same on any processor.
-SHORT = {"max_epochs": 2, "random_state": 0, "device": "cpu", "precision": "float32"}
-
-
-def transfer(**changes):
-    settings = {"image_size": 8, **SHORT, **changes}
-    return ResNetTransferClassifier("mini_resnet18", **settings)
+from tests.helpers import pictures, transfer
 
 
 def numpy_chance():

@@ -11,9 +11,7 @@ import sktransfer._networks.device as _device
 from sktransfer import ResNetFeatureExtractor
 from sktransfer._networks.device import resolve_precision
 from sktransfer._training.net import StagesNet
-
-from .test_cnn import scratch
-from .test_training import pictures, transfer
+from tests.helpers import pictures, scratch, transfer
 
 CPU = torch.device("cpu")
 

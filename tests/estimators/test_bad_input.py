@@ -20,9 +20,8 @@ from sklearn.preprocessing import StandardScaler
 import sktransfer._training.train
 from sktransfer import (
     ResNetFeatureExtractor,
-    ResNetTransferClassifier,
-    ScratchCNNClassifier,
 )
+from tests import helpers
 
 rng = np.random.default_rng(0)
 X = rng.integers(0, 256, (12, 8, 8, 3), dtype=np.uint8)
@@ -31,20 +30,11 @@ PICTURES = [Image.fromarray(image) for image in X]
 
 
 def scratch(**params):
-    return ScratchCNNClassifier(
-        **{"width": 4, "max_epochs": 1, "device": "cpu", "random_state": 0, **params}
-    )
+    return helpers.scratch(**{"max_epochs": 1, **params})
 
 
 def transfer(**params):
-    settings = {
-        "backbone": "mini_resnet18",
-        "image_size": 8,
-        "max_epochs": 1,
-        "device": "cpu",
-        "random_state": 0,
-    }
-    return ResNetTransferClassifier(**{**settings, **params})
+    return helpers.transfer(**{"max_epochs": 1, **params})
 
 
 @pytest.fixture(scope="module")

@@ -31,8 +31,7 @@ from sktransfer._networks.resnet import (
     resolve_image_size,
 )
 from sktransfer._networks.weights import load_backbone
-
-from .test_training import pictures, transfer
+from tests.helpers import pictures, transfer
 
 
 def test_features_feed_any_classifier():
