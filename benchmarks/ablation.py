@@ -20,7 +20,7 @@ import numpy as np
 from record import Record, spread
 from sklearn.model_selection import train_test_split
 
-import sktransfer._networks.whitening as _whitening
+import sktransfer._networks.statistics as _statistics
 from sktransfer import ScratchCNNClassifier, datasets
 
 SHARP = "whitening by Jordan's epsilon"
@@ -72,8 +72,8 @@ def run(record: Record, key: dict[str, Any], variants: list[str], seeds: int) ->
                 random_state=seed,
                 **VARIANTS[name],
             )
-            epsilon = 5e-4 if name == SHARP else _whitening.EPSILON
-            with mock.patch.object(_whitening, "EPSILON", epsilon):
+            epsilon = 5e-4 if name == SHARP else _statistics.WHITENING_EPSILON
+            with mock.patch.object(_statistics, "WHITENING_EPSILON", epsilon):
                 clf.fit(X_train, y_train)
             for called, tta in views.items():
                 accuracy = clf.set_params(tta=tta).score(X_valid, y_valid)

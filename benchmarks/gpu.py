@@ -57,7 +57,7 @@ from sktransfer import (
 )
 from sktransfer._networks.device import (
     autocast,
-    moved,
+    move_to,
     resolve_device,
     resolve_precision,
 )
@@ -321,7 +321,7 @@ def against_bare_loop(
     images = torch.from_numpy(X).to(DEVICE)
     precision = resolve_precision("auto", DEVICE)
     net = make_resnet(known[model]["backbone"], 10, 0.2, (size, size))
-    net = moved(net, DEVICE)
+    net = move_to(net, DEVICE)
     optimizer = torch.optim.SGD(
         net.train().parameters(), 0.01, momentum=0.9, nesterov=True, fused=True
     )

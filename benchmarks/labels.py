@@ -31,7 +31,7 @@ from sktransfer import (
     ScratchCNNClassifier,
     datasets,
 )
-from sktransfer._training.schedule import n_batches, resolve_batch_size
+from sktransfer._training.schedule import count_batches, resolve_batch_size
 
 SEEDS = {100: 5, 500: 5, 1000: 5, 5000: 3, 50000: 1}
 LONG_STEPS, LONG_UP_TO = 1000, 1000
@@ -39,7 +39,7 @@ LONG_STEPS, LONG_UP_TO = 1000, 1000
 
 def long_epochs(n_images: int) -> int:
     """Epochs for at least `LONG_STEPS` steps, and at least the default."""
-    steps = n_batches(n_images, resolve_batch_size("auto", n_images))
+    steps = count_batches(n_images, resolve_batch_size("auto", n_images))
     return max(18, math.ceil(LONG_STEPS / steps))
 
 

@@ -84,7 +84,7 @@ def measure_training(
     stages = clf.fit(X, y).net_.module_
     n_prefix = clf.net_.n_prefix
     activations = Prefix(stages, n_prefix, CPU, "float32").encode(
-        X, (AS_IT_IS,), np.zeros(n, int)
+        X, np.arange(n), (AS_IT_IS,), np.zeros(n, int)
     )
     suffix = nn.Sequential(*(stages.get_submodule(s) for s in stages.names[n_prefix:]))
     labels = torch.from_numpy(y)

@@ -24,10 +24,10 @@ from skorch import NeuralNetClassifier
 from torch import nn
 from torch.utils.data import TensorDataset
 
-import sktransfer._networks.read_once as _loaded
+import sktransfer._networks.read_once as read_once
 from sktransfer import ActivationCache, ResNetTransferClassifier
 from sktransfer._activations.prefix import Prefix
-from sktransfer._networks.fixed_batches import batch_size
+from sktransfer._networks.fixed_batches import choose_batch_size
 from sktransfer._networks.resnet import make_resnet
 from sktransfer._networks.stages import Stages
 
@@ -82,7 +82,7 @@ def write_weights(backbone: str, path: str) -> None:
 
 def forget_weights() -> None:
     """Let our next fit read the weights, as the first one of a process does."""
-    _loaded._last.clear()
+    read_once._last.clear()
 
 
 class Network(nn.Module):
@@ -94,7 +94,7 @@ class Network(nn.Module):
         super().__init__()
         self.stages = make_resnet(backbone, 10, dropout, (size, size))
         self.stages.load_state_dict(torch.load(weights, weights_only=True))
-        learning = self.stages.names[len(self.stages.names) - 1 - depth :]
+        learning = self.stages.names[self.stages.n_frozen(depth) :]
         for name, stage in self.stages.items():
             stage.requires_grad_(name in learning)
 
@@ -209,9 +209,9 @@ def loaded(setup: Setup) -> Stages:
 @torch.no_grad()
 def activations(setup: Setup, net: Stages, depth: int) -> torch.Tensor:
     """One pass of the stages that stay frozen, in batches as fast as any."""
-    n_frozen = len(net.names) - 1 - depth
+    n_frozen = net.n_frozen(depth)
     outputs = []
-    for some in setup.resized.split(batch_size(net, setup.X.shape[1:], CPU)):
+    for some in setup.resized.split(choose_batch_size(net, setup.X.shape[1:], CPU)):
         activation = some
         for name in net.names[:n_frozen]:
             activation = net.get_submodule(name)(activation)
@@ -243,7 +243,7 @@ def bare(
 
 def suffix(net: Stages, depth: int, dropout: float) -> nn.Module:
     """A copy of the stages that learn."""
-    names = net.names[len(net.names) - 1 - depth :]
+    names = net.names[net.n_frozen(depth) :]
     copied = copy.deepcopy(nn.Sequential(*(net.get_submodule(n) for n in names)))
     for module in copied.modules():
         if isinstance(module, nn.Dropout):

@@ -111,9 +111,9 @@ def main() -> None:
     torch.manual_seed(args.seed)
     X, y = read_split(args.data / "train")
     X_val, y_val = read_split(args.data / "val")
-    stages = _resnet._mini_backbone()
-    stages["head"] = Head(8 * _resnet.MINI_WIDTH, int(y.max()) + 1, dropout=0.0)
-    net = Stages(stages)
+    head = Head(8 * _resnet.MINI_WIDTH, int(y.max()) + 1, dropout=0.0)
+    modules = [*_resnet._make_mini_backbone(), head]
+    net = Stages(dict(zip(_resnet.STAGES, modules, strict=True)))
     weights_file = args.out / "mini_resnet18.safetensors"
     if args.resume:
         load_backbone(net, load_file(weights_file), str(weights_file))

@@ -38,7 +38,7 @@ from torch import nn
 from sktransfer import ScratchCNNClassifier, datasets
 from sktransfer._images.preprocessing import Preprocess
 from sktransfer._networks.cnn import make_cnn
-from sktransfer._networks.statistics import channel_statistics
+from sktransfer._networks.statistics import measure_channels
 
 Images = tuple[np.ndarray, np.ndarray]
 EPOCHS = (1, 2, 4, 8, 18)
@@ -82,7 +82,7 @@ class Network(nn.Module):
 def skorch(train: Images, test: Images, seed: int, epochs: int) -> dict[str, Any]:
     """Plain skorch."""
     torch.manual_seed(seed)
-    mean, std = channel_statistics(train[0], np.arange(len(train[0])))
+    mean, std = measure_channels(train[0], np.arange(len(train[0])))
 
     def prepared(images: np.ndarray) -> np.ndarray:
         scaled = (images.astype(np.float32) / 255 - np.float32(mean)) / np.float32(std)

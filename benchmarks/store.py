@@ -21,8 +21,8 @@ import numpy as np
 import torch
 from record import Record, spread
 
-from sktransfer._activations.storage.folder import Store
-from sktransfer._activations.storage.tiers import block_rows
+from sktransfer._activations.storage.folder import Folder
+from sktransfer._activations.storage.tiers import count_block_rows
 
 N_ROUNDS, GATHERED = 5, 64
 N_ROWS = {4: 20_000, 100: 2_000, 800: 250}
@@ -34,9 +34,9 @@ def keys_of(numbers: np.ndarray) -> list[bytes]:
     return [int(number).to_bytes(16, "little") for number in numbers]
 
 
-def opened(folder: Path) -> Store:
+def opened(folder: Path) -> Folder:
     """A store without a limit that would matter."""
-    store = Store(folder, 2**40, print)
+    store = Folder(folder, 2**40, print)
     store.prepare()
     return store
 
@@ -45,7 +45,7 @@ def write(folder: Path, kilobytes: int, first: int, n: int) -> float:
     """Seconds to write n rows."""
     store = opened(folder)
     rows = torch.rand(n, kilobytes * 256)
-    step = block_rows(rows)
+    step = count_block_rows(rows)
     started = time.perf_counter()
     for start in range(0, n, step):
         some = rows[start : start + step]

@@ -7,7 +7,8 @@ import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
 
 from sktransfer import ResNetTransferClassifier, ScratchCNNClassifier
-from sktransfer._training.batches import Batches, ImageDataset
+from sktransfer._training.batches import Batches
+from sktransfer._training.image_sets import ImageDataset
 
 # The same on any processor.
 SHORT = {"max_epochs": 2, "random_state": 0, "device": "cpu", "precision": "float32"}

@@ -13,7 +13,7 @@ from docutils.parsers.rst import directives
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from sktransfer._training.schedule import unfreeze_plan
+from sktransfer._training.schedule import plan_unfreezing
 
 STAGES = ("stem", "layer1", "layer2", "layer3", "layer4", "head")
 
@@ -91,7 +91,7 @@ class UnfreezeDrawing(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Draw; what the drawing shows is also its label, for those who cannot see."""
-        plan = unfreeze_plan(
+        plan = plan_unfreezing(
             self.arguments[0], self.options["depth"], self.options["epochs"]
         )
         return [nodes.raw("", drawing(plan), format="html")]

@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sktransfer._activations.storage.folder import refuse_file
 from sktransfer._activations.storage.tiers import Tiers
 
 
@@ -26,8 +27,8 @@ class CacheInfo(NamedTuple):
         Bytes held in memory now.
 
     seconds_saved : float
-        Hits times the least seconds that computing one took so far, so that a busy
-        moment does not count as saved; 0 where none was computed.
+        Estimated time saved: hits times the shortest time measured for one activation;
+        0 if none was computed in this process.
 
     n_bytes_on_disk : int
         Bytes held on disk now.
@@ -39,30 +40,45 @@ class CacheInfo(NamedTuple):
     seconds_saved: float
     n_bytes_on_disk: int = 0
 
+    def __str__(self) -> str:
+        disk = (
+            f", {self.n_bytes_on_disk / 2**20:.1f} on disk"
+            if self.n_bytes_on_disk
+            else ""
+        )
+        # Nobody knows how long other processes took for what they computed.
+        saved = (
+            f", about {self.seconds_saved:.1f} s saved" if self.seconds_saved else ""
+        )
+        return (
+            f"{self.misses} activations computed, {self.hits} found "
+            f"({self.n_bytes / 2**20:.1f} MiB in memory{disk}){saved}"
+        )
+
 
 CacheInfo.__module__ = "sktransfer"
 
 
 class ActivationCache:
-    """Keeps what frozen stages computed, so that no image passes them twice.
+    """Keeps what frozen stages compute, so that no image passes them twice.
 
-    ``activation_cache="auto"`` uses one cache in memory that every fit of the process
-    shares, a path one that lies on disk too; an object of this class is a separate
-    one, shared by the estimators that it is passed to, their clones included.
+    ``activation_cache="auto"`` means one cache in memory that all fits of the process
+    share. A path means a cache that is also on disk. An object of this class is a
+    separate cache, shared by the estimators that it is passed to and by their clones.
 
     Parameters
     ----------
     max_bytes : int or "auto", default="auto"
-        Most memory that activations take. ``"auto"``: a quarter of what is free when
-        the first activation is kept.
+        The most memory that activations may take. ``"auto"``: a quarter of what is free
+        when the first activation is kept.
 
     path : str or path-like, default=None
-        Folder where activations are kept too, for other processes and later runs. It
-        is made where there is none, and may be deleted while nothing uses it.
+        Folder where activations are also kept, for other processes and later runs. It
+        is created if it does not exist, and may be deleted while nothing uses it.
 
     max_disk_bytes : int or "auto", default="auto"
-        Most bytes that files in the folder take. ``"auto"``: half of the disk's free
-        bytes and of those that the files take already.
+        The most bytes that files in the folder may take. ``"auto"``: half of the bytes
+        that are free on the disk or already taken by these files.
 
     Raises
     ------
@@ -73,10 +89,10 @@ class ActivationCache:
     -----
     An activation is found again only for the same pixels, dtype, view, image size,
     stages with the same weights and statistics, number format, kind of processor and
-    version of torch. What was used least recently goes first when memory or disk is
-    full. The files are safetensors, which hold nothing but numbers, with a checksum
-    for each row: what is damaged is computed again. Processes that want the same
-    images share the work; one may be ended at any time.
+    version of torch. When memory or disk is full, the least recently used activations
+    go first. The files are safetensors, which hold only numbers, with a checksum for
+    each row; damaged rows are computed again. Processes that need the same images share
+    the work, and each of them may be ended at any time.
 
     The shares of memory and disk that ``"auto"`` takes are customary, not tuned.
 
@@ -104,7 +120,7 @@ class ActivationCache:
                 "pass path, or leave it out."
             )
         if path is not None:
-            _check_no_file("path", path)
+            refuse_file("path", path)
         self.max_bytes = max_bytes
         self.path = path
         self.max_disk_bytes = max_disk_bytes
@@ -113,7 +129,7 @@ class ActivationCache:
     def _start(self) -> None:
         self._lock = threading.Lock()
         self._reset_counts()
-        self.tiers = Tiers(self.max_bytes, self.path, self.max_disk_bytes)
+        self._tiers = Tiers(self.max_bytes, self.path, self.max_disk_bytes)
 
     def _reset_counts(self) -> None:
         self._hits = self._misses = 0
@@ -144,7 +160,7 @@ class ActivationCache:
         self._start()
 
     @staticmethod
-    def of(activation_cache: Any) -> ActivationCache | None:
+    def get(activation_cache: Any) -> ActivationCache | None:
         """Return the cache that estimators with this `activation_cache` use.
 
         Parameters
@@ -155,22 +171,29 @@ class ActivationCache:
         Returns
         -------
         ActivationCache or None
-            ``None`` where there is none.
+            ``None`` if they use none.
+
+        Raises
+        ------
+        TypeError
+            If `activation_cache` is of another type.
+        ValueError
+            If it is the path of a file, or of a folder that holds other things.
 
         Examples
         --------
         >>> from sktransfer import ActivationCache
-        >>> ActivationCache.of("auto").clear()
+        >>> ActivationCache.get("auto").clear()
         """
         return resolve_cache(activation_cache)
 
     def limit(self, max_bytes: int | str) -> None:
-        """Set another limit in memory, which is emptied; files stay.
+        """Empty the memory and set another limit for it; files stay.
 
         Parameters
         ----------
         max_bytes : int or "auto"
-            As when a cache is made.
+            As in the constructor.
 
         Raises
         ------
@@ -179,18 +202,18 @@ class ActivationCache:
         """
         _check_bytes("max_bytes", max_bytes)
         self.max_bytes = max_bytes
-        self.tiers.limit(max_bytes)
+        self._tiers.limit(max_bytes)
 
     def info(self) -> CacheInfo:
-        """What the cache holds, and what it did since it was made or cleared.
+        """Report what the cache holds, and what it did since it was made or cleared.
 
         Returns
         -------
         CacheInfo
             Counts, bytes and seconds of all fits and predictions of this process.
         """
-        self.tiers.prepare()
-        in_memory, on_disk = self.tiers.n_bytes()
+        self._tiers.prepare()
+        in_memory, on_disk = self._tiers.n_bytes()
         with self._lock:
             return CacheInfo(self._hits, self._misses, in_memory, self._saved, on_disk)
 
@@ -199,15 +222,15 @@ class ActivationCache:
 
         Other files in the folder stay.
         """
-        self.tiers.clear()
+        self._tiers.clear()
         with self._lock:
             self._reset_counts()
 
     def warm(self, estimator: Any, X: Any) -> CacheInfo:
         """Compute the activations that a fit or a prediction will ask for.
 
-        Every view of every image passes the estimator's frozen stages here, for
-        instance before a search in several processes that share a folder.
+        Every view of every image passes the estimator's frozen stages, for instance
+        before a search in several processes that share a folder.
 
         Parameters
         ----------
@@ -229,20 +252,21 @@ class ActivationCache:
         ValueError
             If a parameter of `estimator` or `X` is not as its ``fit`` takes it.
         """
-        if not hasattr(estimator, "_warm"):
+        if not hasattr(estimator, "_warm_cache"):
             raise TypeError(
                 f"estimator={estimator!r} has no frozen stages; pass a "
                 "ResNetTransferClassifier or a ResNetFeatureExtractor."
             )
-        info: CacheInfo = estimator._warm(X, self)
+        info: CacheInfo = estimator._warm_cache(X, self)
         return info
 
-    def count(
+    def _count(
         self, hits: int, misses: int = 0, seconds_each: float = math.inf
     ) -> float:
         """Add to the counts; return the seconds that the hits saved.
 
-        `seconds_each` is what computing one of the misses took.
+        `seconds_each` is the time that computing one of the misses took. The shortest
+        counts: a busy moment of the machine would look like time saved later.
         """
         with self._lock:
             self._hits += hits
@@ -255,7 +279,7 @@ class ActivationCache:
 
 
 def _check_bytes(name: str, value: int | str) -> None:
-    """Raise unless a limit is one."""
+    """Raise a ValueError unless this is a limit in bytes."""
     if value != "auto" and (isinstance(value, str) or value < 0):
         raise ValueError(
             f"{name}={value!r} must be 'auto' or a number of bytes (0 or more)."
@@ -264,43 +288,34 @@ def _check_bytes(name: str, value: int | str) -> None:
 
 # What activation_cache="auto" means: one cache for all fits of this process.
 shared = ActivationCache()
-# And a path: one for all fits of this process that name it.
+# And what a path means: one cache for all fits of this process that name it.
 _by_path: dict[Path, ActivationCache] = {}
 
 
-def _check_no_file(name: str, path: str | os.PathLike[str]) -> None:
-    """Raise where a file is in the place of a folder."""
-    if Path(path).is_file():
-        raise ValueError(
-            f"{name}={str(path)!r} is a file; pass a folder, which is made where there "
-            "is none."
-        )
-
-
 def _check_path(activation_cache: Any) -> None:
-    """Raise unless this may be the path of a folder."""
+    """Raise unless this can be the path of a folder."""
     ways = "'auto', the path of a folder, an ActivationCache or None"
     if not isinstance(activation_cache, str | os.PathLike):
         raise TypeError(f"activation_cache={activation_cache!r} must be {ways}.")
     if str(activation_cache).lower() in ("", "none", "off", "false"):
         raise ValueError(
-            f"activation_cache={activation_cache!r} is not taken for a folder; pass "
+            f"activation_cache={activation_cache!r} does not look like a folder; pass "
             f"{ways}, which means no cache."
         )
-    _check_no_file("activation_cache", activation_cache)
+    refuse_file("activation_cache", activation_cache)
 
 
 def resolve_cache(
     activation_cache: ActivationCache | str | os.PathLike[str] | None,
 ) -> ActivationCache | None:
-    """Turn the ``activation_cache`` parameter into a cache, or None.
+    """Return the cache that an ``activation_cache`` parameter means, or None.
 
     Raises
     ------
     TypeError
         If it is of another type.
     ValueError
-        If a path is a file, or a folder that holds something else.
+        If a path is a file, or a folder that holds other things.
     """
     if activation_cache is None or isinstance(activation_cache, ActivationCache):
         cache = activation_cache
@@ -311,5 +326,5 @@ def resolve_cache(
         path = Path(activation_cache).absolute()
         cache = _by_path.setdefault(path, ActivationCache(path=path))
     if cache is not None:
-        cache.tiers.prepare()
+        cache._tiers.prepare()
     return cache

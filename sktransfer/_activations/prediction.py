@@ -1,9 +1,9 @@
-"""From images to logits or features, through activations that may be there already."""
+"""From images to logits or features, reusing activations that are already there."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing
 from functools import partial
 from typing import Any
 
@@ -16,13 +16,13 @@ from sktransfer._activations.rows import ActivationRows
 from sktransfer._feedback import Bar
 from sktransfer._images.augmentation import apply_views
 from sktransfer._images.preprocessing import to_batch
-from sktransfer._images.views import AS_IT_IS, tta_views
+from sktransfer._images.views import AS_IT_IS, View, tta_views
 from sktransfer._networks.device import autocast
-from sktransfer._networks.fixed_batches import batch_size, run_in_batches
+from sktransfer._networks.fixed_batches import choose_batch_size, cut, run_padded
 from sktransfer._networks.stages import Stages
 
 
-def logits(
+def predict_logits(
     stages: Stages,
     n_prefix: int,
     images: np.ndarray,
@@ -32,7 +32,7 @@ def logits(
     tta: str | None = None,
     verbose: int = 0,
 ) -> np.ndarray:
-    """Logits of images, (n_images, n_classes), float32.
+    """Compute the logits of images.
 
     Parameters
     ----------
@@ -43,10 +43,13 @@ def logits(
         How many stages are frozen, their activations kept in `cache`.
 
     images : ndarray of shape (n_images, height, width, n_channels)
-        As the user has them.
+        As the user passed them.
 
-    device, precision
-        Where the stages are, and in which number format they compute.
+    device : torch.device
+        Where the stages are.
+
+    precision : {"float32", "bfloat16"}
+        Number format in which they compute.
 
     cache : ActivationCache or None
         Where activations are looked for and kept.
@@ -55,43 +58,27 @@ def logits(
         Views over whose logits the mean is taken.
 
     verbose : int, default=0
-        From 1 on, bars show how it goes on.
+        From 1 on, bars show the progress.
+
+    Returns
+    -------
+    ndarray of shape (n_images, n_classes), float32
     """
     views, weights = tta_views(tta, *images.shape[1:3])
-
-    def behind(n_stages: int) -> Callable[[torch.Tensor], torch.Tensor]:
-        def decode(rows: torch.Tensor) -> torch.Tensor:
-            with autocast(precision, device):
-                return stages.decode(rows, n_stages)
-
-        return decode
-
-    if n_prefix:
-        prefix = Prefix(stages, n_prefix, device, precision)
-        activations = ActivationRows(prefix, images, views, cache, verbose)
-        n = len(views) * len(images)
-        with _ensured(activations), Bar("predict", n, verbose) as bar:
-            return _behind(activations, behind(n_prefix), weights, bar)
-
-    decode = behind(0)
-
-    def mean(batch: torch.Tensor) -> torch.Tensor:
-        total: Any = 0
-        for view, weight in enumerate(weights):
-            shown = apply_views(batch, views, np.full(len(batch), view))
-            total = total + weight * decode(stages.encode(shown, 0))
-        seen: torch.Tensor = total
-        return seen
-
-    def batch_of(first: int, last: int) -> torch.Tensor:
-        return to_batch(images[first:last], device)
-
-    size = batch_size(stages, images.shape[1:], device)
-    with Bar("predict", len(images), verbose) as bar:
-        return _counted(mean, batch_of, len(images), size, bar)
+    size = choose_batch_size(stages, images.shape[1:], device)
+    decode = partial(_decode, stages, n_prefix, precision)
+    if not n_prefix:
+        shown = _show(images, views, size, device)
+        with Bar("predict", len(images), verbose) as bar:
+            return _average(decode, shown, weights, size, bar)
+    prefix = Prefix(stages, n_prefix, device, precision)
+    with closing(ActivationRows(prefix, images, views, cache, verbose)) as rows:
+        rows.ensure_all()
+        with Bar("predict", len(images), verbose) as bar:
+            return _average(decode, _gather(rows, size), weights, size, bar)
 
 
-def features(
+def extract_features(
     stages: Stages,
     images: np.ndarray,
     device: torch.device,
@@ -99,62 +86,65 @@ def features(
     cache: ActivationCache | None,
     verbose: int = 0,
 ) -> np.ndarray:
-    """Pooled activations of images, (n_images, n_features), float32."""
-    prefix = Prefix(stages, len(stages.names) - 1, device, precision)
-    activations = ActivationRows(prefix, images, (AS_IT_IS,), cache, verbose)
-    with _ensured(activations):
-        # What is kept is only fetched, which is soon done.
-        is_kept = cache is not None and not activations.is_full
+    """Compute pooled activations of images, (n_images, n_features), float32."""
+    prefix = Prefix(stages, stages.n_frozen(0), device, precision)
+    with closing(ActivationRows(prefix, images, (AS_IT_IS,), cache, verbose)) as rows:
+        rows.ensure_all()
+        # What is kept is only fetched, which takes no time worth a bar.
+        is_kept = cache is not None and not rows.is_full
         with Bar("encode", len(images), 0 if is_kept else verbose) as bar:
-            return _behind(activations, lambda rows: rows, (1.0,), bar)
+            outputs = []
+            for (features,) in _gather(rows, rows.batch_size):
+                outputs.append(features.cpu())
+                bar.advance(len(features))
+    return torch.cat(outputs).numpy()
 
 
-@contextmanager
-def _ensured(activations: ActivationRows) -> Iterator[None]:
-    """Have all activations in the cache that fit; they are closed behind the block."""
-    rows = np.arange(len(activations.images))
-    try:
-        for view in range(len(activations.views)):
-            activations.ensure(rows, np.full(len(rows), view))
-        yield
-    finally:
-        activations.close()
-
-
-def _behind(
-    activations: ActivationRows,
-    function: Callable[[torch.Tensor], torch.Tensor],
+def _average(
+    decode: Callable[[torch.Tensor], torch.Tensor],
+    inputs: Iterator[list[torch.Tensor]],
     weights: Sequence[float],
-    bar: Bar,
-) -> np.ndarray:
-    """Apply a function to activations, and average over views."""
-    n, size = len(activations.images), activations.batch_size
-
-    def gathered(view: int, first: int, last: int) -> torch.Tensor:
-        return activations.gather(np.arange(first, last), np.full(last - first, view))
-
-    total: Any = 0
-    for view, weight in enumerate(weights):
-        outputs = _counted(function, partial(gathered, view), n, size, bar)
-        total = total + outputs * np.float32(weight)
-    mean: np.ndarray = total
-    return mean
-
-
-def _counted(
-    function: Callable[[torch.Tensor], torch.Tensor],
-    batch_of: Callable[[int, int], torch.Tensor],
-    n: int,
     size: int,
     bar: Bar,
 ) -> np.ndarray:
-    """Apply a function to every row in batches, each counted once it is done."""
+    """Decode each batch in every view; return the weighted mean over the views."""
+    outputs = []
+    with torch.inference_mode():
+        for shown in inputs:
+            mean: Any = 0
+            for x, weight in zip(shown, weights, strict=True):
+                mean = mean + weight * run_padded(decode, x, size)
+            outputs.append(mean.float().cpu())
+            bar.advance(len(mean))
+    return torch.cat(outputs).numpy()
 
-    def next_batch(first: int, last: int) -> torch.Tensor:
-        if first:  # by now the batch before this one is done
-            bar.advance(size)
-        return batch_of(first, last)
 
-    outputs = run_in_batches(function, next_batch, n, size)
-    bar.advance((n - 1) % size + 1)
-    return outputs
+def _decode(
+    stages: Stages, n_passed: int, precision: str, x: torch.Tensor
+) -> torch.Tensor:
+    """Map images, or activations that have passed some stages, to logits."""
+    if not n_passed:
+        x = stages.encode(x, 0)
+    with autocast(precision, x.device):
+        return stages.decode(x, n_passed)
+
+
+def _gather(rows: ActivationRows, size: int) -> Iterator[list[torch.Tensor]]:
+    """Yield the activations of each batch of images, one tensor per view."""
+    for some in cut(len(rows.images), size):
+        at = np.arange(some.start, some.stop)
+        yield [
+            rows.gather(at, np.full(len(at), view)) for view in range(len(rows.views))
+        ]
+
+
+def _show(
+    images: np.ndarray, views: Sequence[View], size: int, device: torch.device
+) -> Iterator[list[torch.Tensor]]:
+    """Yield each batch of images on the device, one tensor per view."""
+    for some in cut(len(images), size):
+        batch = to_batch(images[some], device)
+        yield [
+            apply_views(batch, views, np.full(len(batch), view))
+            for view in range(len(views))
+        ]

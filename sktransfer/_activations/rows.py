@@ -9,23 +9,27 @@ import numpy as np
 import torch
 
 from sktransfer._activations.cache import ActivationCache, CacheInfo
-from sktransfer._activations.prefix import Prefix, image_keys, view_keys
-from sktransfer._activations.storage.segments import KEY_BYTES
-from sktransfer._activations.storage.tiers import block_rows
+from sktransfer._activations.keys import KEY_BYTES, hash_images, hash_views
+from sktransfer._activations.prefix import Prefix
+from sktransfer._activations.storage.tiers import count_block_rows
 from sktransfer._feedback import Bar
 from sktransfer._images.views import View
 
-# How often to look whether another process is done, and how long to let it work
-# without seeing anything new of it.
+# Seconds between two looks at what another process has finished, and seconds after
+# which a process that has published nothing is no longer waited for.
 POLL_SECONDS = 0.02
 PATIENCE_SECONDS = 300
 
-# About how many batches of the frozen stages small ones are gathered into.
+# Training batches may be smaller than batches of the frozen stages. As many of them are
+# gathered as fill about this many batches of the frozen stages.
 BATCHES_GATHERED = 4
 
 
 class ActivationRows:
     """The activations of one set of images behind one prefix, by row and view.
+
+    Training asks for the same rows in every epoch. So each row remembers where its
+    activation lies in memory (its slot), and is hashed and looked up only once.
 
     Parameters
     ----------
@@ -42,7 +46,7 @@ class ActivationRows:
         Where activations are kept; without it all are computed each time.
 
     verbose : int, default=0
-        From 1 on, a bar shows how computing what is missing goes on.
+        From 1 on, a bar shows the progress of computing what is missing.
     """
 
     def __init__(
@@ -61,22 +65,28 @@ class ActivationRows:
         self.saved = 0.0
         self.is_full = False
         self.slots = np.full((len(self.views), len(images)), -1, np.int64)
-        self.image_keys = np.zeros((len(images), KEY_BYTES), np.uint8)
+        self.image_hashes = np.zeros((len(images), KEY_BYTES), np.uint8)
         self.is_hashed = np.zeros(len(images), bool)
-        self.view_keys = view_keys(self.views)
+        self.view_hashes = hash_views(self.views)
         if cache is not None:
             self.namespace = prefix.namespace(images.shape[1:])
-            self.tiers = cache.tiers
+            self.tiers = cache._tiers
             self.number = self.tiers.open()
             self.n_cleared = self.tiers.n_cleared
 
     def close(self) -> None:
-        """Let the cache give away what these rows used."""
+        """Allow the cache to drop what these rows used."""
         if self.cache is not None:
             self.tiers.close(self.number)
 
+    def ensure_all(self) -> None:
+        """Bring every view of every image into the cache, as far as there is room."""
+        rows = np.arange(len(self.images))
+        for view in range(len(self.views)):
+            self.ensure(rows, np.full(len(rows), view))
+
     def ensure(self, rows: np.ndarray, chosen: np.ndarray) -> None:
-        """Have the activations of these rows and views in the cache, if they fit.
+        """Bring the activations of these rows into the cache, as far as there is room.
 
         Parameters
         ----------
@@ -93,10 +103,10 @@ class ActivationRows:
         unknown = np.flatnonzero(self.slots[chosen, rows] < 0)
         if len(unknown):
             rows_unknown, chosen_unknown = rows[unknown], chosen[unknown]
-            keys = self._keys(rows_unknown, chosen_unknown)
+            keys = self._make_keys(rows_unknown, chosen_unknown)
             slots = self.tiers.slots(self.namespace, keys)
             missing = np.flatnonzero(slots < 0)
-            # An image that stands twice is computed once.
+            # An image that occurs twice is computed once.
             first = np.unique([keys[i] for i in missing], return_index=True)[1]
             missing = missing[first]
             if len(missing):
@@ -108,6 +118,7 @@ class ActivationRows:
                         keys_missing,
                         bar,
                     )
+                # Other processes may have computed some: these are on disk alone.
                 self.tiers.load(self.namespace, keys_missing, self.prefix.device)
                 slots = self.tiers.slots(self.namespace, keys)
             self.slots[chosen_unknown, rows_unknown] = slots
@@ -115,17 +126,16 @@ class ActivationRows:
         self._count_hits(max(0, n_there - n_fresh))
 
     def gather(self, rows: np.ndarray, chosen: np.ndarray) -> torch.Tensor:
-        """Activations of these rows and views, (n, *activation), float32."""
+        """Return the activations of these rows and views, (n, *activation), float32."""
         if self.cache is None:
-            images = self.images[rows]
-            return self.prefix.encode(images, self.views, chosen).float()
+            return self.prefix.encode(self.images, rows, self.views, chosen).float()
         self._forget_if_cleared()
         slots = self.slots[chosen, rows]
         absent = np.flatnonzero(slots < 0)
         if len(absent) == len(slots):
             return self._read_or_compute(rows, chosen).float()
         found = self.tiers.rows(self.namespace, np.maximum(slots, 0), self.n_cleared)
-        if found is None:  # cleared by another thread, just now
+        if found is None:  # another thread has cleared the cache since the last look
             return self.gather(rows, chosen)
         found = found.float()
         if len(absent):
@@ -136,10 +146,11 @@ class ActivationRows:
     def batches(
         self, rows: np.ndarray, chosen: np.ndarray, n_batches: int
     ) -> Iterator[torch.Tensor]:
-        """Yield activations in batches of about one size, in order.
+        """Yield activations in `n_batches` batches of about one size, in order.
 
-        Small ones are gathered together: what is not kept passes the frozen stages in
-        batches of their own size, which few images would leave mostly empty.
+        Several small batches are gathered at once. What is not kept passes the frozen
+        stages in batches of their own size, which a few images would leave mostly
+        padded.
         """
         parts = [np.array_split(part, n_batches) for part in (rows, chosen)]
         together = max(1, BATCHES_GATHERED * self.batch_size // len(parts[0][0]))
@@ -149,15 +160,15 @@ class ActivationRows:
             yield from torch.split(gathered, [len(part) for part in some])
 
     def info(self) -> CacheInfo:
-        """What the cache did for these rows."""
+        """Return what the cache did for these rows."""
         if self.cache is None:
             return CacheInfo(0, 0, 0, 0.0)
         in_memory, on_disk = self.tiers.n_bytes(self.namespace)
         return CacheInfo(self.hits, self.misses, in_memory, self.saved, on_disk)
 
     def _read_or_compute(self, rows: np.ndarray, chosen: np.ndarray) -> torch.Tensor:
-        """Activations that are not in memory, from the disk where they are there."""
-        keys = self._keys(rows, chosen)
+        """Read activations that did not fit into memory from disk, or compute them."""
+        keys = self._make_keys(rows, chosen)
         found_rows, found = self.tiers.read(self.namespace, keys)
         self._count_hits(int(found.sum()))
         left = np.flatnonzero(~found)
@@ -172,32 +183,34 @@ class ActivationRows:
         return found_rows
 
     def _forget_if_cleared(self) -> None:
-        """Take slots for unknown once the cache was emptied."""
+        """Forget all slots after the cache was cleared: they hold other rows now."""
         if self.cache is not None and self.n_cleared != self.tiers.n_cleared:
             self.slots[:] = -1
             self.is_full = False
             self.n_cleared = self.tiers.n_cleared
 
-    def _keys(self, rows: np.ndarray, chosen: np.ndarray) -> list[bytes]:
-        """Keys of images in these views; an image is hashed once."""
+    def _make_keys(self, rows: np.ndarray, chosen: np.ndarray) -> list[bytes]:
+        """Make the keys of images in these views; an image is hashed once."""
         fresh = np.unique(rows[~self.is_hashed[rows]])
         if len(fresh):
-            self.image_keys[fresh] = image_keys(self.images, fresh)
+            self.image_hashes[fresh] = hash_images(self.images, fresh)
             self.is_hashed[fresh] = True
-        keys = (self.image_keys[rows] ^ self.view_keys[chosen]).tobytes()
+        keys = (self.image_hashes[rows] ^ self.view_hashes[chosen]).tobytes()
         return [keys[i : i + KEY_BYTES] for i in range(0, len(keys), KEY_BYTES)]
 
     def _compute(
         self, rows: np.ndarray, chosen: np.ndarray, keys: list[bytes], bar: Bar
     ) -> int:
-        """Compute what nobody has and there is room for; how many of it are kept.
+        """Compute what no process has, while there is room; return how many are kept.
 
-        What another process is computing is waited for.
+        What another process is computing is left to it, and waited for.
         """
         n_kept = 0
+        # At first a single batch: the size of a block is known once rows are there.
         most = looked_at = self.batch_size
         pending, waited_since = np.arange(len(rows)), time.monotonic()
         while len(pending) and not self.is_full:
+            # A process may hang while it holds its leases; then the work is done twice.
             alone = time.monotonic() - waited_since > PATIENCE_SECONDS
             next_keys = [keys[i] for i in pending[:looked_at]]
             with self.tiers.turn(self.namespace, next_keys, most, alone) as turn:
@@ -211,50 +224,39 @@ class ActivationRows:
                     )
                     self.is_full = kept < len(at)
                     n_kept += kept
-                    most = self._block(activations)
+                    most = self._choose_block(activations)
             bar.advance(len(done))
             if mine or done:
                 waited_since = time.monotonic()
                 pending = np.delete(pending, mine + done)
                 looked_at = most
             elif looked_at < len(pending):
-                looked_at *= 4  # others have taken on all these
+                # Others are computing all of these: look further ahead.
+                looked_at *= 4
             else:
                 time.sleep(POLL_SECONDS)
         return n_kept
 
-    def _block(self, activations: torch.Tensor) -> int:
-        """How many images to compute at a time: whole batches."""
+    def _choose_block(self, activations: torch.Tensor) -> int:
+        """Choose how many images to compute between two looks: whole batches."""
         size = self.batch_size
-        return max(size, block_rows(activations) // size * size)
+        return max(size, count_block_rows(activations) // size * size)
 
     def _encode(
         self, rows: np.ndarray, chosen: np.ndarray, bar: Bar | None = None
     ) -> torch.Tensor:
-        """Compute activations; counted and timed."""
+        """Compute activations; count and time them."""
         assert self.cache is not None
         started = time.perf_counter()
-        activations = self._encode_in_parts(rows, chosen, bar)
-        n_filled_up = -(-len(rows) // self.batch_size) * self.batch_size
-        seconds_each = (time.perf_counter() - started) / n_filled_up
+        activations = self.prefix.encode(self.images, rows, self.views, chosen, bar)
+        # Padding takes as long as images do.
+        n_padded = -(-len(rows) // self.batch_size) * self.batch_size
+        seconds_each = (time.perf_counter() - started) / n_padded
         self.misses += len(rows)
-        self.cache.count(0, len(rows), seconds_each)
+        self.cache._count(0, len(rows), seconds_each)
         return activations
-
-    def _encode_in_parts(
-        self, rows: np.ndarray, chosen: np.ndarray, bar: Bar | None
-    ) -> torch.Tensor:
-        """Compute activations a batch at a time, and count them."""
-        parts = []
-        for first in range(0, len(rows), self.batch_size):
-            some = slice(first, first + self.batch_size)
-            images = self.images[rows[some]]
-            parts.append(self.prefix.encode(images, self.views, chosen[some]))
-            if bar is not None:
-                bar.advance(len(images))
-        return torch.cat(parts)
 
     def _count_hits(self, hits: int) -> None:
         assert self.cache is not None
         self.hits += hits
-        self.saved += self.cache.count(hits)
+        self.saved += self.cache._count(hits)

@@ -28,7 +28,7 @@ from sktransfer._displays.drawing.panels import (
     shortened,
     size_of,
 )
-from sktransfer._estimators.classifier import BaseImageClassifier, softmax
+from sktransfer._estimators.classifier import BaseImageClassifier
 
 # Every image is drawn; more than this make a figure that nobody looks at.
 MOST_IMAGES = 100
@@ -239,7 +239,7 @@ class SaliencyDisplay:
         images, _ = classifier._check_images(X, reset=False)
         positions = _target_positions(target, classes, len(images))
         # Of the images that are read already: reading files twice is slow.
-        proba = softmax(classifier._logits_of(images))
+        proba = classifier.predict_proba(images)
         if positions is None:
             positions = proba.argmax(axis=1)
         device = resolve_device(classifier.device_)

@@ -1,22 +1,27 @@
-"""What estimators over a pretrained backbone share: which one, and its weights."""
+"""What estimators with a pretrained backbone share: its name, weights and cache."""
 
 from __future__ import annotations
 
 import os
-from numbers import Integral
+from contextlib import closing
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from sklearn.exceptions import NotFittedError
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils._param_validation import HasMethods
 from sklearn.utils.validation import check_is_fitted
 
 if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from sktransfer._activations.cache import ActivationCache, CacheInfo
     from sktransfer._images.shapes import Shape
+    from sktransfer._images.views import Augment
     from sktransfer._networks.stages import Stages
 
 
 class Pretrained:
-    """Parameters that say which backbone, beside an `ImageInput`."""
+    """The parameters that choose the backbone; a mixin for an `ImageInput`."""
 
     backbone: str
     weights: Any
@@ -25,17 +30,14 @@ class Pretrained:
     _backbone_constraints: ClassVar[dict[str, list[Any]]] = {
         "backbone": [str],
         "weights": [str, os.PathLike, HasMethods("fit"), None],
-        "image_size": [
-            StrOptions({"auto"}),
-            None,
-            Interval(Integral, 1, None, closed="left"),
-        ],
         "activation_cache": [str, os.PathLike, HasMethods(["warm", "clear"]), None],
     }
 
-    def _load(self, n_classes: int, dropout: float, image_shape: Shape) -> Stages:
-        """The backbone with its weights and a new head."""
-        from sktransfer._networks.resnet import pretrained_resnet
+    def _load_backbone(
+        self, n_classes: int, dropout: float, image_shape: Shape
+    ) -> Stages:
+        """Build the backbone with its weights and a new head."""
+        from sktransfer._networks.resnet import make_pretrained_resnet
 
         if hasattr(self.weights, "fit"):
             try:
@@ -43,11 +45,10 @@ class Pretrained:
             except NotFittedError as error:
                 raise NotFittedError(
                     f"weights holds a {type(self.weights).__name__} that is not "
-                    "fitted; fit it first. As one of several values in a grid search, "
-                    "wrap it in sklearn.frozen.FrozenEstimator, or the search unfits "
-                    "it."
+                    "fitted; fit it first. In the grid of a search, wrap it in "
+                    "sklearn.frozen.FrozenEstimator, or the search clones it unfitted."
                 ) from error
-        return pretrained_resnet(
+        return make_pretrained_resnet(
             self.backbone,
             self.weights,
             n_classes,
@@ -65,7 +66,65 @@ class Pretrained:
         return resolve_image_size(self.backbone, self.image_size, None)
 
     def __sklearn_clone__(self) -> Self:
-        # clone() would replace a fitted estimator in `weights` by an unfitted one.
+        # clone() would replace a fitted estimator in `weights` with an unfitted one.
         cloned: Self = super().__sklearn_clone__()  # type: ignore[misc]
         cloned.weights = self.weights
         return cloned
+
+
+def fill_cache(
+    stages: Stages,
+    depth: int,
+    images: np.ndarray,
+    device: torch.device,
+    precision: str,
+    augment: Augment,
+    cache: ActivationCache,
+    verbose: int,
+) -> CacheInfo:
+    """Compute every view of every image, as far as there is room in the cache.
+
+    Parameters
+    ----------
+    stages : Stages
+        The network; moved to `device`.
+
+    depth : int
+        How many stages besides the head will learn.
+
+    images : ndarray of shape (n_images, height, width, n_channels)
+        As the user passed them.
+
+    device : torch.device
+        Where the stages compute.
+
+    precision : {"float32", "bfloat16"}
+        Number format in which they compute.
+
+    augment : str, DrawnViews, callable or None
+        Decides which views there are.
+
+    cache : ActivationCache
+        Where activations are kept.
+
+    verbose : int
+        From 1 on, a bar shows the progress.
+
+    Returns
+    -------
+    CacheInfo
+    """
+    from sktransfer._activations.cache import CacheInfo
+    from sktransfer._activations.prefix import Prefix
+    from sktransfer._activations.rows import ActivationRows
+    from sktransfer._images.views import AS_IT_IS, views_of
+    from sktransfer._networks.device import move_to
+
+    n_prefix = stages.n_frozen(depth)
+    if not n_prefix:
+        return CacheInfo(0, 0, 0, 0.0)
+    prefix = Prefix(move_to(stages, device).eval(), n_prefix, device, precision)
+    views = views_of(augment, *images.shape[1:3]) or (AS_IT_IS,)
+    with closing(ActivationRows(prefix, images, views, cache, verbose)) as rows:
+        rows.ensure_all()
+        return rows.info()

@@ -1,51 +1,53 @@
-"""What the two classifiers share: parameters, fit and predict."""
+"""What the classifiers share: parameters, fit and predict."""
 
 from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from scipy.special import softmax
 from sklearn.base import ClassifierMixin
-from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import (
-    _check_sample_weight,
-    check_consistent_length,
-    check_is_fitted,
-    column_or_1d,
-)
+from sklearn.utils.validation import check_is_fitted
 
-from sktransfer._estimators.inputs import ImageInput, kept_on_error
-from sktransfer._estimators.targets import loss_weights, split_rows
-from sktransfer._feedback import warn
+from sktransfer._estimators.computing import Computing
+from sktransfer._estimators.inputs import ImageInput, restore_on_error
+from sktransfer._estimators.targets import (
+    check_validation_targets,
+    split_rows,
+    warn_of_a_single_class,
+    weigh_images,
+)
 from sktransfer._images.views import DrawnViews
 
 if TYPE_CHECKING:
+    import torch
+
     from sktransfer._networks.stages import Stages
-    from sktransfer._training.batches import ImageDataset
+    from sktransfer._training.image_sets import ImageDataset
     from sktransfer._training.net import StagesNet
-    from sktransfer._training.train import TrainingSettings
+    from sktransfer._training.settings import TrainingSettings
 
 
-class BaseImageClassifier(ClassifierMixin, ImageInput):
-    """Fit and predict; a subclass says which network and what it trains with."""
+class BaseImageClassifier(ClassifierMixin, Computing, ImageInput):
+    """Fit and predict; a subclass chooses the network and how it is trained."""
 
     # A network without frozen stages has nothing to keep.
     activation_cache: Any = None
 
+    # The parameters that decide what the network is; training cannot continue after a
+    # change of one of them.
+    _network_parameters: ClassVar[tuple[str, ...]]
+
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **Computing._computing_constraints,
         "dropout": [Interval(Real, 0, 1, closed="left")],
-        "image_size": [
-            StrOptions({"auto"}),
-            None,
-            Interval(Integral, 1, None, closed="left"),
-        ],
-        "image_shape": [tuple, list, None],
         "augment": [StrOptions({"flip", "flip_crop"}), DrawnViews, callable, None],
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
         "batch_size": [
@@ -60,15 +62,11 @@ class BaseImageClassifier(ClassifierMixin, ImageInput):
         "early_stopping": [StrOptions({"auto"}), "boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
-        "device": [str],
-        "precision": [StrOptions({"auto", "float32", "bfloat16"})],
         "compile": ["boolean"],
         "tta": [StrOptions({"flip", "flip_shift"}), None],
         "callbacks": [list, tuple, None],
         "net_params": [dict, None],
         "warm_start": ["boolean"],
-        "random_state": ["random_state"],
-        "verbose": ["verbose"],
     }
 
     def fit(
@@ -97,7 +95,7 @@ class BaseImageClassifier(ClassifierMixin, ImageInput):
             Weight of each image in the loss; 0 leaves an image out.
 
         X_val, y_val, sample_weight_val : as X, y and sample_weight, default=None
-            Images for early stopping, instead of a share of `X`.
+            Images for early stopping, used instead of a share of `X`.
 
         Returns
         -------
@@ -111,16 +109,16 @@ class BaseImageClassifier(ClassifierMixin, ImageInput):
         FloatingPointError
             If the loss becomes nan or infinite.
         KeyboardInterrupt
-            On Ctrl-C after the first epoch; the estimator keeps the weights of the best
-            epoch, or without validation images those of the moment.
+            On Ctrl-C. After the first epoch, the estimator keeps the weights of the
+            best epoch, or the present ones if there are no validation images.
         """
         started = time.perf_counter()
-        with kept_on_error(self):
+        with restore_on_error(self):
             self._validate_params()
             if (X_val is None) != (y_val is None):
                 raise ValueError("X_val and y_val must be passed together.")
             if X_val is None and sample_weight_val is not None:
-                raise ValueError("sample_weight_val needs X_val and y_val beside it.")
+                raise ValueError("sample_weight_val needs X_val and y_val as well.")
             net, classes = self._train(
                 X, y, sample_weight, X_val, y_val, sample_weight_val
             )
@@ -131,7 +129,7 @@ class BaseImageClassifier(ClassifierMixin, ImageInput):
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Probability of each class.
+        """Predict the probability of each class.
 
         Parameters
         ----------
@@ -141,12 +139,13 @@ class BaseImageClassifier(ClassifierMixin, ImageInput):
         Returns
         -------
         ndarray of shape (n_images, n_classes), float32
-            Rows sum to 1; columns as in ``classes_``.
+            Rows sum to 1; columns are in the order of ``classes_``.
         """
-        return softmax(self._logits(X))
+        proba: np.ndarray = softmax(self._logits(X), axis=1)
+        return proba
 
     def decision_function(self, X: Any) -> np.ndarray:
-        """Logits of each class.
+        """Compute the logits of each class.
 
         Parameters
         ----------
@@ -156,13 +155,13 @@ class BaseImageClassifier(ClassifierMixin, ImageInput):
         Returns
         -------
         ndarray of shape (n_images, n_classes) or (n_images,), float32
-            For two classes, the second logit less the first.
+            For two classes, the second logit minus the first.
         """
         logits = self._logits(X)
         return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits
 
     def predict(self, X: Any) -> np.ndarray:
-        """Most probable class.
+        """Predict the most probable class.
 
         Parameters
         ----------
@@ -179,27 +178,19 @@ class BaseImageClassifier(ClassifierMixin, ImageInput):
         return labels
 
     def _logits(self, X: Any) -> np.ndarray:
-        """Logits of shape (n_images, n_classes), float32."""
+        """Compute logits of shape (n_images, n_classes), float32."""
+        from sktransfer._activations.cache import resolve_cache
+        from sktransfer._activations.prediction import predict_logits
+
         check_is_fitted(self)
         images, _ = self._check_images(X, reset=False)
-        return self._logits_of(images)
-
-    def _logits_of(self, images: np.ndarray) -> np.ndarray:
-        """Logits of images that are checked, (n_images, n_classes), float32."""
-        from sktransfer._activations.cache import resolve_cache
-        from sktransfer._activations.prediction import logits
-        from sktransfer._networks.device import resolve_device
-
-        device = resolve_device(self.device_)
-        cache = resolve_cache(self.activation_cache)
-        net = self.net_
-        return logits(
-            net.module_,
-            net.n_prefix,
+        return predict_logits(
+            self.net_.module_,
+            self.net_.n_prefix,
             images,
-            device,
-            net.precision,
-            cache,
+            self._fitted_device(),
+            self.net_.precision,
+            resolve_cache(self.activation_cache),
             self.tta,
             int(self.verbose),
         )
@@ -213,27 +204,22 @@ class BaseImageClassifier(ClassifierMixin, ImageInput):
         y_val: Any,
         sample_weight_val: Any,
     ) -> tuple[StagesNet, np.ndarray]:
-        """The trained net and the classes; sets the shape of the images alone."""
-        from sktransfer._networks.device import (
-            autocast,
-            resolve_device,
-            resolve_precision,
-        )
-        from sktransfer._networks.seed import forked_rng
-        from sktransfer._training.batches import ImageDataset
+        """Return the trained net and the classes; only set the shape of the images."""
+        from sktransfer._training.image_sets import ImageDataset
         from sktransfer._training.train import train
 
-        device = resolve_device(self.device)
-        precision = resolve_precision(self.precision, device)
-        unfreezing = self._unfreezing()
+        goes_on = self.warm_start and hasattr(self, "net_")
+        device, precision = self._resolve_device()
+        # Before the network: its errors must not wait until weights are downloaded.
+        plan = self._resolve_plan(goes_on)
         last_shape = getattr(self, "image_shape_", None)
 
         images, y = self._check_images(X, y, reset=True, min_samples=2)
         check_classification_targets(y)
         classes, labels = np.unique(y, return_inverse=True)
         warn_of_a_single_class(classes)
-        weights, by_class = loss_weights(sample_weight, self.class_weight, y)
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        weights, by_class = weigh_images(sample_weight, self.class_weight, y)
+        seed = self._draw_seed()
         if X_val is None:
             stop, fraction = self.early_stopping, self.validation_fraction
             rows, valid_rows = split_rows(labels, weights, stop, fraction, seed)
@@ -242,28 +228,44 @@ class BaseImageClassifier(ClassifierMixin, ImageInput):
                 valid_set = ImageDataset(images, labels, weights, valid_rows)
         else:
             rows = np.flatnonzero(weights > 0)
-            valid_set = self._validation_set(
+            valid_set = self._check_validation_set(
                 X_val, y_val, sample_weight_val, classes, by_class
             )
 
-        goes_on = self.warm_start and hasattr(self, "net_")
         if goes_on:
             self._check_warm_start(classes, last_shape)
-            unfreezing["unfreeze_schedule"] = "immediate"
-        # Before the network: its errors must not wait until weights are downloaded.
-        settings = self._settings(len(rows), device, precision, seed, unfreezing)
-        # A number format set outside would also reach the backward pass.
-        with forked_rng(seed, device), autocast("float32", device):
+        settings = self._make_settings(len(rows), plan, device, precision, seed)
+        train_set = ImageDataset(images, labels, weights, rows)
+        n_classes = len(classes)
+        with self._seeded_stages(
+            images, rows, n_classes, plan, device, seed, goes_on
+        ) as stages:
+            return train(stages, train_set, valid_set, settings), classes
+
+    @contextmanager
+    def _seeded_stages(
+        self,
+        images: np.ndarray,
+        rows: np.ndarray,
+        n_classes: int,
+        plan: tuple[int, ...],
+        device: torch.device,
+        seed: int,
+        goes_on: bool = False,
+    ) -> Iterator[Stages]:
+        """Yield the network, frozen as planned; torch is seeded inside the block."""
+        from sktransfer._networks.device import autocast, fork_rng
+
+        # A number format set by the caller would also reach the backward pass.
+        with fork_rng(seed, device), autocast("float32", device):
             if goes_on:
                 stages = copy.deepcopy(self.net_.module_)
             else:
-                stages = self._make_stages(images, rows, len(classes))
-            stages.unfreeze(settings.unfreeze_depth)
-            train_set = ImageDataset(images, labels, weights, rows)
-            return train(stages, train_set, valid_set, settings), classes
+                stages = self._make_stages(images, rows, n_classes, device)
+            yield stages.unfreeze(max(plan))
 
     def _check_warm_start(self, classes: np.ndarray, last_shape: Any) -> None:
-        """Raise where training cannot go on from the last fit."""
+        """Raise a ValueError if training cannot continue from the last fit."""
         changed = [
             name
             for name, value in self._network_params().items()
@@ -275,70 +277,78 @@ class BaseImageClassifier(ClassifierMixin, ImageInput):
             changed.append("the classes")
         if changed:
             raise ValueError(
-                f"warm_start=True goes on from the last fit, but {', '.join(changed)} "
-                "changed since; pass warm_start=False to start over."
+                "warm_start=True continues from the last fit, but "
+                f"{', '.join(changed)} changed since; pass warm_start=False to start "
+                "again."
             )
 
     def _network_params(self) -> dict[str, Any]:
-        """The parameters that decide what the network is."""
-        names = ("backbone", "width", "whiten", "global_pool", "dropout", "image_size")
-        return {n: v for n, v in self.get_params(deep=False).items() if n in names}
+        """Return the parameters that decide what the network is, by name."""
+        return {name: getattr(self, name) for name in self._network_parameters}
 
     def _make_stages(
-        self, images: np.ndarray, rows: np.ndarray, n_classes: int
+        self,
+        images: np.ndarray,
+        rows: np.ndarray,
+        n_classes: int,
+        device: torch.device,
     ) -> Stages:
-        """The network for these images, of which `rows` are trained on."""
+        """Build the network for these images, of which `rows` are trained on."""
         raise NotImplementedError
 
-    def _unfreezing(self) -> dict[str, Any]:
-        """Depth, schedule and the like, for `TrainingSettings`; checked."""
+    def _resolve_plan(self, goes_on: bool) -> tuple[int, ...]:
+        """Return how many stages besides the head learn in each epoch; check it."""
         raise NotImplementedError
 
-    def _peak_rate(self, images_a_step: float) -> float:
-        """Peak rate of the head, per step."""
+    def _training_options(self) -> dict[str, Any]:
+        """Return the settings that only this kind of classifier has."""
+        raise NotImplementedError
+
+    def _choose_lr(self, images_per_step: float) -> float:
+        """Choose the peak rate of the head, per step."""
         return float(self.lr)
 
-    def _settings(
+    def _make_settings(
         self,
         n_images: int,
-        device: Any,
+        plan: tuple[int, ...],
+        device: torch.device,
         precision: str,
         seed: int,
-        unfreezing: Mapping[str, Any],
     ) -> TrainingSettings:
-        """The parameters that the training loop reads."""
+        """Collect what the training loop needs to know."""
         from sktransfer._activations.cache import resolve_cache
-        from sktransfer._training.schedule import n_batches, resolve_batch_size
-        from sktransfer._training.train import (
+        from sktransfer._training.schedule import count_batches, resolve_batch_size
+        from sktransfer._training.settings import (
             TrainingSettings,
-            optimizer_params,
-            own_callbacks,
+            check_net_params,
+            copy_callbacks,
         )
 
         stop = self.early_stopping
         batch_size = resolve_batch_size(self.batch_size, n_images)
         return TrainingSettings(
-            max_epochs=self.max_epochs,
+            plan=plan,
             batch_size=batch_size,
-            lr=self._peak_rate(n_images / n_batches(n_images, batch_size)),
+            lr=self._choose_lr(n_images / count_batches(n_images, batch_size)),
             momentum=self.momentum,
             weight_decay=self.weight_decay,
             label_smoothing=self.label_smoothing,
             augment=self.augment,
-            # Without early stopping a validation set still picks the best epoch.
+            # Without early stopping a validation set still chooses the best epoch.
             patience=self.n_iter_no_change if stop else self.max_epochs + 1,
             device=device,
             precision=precision,
             seed=seed,
             verbose=int(self.verbose),
-            callbacks=own_callbacks(list(self.callbacks or [])),
-            net_params=optimizer_params(self.net_params or {}),
+            callbacks=copy_callbacks(list(self.callbacks or [])),
+            net_params=check_net_params(self.net_params or {}),
             activation_cache=resolve_cache(self.activation_cache),
             compile=self.compile,
-            **unfreezing,
+            **self._training_options(),
         )
 
-    def _validation_set(
+    def _check_validation_set(
         self,
         X_val: Any,
         y_val: Any,
@@ -346,30 +356,18 @@ class BaseImageClassifier(ClassifierMixin, ImageInput):
         classes: np.ndarray,
         by_class: np.ndarray,
     ) -> ImageDataset:
-        """The validation set that the user passed, weighted as the training set is."""
-        from sktransfer._training.batches import ImageDataset
+        """Check the validation set that the user passed; weight it as in training."""
+        from sktransfer._training.image_sets import ImageDataset
 
         images, _ = self._check_images(X_val, reset=False)
-        y_val = column_or_1d(y_val, warn=True)
-        check_consistent_length(images, y_val)
-        unknown = np.setdiff1d(y_val, classes)
-        if len(unknown):
-            raise ValueError(f"y_val holds labels that y does not: {unknown[:5]}.")
-        weights = _check_sample_weight(
-            sample_weight_val, y_val, dtype=np.float32, ensure_non_negative=True
+        labels, weights = check_validation_targets(
+            y_val, sample_weight_val, len(images), classes, by_class
         )
-        labels = np.searchsorted(classes, y_val)
-        weights = (weights * by_class[labels]).astype(np.float32)
-        rows = np.flatnonzero(weights)
-        if not len(rows):
-            raise ValueError(
-                "sample_weight_val leaves no image with a positive weight."
-            )
-        return ImageDataset(images, labels, weights, rows)
+        return ImageDataset(images, labels, weights, np.flatnonzero(weights))
 
     def _set_fitted(self, net: StagesNet, classes: np.ndarray) -> None:
-        """Set every fitted attribute but the shape of the images, all at once."""
-        # skorch has begun a row for an epoch that Ctrl-C cut off.
+        """Set every fitted attribute except the shape of the images, all at once."""
+        # skorch has started a row for an epoch that Ctrl-C interrupted.
         history = [
             {name: value for name, value in row.items() if name != "batches"}
             for row in net.history
@@ -393,27 +391,7 @@ class BaseImageClassifier(ClassifierMixin, ImageInput):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        # skorch has moved the network to where this process can run it.
+        # skorch has put the network on a device that this process has.
         if hasattr(self, "net_"):
-            from sktransfer._networks.device import resolve_device, still_native
-
             self.device_ = str(self.net_.device)
-            self.precision_ = self.net_.precision = still_native(
-                self.precision_, self.precision, resolve_device(self.device_)
-            )
-
-
-def warn_of_a_single_class(classes: np.ndarray) -> None:
-    """Warn where there is nothing to tell apart."""
-    if len(classes) == 1:
-        warn(
-            f"y holds a single class, {classes.tolist()[0]!r}, so nothing else can be "
-            "predicted; shuffle images that are sorted by class before cutting them."
-        )
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities, whose rows sum to 1, of logits (n_images, n_classes)."""
-    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-    proba: np.ndarray = exponentials / exponentials.sum(axis=1, keepdims=True)
-    return proba
+            self.precision_ = self.net_.precision = self._recheck_precision()

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
-from sklearn.utils import Tags, check_random_state
-from sklearn.utils._param_validation import StrOptions
+from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
-from sktransfer._estimators.backbone import Pretrained
-from sktransfer._estimators.inputs import ImageInput, kept_on_error
+from sktransfer._estimators.backbone import Pretrained, fill_cache
+from sktransfer._estimators.computing import Computing
+from sktransfer._estimators.inputs import ImageInput, restore_on_error
 
 if TYPE_CHECKING:
     from sktransfer._activations.cache import ActivationCache, CacheInfo
@@ -22,6 +22,7 @@ class ResNetFeatureExtractor(
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
     Pretrained,
+    Computing,
     ImageInput,
 ):
     """Turn images into the pooled features of a pretrained ResNet.
@@ -108,12 +109,8 @@ class ResNetFeatureExtractor(
     __module__ = "sktransfer"
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **Computing._computing_constraints,
         **Pretrained._backbone_constraints,
-        "image_shape": [tuple, list, None],
-        "device": [str],
-        "precision": [StrOptions({"auto", "float32", "bfloat16"})],
-        "random_state": ["random_state"],
-        "verbose": ["verbose"],
     }
 
     def __init__(
@@ -162,22 +159,24 @@ class ResNetFeatureExtractor(
         OSError
             If the weights are not here and cannot be downloaded.
         """
-        from sktransfer._activations.cache import resolve_cache
-        from sktransfer._networks.device import moved, resolve_device, resolve_precision
-        from sktransfer._networks.seed import forked_rng
+        self._fit(X)
+        return self
 
-        with kept_on_error(self):
+    def _fit(self, X: Any) -> np.ndarray:
+        """Fit, and return the images as an array."""
+        from sktransfer._activations.cache import resolve_cache
+        from sktransfer._networks.device import fork_rng, move_to
+
+        with restore_on_error(self):
             self._validate_params()
-            device = resolve_device(self.device)
+            device, precision = self._resolve_device()
             resolve_cache(self.activation_cache)  # for its errors
             images, _ = self._check_images(X, reset=True)
-            seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-            with forked_rng(seed, device):
-                stages = self._load(1, 0.0, images.shape[1:])
-            self.stages_ = moved(stages, device).eval()
-            self.device_ = str(device)
-            self.precision_ = resolve_precision(self.precision, device)
-        return self
+            with fork_rng(self._draw_seed(), device):
+                stages = self._load_backbone(1, 0.0, images.shape[1:])
+            self.stages_ = move_to(stages, device).eval()
+            self.device_, self.precision_ = str(device), precision
+        return images
 
     def transform(self, X: Any) -> np.ndarray:
         """Pooled features of images.
@@ -193,29 +192,34 @@ class ResNetFeatureExtractor(
             512 features for resnet18 and 34, 2048 for the larger ones, 192 for
             mini_resnet18.
         """
-        check_is_fitted(self)
         from sktransfer._activations.cache import resolve_cache
-        from sktransfer._activations.prediction import features
-        from sktransfer._networks.device import resolve_device
+        from sktransfer._activations.prediction import extract_features
 
+        check_is_fitted(self)
         images, _ = self._check_images(X, reset=False)
-        cache = resolve_cache(self.activation_cache)
-        device = resolve_device(self.device_)
-        return features(
-            self.stages_, images, device, self.precision_, cache, int(self.verbose)
+        return extract_features(
+            self.stages_,
+            images,
+            self._fitted_device(),
+            self.precision_,
+            resolve_cache(self.activation_cache),
+            int(self.verbose),
         )
 
-    def _warm(self, X: Any, cache: ActivationCache) -> CacheInfo:
+    def _warm_cache(self, X: Any, cache: ActivationCache) -> CacheInfo:
         """Compute what :meth:`transform` will ask for; for `ActivationCache.warm`."""
-        from sktransfer._activations.prefix import Prefix
-        from sktransfer._networks.device import resolve_device
-        from sktransfer._training.frozen import warm
-
-        fitted = clone(self).fit(X)
-        images, _ = fitted._check_images(X, reset=False)
-        device, n_stages = resolve_device(fitted.device_), len(fitted.stages_.names) - 1
-        prefix = Prefix(fitted.stages_, n_stages, device, fitted.precision_)
-        return warm(prefix, images, None, cache, int(self.verbose))
+        fresh = clone(self)
+        images = fresh._fit(X)
+        return fill_cache(
+            fresh.stages_,
+            0,
+            images,
+            fresh._fitted_device(),
+            fresh.precision_,
+            None,
+            cache,
+            int(self.verbose),
+        )
 
     @property
     def _n_features_out(self) -> int:
@@ -226,7 +230,7 @@ class ResNetFeatureExtractor(
         state: dict[str, Any] = super().__getstate__()
         if "stages_" not in state:
             return state
-        # A process without the device could not even load the network from a pickle.
+        # On the CPU: a process without the device could not even load the pickle.
         return {**state, "stages_": copy.deepcopy(state["stages_"]).cpu()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -234,13 +238,12 @@ class ResNetFeatureExtractor(
         if hasattr(self, "stages_"):
             import torch
 
-            from sktransfer._networks.device import moved, resolve_device, still_native
+            from sktransfer._networks.device import move_to
 
             if not torch.cuda.is_available():
                 self.device_ = "cpu"
-            device = resolve_device(self.device_)
-            moved(self.stages_, device)
-            self.precision_ = still_native(self.precision_, self.precision, device)
+            move_to(self.stages_, self._fitted_device())
+            self.precision_ = self._recheck_precision()
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "stages_")

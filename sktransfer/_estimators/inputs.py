@@ -42,7 +42,7 @@ NO_LABELS = "no_validation"
 
 
 @contextmanager
-def kept_on_error(estimator: BaseEstimator) -> Iterator[None]:
+def restore_on_error(estimator: BaseEstimator) -> Iterator[None]:
     """Leave an estimator as it was where the block raises."""
     before = dict(vars(estimator))
     try:

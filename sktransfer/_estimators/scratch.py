@@ -9,15 +9,13 @@ import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from sktransfer._estimators.classifier import BaseImageClassifier
-from sktransfer._networks.statistics import channel_statistics, evenly_spaced
 
 if TYPE_CHECKING:
-    from sktransfer._images.shapes import Shape
+    import torch
+
     from sktransfer._networks.stages import Stages
 
-# Images whose patches make the first filters, as Jordan 2024 has it.
-N_FOR_WHITENING = 5_000
-# Peak rate of Jordan 2024, for the mean loss of a batch, and the size of that batch.
+# Peak rate of Jordan (2024) for the mean loss of a batch, and the size of that batch.
 PEAK_RATE, RATE_BATCH = 1.5, 1024
 
 
@@ -232,6 +230,8 @@ class ScratchCNNClassifier(BaseImageClassifier):
 
     __module__ = "sktransfer"
 
+    _network_parameters = ("width", "whiten", "global_pool", "dropout", "image_size")
+
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseImageClassifier._parameter_constraints,
         "width": [Interval(Integral, 1, None, closed="left"), tuple, list],
@@ -310,47 +310,28 @@ class ScratchCNNClassifier(BaseImageClassifier):
         self.verbose = verbose
 
     def _make_stages(
-        self, images: np.ndarray, rows: np.ndarray, n_classes: int
+        self,
+        images: np.ndarray,
+        rows: np.ndarray,
+        n_classes: int,
+        device: torch.device,
     ) -> Stages:
-        from sktransfer._images.preprocessing import Preprocess, to_batch
-        from sktransfer._networks.cnn import PATCH, make_cnn, n_directions
-        from sktransfer._networks.device import resolve_device
-        from sktransfer._networks.whitening import whitening_filters
+        from sktransfer._networks.cnn import make_cnn_for
 
-        size = self._size(images.shape[1:])
-        widths = self._widths()
-        preprocess = Preprocess(size, *channel_statistics(images, rows))
-        filters = None
-        if self.whiten:
-            device = resolve_device(self.device)
-            preprocess.to(device)
-            parts = evenly_spaced(images, rows, N_FOR_WHITENING)
-            batches = (preprocess(to_batch(images[part], device)) for part in parts)
-            n_channels = images.shape[3]
-            filters = whitening_filters(batches, PATCH, n_directions(n_channels)).cpu()
-        return make_cnn(
-            n_classes, widths, self.dropout, preprocess, filters, self.global_pool
+        return make_cnn_for(
+            images,
+            rows,
+            n_classes,
+            self._check_widths(),
+            self.dropout,
+            self.image_size,
+            self.whiten,
+            self.global_pool,
+            device,
         )
 
-    def _size(self, image_shape: Shape) -> tuple[int, int] | None:
-        """Size to which images are resized, or None."""
-        from sktransfer._networks.cnn import SMALLEST_IMAGE, native_size
-
-        size = None
-        if self.image_size == "auto":
-            size = native_size(image_shape)
-        elif self.image_size is not None:
-            size = (int(self.image_size),) * 2
-        if min(size or image_shape[:2]) < SMALLEST_IMAGE:
-            raise ValueError(
-                f"image_size={self.image_size!r} leaves images of shape "
-                f"{image_shape} smaller than {SMALLEST_IMAGE} pixels, which the "
-                "network cannot halve three times; pass image_size='auto'."
-            )
-        return size
-
-    def _widths(self) -> tuple[int, int, int]:
-        """Channels of layer1 to layer3."""
+    def _check_widths(self) -> tuple[int, int, int]:
+        """Return the channels of layer1 to layer3; ValueError unless they are valid."""
         width: Any = self.width
         if isinstance(width, Integral):
             return int(width), 2 * int(width), 2 * int(width)
@@ -359,19 +340,21 @@ class ScratchCNNClassifier(BaseImageClassifier):
             isinstance(w, Integral) and int(w) > 0 for w in widths
         ):
             raise ValueError(
-                f"width={self.width!r} must be an integer of 1 or more, or three of "
-                "them."
+                f"width={self.width!r} must be an integer of 1 or more, or three such "
+                "integers."
             )
         narrow, middle, wide = map(int, widths)
         return narrow, middle, wide
 
-    def _unfreezing(self) -> dict[str, Any]:
-        from sktransfer._networks.cnn import N_STAGES
+    def _resolve_plan(self, goes_on: bool) -> tuple[int, ...]:
+        from sktransfer._networks.cnn import STAGES
+        from sktransfer._training.schedule import plan_unfreezing
 
-        self._widths()  # for its error
+        self._check_widths()  # for its error, which must not wait for the images
+        return plan_unfreezing("immediate", len(STAGES) - 1, self.max_epochs)
+
+    def _training_options(self) -> dict[str, Any]:
         return {
-            "unfreeze_depth": N_STAGES - 1,
-            "unfreeze_schedule": "immediate",
             "backbone_lr_factor": 1.0,
             "bias_lr_factor": self.bias_lr_factor,
             "lr_schedule": self.lr_schedule,
@@ -379,9 +362,9 @@ class ScratchCNNClassifier(BaseImageClassifier):
             "lookahead": self.lookahead,
         }
 
-    def _peak_rate(self, images_a_step: float) -> float:
+    def _choose_lr(self, images_per_step: float) -> float:
         if self.lr == "auto":
-            return PEAK_RATE * images_a_step / RATE_BATCH
+            return PEAK_RATE * images_per_step / RATE_BATCH
         return float(self.lr)
 
     def _expects_unit_scale(self) -> bool:

@@ -1,4 +1,4 @@
-"""Which images train and which validate, and with which weight."""
+"""Labels and weights: checked, balanced, and split into training and validation."""
 
 from __future__ import annotations
 
@@ -6,17 +6,26 @@ from typing import Any
 
 import numpy as np
 from sklearn.utils import compute_class_weight
-from sklearn.utils.validation import _check_sample_weight
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    check_consistent_length,
+    column_or_1d,
+)
 
-# From this many images on, early_stopping="auto" sets some aside, as scikit-learn's
-# HistGradientBoostingClassifier does.
+from sktransfer._feedback import warn
+
+# early_stopping="auto" sets images aside if there are at least this many, as
+# scikit-learn's HistGradientBoostingClassifier does.
 EARLY_STOPPING_FROM = 10_000
 
 
-def class_factors(
+def weigh_classes(
     class_weight: Any, classes: np.ndarray, y: np.ndarray, sample_weight: np.ndarray
 ) -> np.ndarray:
-    """Weight of each class, (n_classes,); "balanced" by the weights of its images."""
+    """Weigh each class, (n_classes,); "balanced" counts the weights of its images.
+
+    compute_class_weight can do that only in newer releases of scikit-learn.
+    """
     if class_weight != "balanced":
         given: np.ndarray = compute_class_weight(class_weight, classes=classes, y=y)
         return given
@@ -28,18 +37,18 @@ def class_factors(
     return factors
 
 
-def loss_weights(
+def weigh_images(
     sample_weight: Any, class_weight: Any, y: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Weight of each image in the loss, 1 on average over those that count.
+    """Weigh each image in the loss, 1 on average over those with any weight.
 
     Parameters
     ----------
     sample_weight : array-like of shape (n_images,) or None
-        As the user passed it.
+        As for the estimators.
 
     class_weight : dict, "balanced" or None
-        As the user passed it.
+        As for the estimators.
 
     y : ndarray of shape (n_images,)
         Labels.
@@ -50,7 +59,7 @@ def loss_weights(
         0 or more.
 
     by_class : ndarray of shape (n_classes,)
-        The part of them that `class_weight` decides, classes sorted.
+        The factor that `class_weight` contributes, classes sorted.
 
     Raises
     ------
@@ -61,7 +70,7 @@ def loss_weights(
     weights = _check_sample_weight(
         sample_weight, y, dtype=np.float64, ensure_non_negative=True
     )
-    by_class = class_factors(class_weight, classes, y, weights)
+    by_class = weigh_classes(class_weight, classes, y, weights)
     weights = weights * by_class[labels]
     if weights.min() < 0 or not np.isfinite(weights).all():
         raise ValueError(
@@ -84,7 +93,7 @@ def split_rows(
     validation_fraction: float,
     seed: int,
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Rows to train on and, with early stopping, a stratified share to validate on.
+    """Split rows into training and, with early stopping, a stratified validation set.
 
     Parameters
     ----------
@@ -95,10 +104,10 @@ def split_rows(
         Images of weight 0 are in neither part.
 
     early_stopping, validation_fraction
-        As the estimators take them.
+        As for the estimators.
 
     seed : int
-        Of the split.
+        Seeds the split.
 
     Returns
     -------
@@ -116,7 +125,7 @@ def split_rows(
         stop = len(rows) >= EARLY_STOPPING_FROM
     if not stop:
         return rows, None
-    # On first use, since it imports much (benchmarks/imports.py).
+    # Imported on first use, because it loads many modules (benchmarks/imports.py).
     from sklearn.model_selection import train_test_split
 
     try:
@@ -133,3 +142,63 @@ def split_rows(
             f"sides ({error}) Pass early_stopping=False, or X_val and y_val."
         ) from error
     return train, valid
+
+
+def check_validation_targets(
+    y_val: Any,
+    sample_weight_val: Any,
+    n_images: int,
+    classes: np.ndarray,
+    by_class: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Check the labels and weights of the user's validation images.
+
+    Parameters
+    ----------
+    y_val, sample_weight_val : array-like of shape (n_images,)
+        As for the estimators; the weights may be None.
+
+    n_images : int
+        Number of validation images.
+
+    classes : ndarray of shape (n_classes,)
+        Labels of the training images, sorted.
+
+    by_class : ndarray of shape (n_classes,)
+        As :func:`weigh_images` returns it.
+
+    Returns
+    -------
+    labels : ndarray of shape (n_images,), int
+        Positions in `classes`.
+
+    weights : ndarray of shape (n_images,), float32
+        0 or more.
+
+    Raises
+    ------
+    ValueError
+        If lengths differ, a label is unknown, or every weight is 0.
+    """
+    y_val = column_or_1d(y_val, warn=True)
+    check_consistent_length(range(n_images), y_val)
+    unknown = np.setdiff1d(y_val, classes)
+    if len(unknown):
+        raise ValueError(f"y_val holds labels that y does not: {unknown[:5]}.")
+    weights = _check_sample_weight(
+        sample_weight_val, y_val, dtype=np.float32, ensure_non_negative=True
+    )
+    labels = np.searchsorted(classes, y_val)
+    weights = (weights * by_class[labels]).astype(np.float32)
+    if not weights.any():
+        raise ValueError("sample_weight_val leaves no image with a positive weight.")
+    return labels, weights
+
+
+def warn_of_a_single_class(classes: np.ndarray) -> None:
+    """Warn if there is nothing to distinguish."""
+    if len(classes) == 1:
+        warn(
+            f"y holds a single class, {classes.tolist()[0]!r}, so nothing else can be "
+            "predicted; if images are sorted by class, shuffle them before taking some."
+        )

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from sklearn.base import clone
-from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from sktransfer._estimators.backbone import Pretrained
+from sktransfer._estimators.backbone import Pretrained, fill_cache
 from sktransfer._estimators.classifier import BaseImageClassifier
 
 if TYPE_CHECKING:
+    import torch
+
     from sktransfer._activations.cache import ActivationCache, CacheInfo
     from sktransfer._networks.stages import Stages
 
@@ -240,6 +241,8 @@ class ResNetTransferClassifier(Pretrained, BaseImageClassifier):
 
     __module__ = "sktransfer"
 
+    _network_parameters = ("backbone", "dropout", "image_size")
+
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseImageClassifier._parameter_constraints,
         **Pretrained._backbone_constraints,
@@ -312,45 +315,43 @@ class ResNetTransferClassifier(Pretrained, BaseImageClassifier):
         self.verbose = verbose
 
     def _make_stages(
-        self, images: np.ndarray, rows: np.ndarray, n_classes: int
+        self,
+        images: np.ndarray,
+        rows: np.ndarray,
+        n_classes: int,
+        device: torch.device,
     ) -> Stages:
-        return self._load(n_classes, self.dropout, images.shape[1:])
+        return self._load_backbone(n_classes, self.dropout, images.shape[1:])
 
-    def _unfreezing(self) -> dict[str, Any]:
+    def _resolve_plan(self, goes_on: bool) -> tuple[int, ...]:
         from sktransfer._networks.resnet import STAGES
         from sktransfer._networks.stages import check_depth
-        from sktransfer._training.schedule import unfreeze_plan
+        from sktransfer._training.schedule import plan_unfreezing
 
-        # Only for their errors, which must not wait until weights are downloaded.
-        check_depth(self.unfreeze_depth, STAGES)
-        unfreeze_plan(self.unfreeze_schedule, self.unfreeze_depth, self.max_epochs)
-        return {
-            "unfreeze_depth": self.unfreeze_depth,
-            "unfreeze_schedule": self.unfreeze_schedule,
-            "backbone_lr_factor": self.backbone_lr_factor,
-        }
+        depth, n_epochs = self.unfreeze_depth, self.max_epochs
+        check_depth(depth, STAGES)
+        plan = plan_unfreezing(self.unfreeze_schedule, depth, n_epochs)
+        return plan_unfreezing("immediate", depth, n_epochs) if goes_on else plan
 
-    def _warm(self, X: Any, cache: ActivationCache) -> CacheInfo:
+    def _training_options(self) -> dict[str, Any]:
+        return {"backbone_lr_factor": self.backbone_lr_factor}
+
+    def _warm_cache(self, X: Any, cache: ActivationCache) -> CacheInfo:
         """Compute what :meth:`fit` will ask for; for `ActivationCache.warm`."""
-        from sktransfer._activations.cache import CacheInfo
-        from sktransfer._activations.prefix import Prefix
-        from sktransfer._networks.device import moved, resolve_device, resolve_precision
-        from sktransfer._networks.seed import forked_rng
-        from sktransfer._training.frozen import n_always_frozen, warm
-
         fresh = clone(self)
         fresh._validate_params()
-        device = resolve_device(self.device)
+        device, precision = fresh._resolve_device()
+        plan = fresh._resolve_plan(goes_on=False)
         images, _ = fresh._check_images(X, reset=True)
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        with forked_rng(seed, device):
-            stages = fresh._load(2, self.dropout, images.shape[1:])
-        stages = moved(stages, device).eval()
-        n_stages = n_always_frozen(
-            stages, self.unfreeze_schedule, self.unfreeze_depth, self.max_epochs
-        )
-        if n_stages == 0:
-            return CacheInfo(0, 0, 0, 0.0)
-        precision = resolve_precision(self.precision, device)
-        prefix = Prefix(stages, n_stages, device, precision)
-        return warm(prefix, images, self.augment, cache, int(self.verbose))
+        rows, seed = np.arange(len(images)), self._draw_seed()
+        with fresh._seeded_stages(images, rows, 2, plan, device, seed) as stages:
+            return fill_cache(
+                stages,
+                max(plan),
+                images,
+                device,
+                precision,
+                self.augment,
+                cache,
+                int(self.verbose),
+            )

@@ -1,13 +1,19 @@
-"""Where and in which number format the network computes."""
+"""Where, in which number format and from which seed torch computes."""
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TypeVar
 
 import torch
 
 Module = TypeVar("Module", bound=torch.nn.Module)
+
+# torch's generator belongs to the process. A thread that drew from it inside another
+# thread's block would change both the results and the state that is restored.
+_one_at_a_time = threading.RLock()
 
 
 def resolve_device(device: str) -> torch.device:
@@ -57,10 +63,10 @@ def resolve_precision(precision: str, device: torch.device) -> str:
     return "bfloat16" if is_native else "float32"
 
 
-def still_native(computed: str, asked: str, device: torch.device) -> str:
-    """Number format for a network that another machine may have trained.
+def recheck_precision(computed: str, asked: str, device: torch.device) -> str:
+    """Return the number format for a network that another machine may have trained.
 
-    What ``precision="auto"`` took there may be slow here: then float32.
+    The format that ``precision="auto"`` chose there may be slow here: then float32.
     """
     if asked == "auto" and resolve_precision("auto", device) == "float32":
         return "float32"
@@ -68,16 +74,16 @@ def still_native(computed: str, asked: str, device: torch.device) -> str:
 
 
 def cpu_capabilities() -> dict[str, Any]:
-    """What the processor can, by name; empty where torch does not tell."""
-    told: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return told
+    """Return what the processor can do, by name; empty if torch cannot say."""
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return capabilities
 
 
-def moved(module: Module, device: torch.device) -> Module:
-    """Move a network to a device, its weights laid out as the device multiplies them.
+def move_to(module: Module, device: torch.device) -> Module:
+    """Move a network to a device, with its weights in the layout that is fast there.
 
-    Images are ``channels_last`` as they come. CUDA wants weights like that too; a CPU
-    lays them out anew for each product, whatever they are.
+    Images arrive as ``channels_last``. CUDA wants weights in that layout too; a CPU
+    rearranges them for every product, whatever their layout.
     """
     module = module.to(device)
     if device.type == "cuda":
@@ -86,13 +92,31 @@ def moved(module: Module, device: torch.device) -> Module:
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any]:
-    """Context in which matrix products run at `precision`, whatever is set outside."""
+    """Return a context in which matrix products run at `precision`.
+
+    A setting of the caller's has no effect inside it.
+    """
     if precision == "float32" and not torch.is_autocast_enabled(device.type):
         return nullcontext()  # entered in every step
-    # Inside a context of the user's, cached casts of weights would outlive a step.
+    # Inside the user's own context, cached casts of weights would outlive a step.
     return torch.autocast(
         device.type,
         dtype=torch.bfloat16,
         enabled=precision == "bfloat16",
         cache_enabled=False,
     )
+
+
+@contextmanager
+def fork_rng(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed torch inside a block and restore its global state afterwards.
+
+    Threads pass through such blocks one at a time.
+    """
+    devices = [device] if device.type == "cuda" else []
+    with _one_at_a_time, torch.random.fork_rng(devices):
+        torch.default_generator.manual_seed(seed)
+        if device.type == "cuda":
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        yield

@@ -1,25 +1,28 @@
-"""Run a function over many rows in batches of one size, without gradients."""
+"""Batches of one fixed size, so that no result depends on how many images come along.
+
+The kernels that a library picks depend on the size of a batch, and their last bits
+differ. With one size, the result for an image depends on that image alone.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
-import numpy as np
 import torch
 
 from sktransfer._networks.stages import Stages
 
-# A single image costs as much as a full batch, so that batches are no larger than
-# what a device needs to be fast: a CPU 32 small images, or 16 larger ones
-# (benchmarks/batches.py); the border is where images of BiT become large.
+# A single image costs as much as a full batch, so batches are no larger than a device
+# needs to be fast: for a CPU 32 small images, or 16 larger ones
+# (benchmarks/batches.py). BiT draws the line between small and large images here too.
 CUDA_BATCH, SMALL_BATCH, LARGE_BATCH = 128, 32, 16
 SMALL_PIXELS = 96**2
 
 
-def batch_size(
+def choose_batch_size(
     stages: Stages, image_shape: tuple[int, ...], device: torch.device
 ) -> int:
-    """How many images pass at a time: the same, however many there are.
+    """Choose how many images pass at a time: the same number for any set of images.
 
     Parameters
     ----------
@@ -27,10 +30,14 @@ def batch_size(
         The network, which may resize images.
 
     image_shape : tuple of (int, int, int)
-        Height, width and channels of an image as the user has it.
+        Height, width and channels of an image as the user passed it.
 
     device : torch.device
         Where the network computes.
+
+    Returns
+    -------
+    int
     """
     if device.type == "cuda":
         return CUDA_BATCH
@@ -38,47 +45,32 @@ def batch_size(
     return SMALL_BATCH if height * width < SMALL_PIXELS else LARGE_BATCH
 
 
-def run_in_batches(
-    function: Callable[[torch.Tensor], torch.Tensor],
-    batch_of: Callable[[int, int], torch.Tensor],
-    n: int,
-    size: int,
-) -> np.ndarray:
-    """Apply a function of a batch to every row.
+def cut(n_rows: int, size: int) -> Iterator[slice]:
+    """Yield the rows of each batch; the last one may be smaller than `size`."""
+    for start in range(0, n_rows, size):
+        yield slice(start, min(n_rows, start + size))
 
-    All batches have the same size, the last one being filled up with copies of its
-    last row: the kernels that a library picks depend on the size, so that otherwise
-    the last bits of a result would depend on how many rows were passed with it.
+
+def run_padded(
+    function: Callable[[torch.Tensor], torch.Tensor], batch: torch.Tensor, size: int
+) -> torch.Tensor:
+    """Apply a function to a batch that is padded to `size` rows; drop the padding.
 
     Parameters
     ----------
     function : callable
-        Maps a batch to (n, n_outputs).
+        Maps a batch to as many rows.
 
-    batch_of : callable
-        Maps the first row and the one behind the last to a batch.
-
-    n : int
-        Number of rows.
+    batch : tensor of shape (n, ...)
+        At most `size` rows. The last one is repeated until there are `size`.
 
     size : int
-        Rows in a batch, as :func:`batch_size` has it.
+        As :func:`choose_batch_size` returns it.
 
     Returns
     -------
-    ndarray of shape (n, n_outputs), float32
+    tensor of shape (n, ...)
     """
-    outputs = []
-    with torch.inference_mode():
-        for start in range(0, n, size):
-            batch = filled_up(batch_of(start, min(n, start + size)), size)
-            outputs.append(function(batch)[: n - start].float().cpu())
-    return torch.cat(outputs).numpy()
-
-
-def filled_up(batch: torch.Tensor, size: int) -> torch.Tensor:
-    """Repeat the last row of a batch until it has `size` rows."""
     n = len(batch)
-    if n == size:
-        return batch
-    return torch.cat([batch, batch[-1:].expand(size - n, *batch.shape[1:])])
+    padding = batch[-1:].expand(size - n, *batch.shape[1:])
+    return function(torch.cat([batch, padding]) if n < size else batch)[:n]

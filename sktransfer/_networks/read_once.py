@@ -1,4 +1,8 @@
-"""The network loaded last: copied for the next fit, and hashed once."""
+"""The backbone that was read last: copied for the next fit, and hashed once.
+
+Every fit of a search starts from the same weights. Reading and hashing them takes
+longer than training a head on cached activations.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ from sktransfer._networks.stages import Stages
 
 
 class _Loaded(NamedTuple):
-    """A network as it was loaded, and what is known about it."""
+    """A network as it was loaded, and the hashes of its tensors so far."""
 
     key: Hashable
     stages: Stages
@@ -21,28 +25,29 @@ class _Loaded(NamedTuple):
     digests: dict[str, bytes]
 
 
-# By bytes. Equal floats may differ in their bits (0 and -0), and nan equals nothing.
+# By size in bytes. Floats that are equal may differ in their bits (0 and -0), and nan
+# does not even equal itself.
 INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
-# One at most: the fits of a search have the same.
+# At most one: the fits of a search share it, and a second would double the memory.
 _last: list[_Loaded] = []
 
 
-def copy_of(key: Hashable, load: Callable[[], Stages]) -> Stages:
-    """Copy the network of this key, loaded now if it is not the last one.
+def copy_network(key: Hashable, load: Callable[[], Stages]) -> Stages:
+    """Return a copy of the network with this key; load it unless it is the last one.
 
     Parameters
     ----------
     key : hashable
-        Says which network, and from which state of which file.
+        Identifies the network, and the state of the file it is read from.
 
     load : callable
-        Returns it; what it loads is kept.
+        Returns the network, which is kept.
 
     Returns
     -------
     Stages
-        The caller's own.
+        The caller's own copy.
     """
     last = _last[0] if _last else None
     if last is None or last.key != key:
@@ -52,11 +57,11 @@ def copy_of(key: Hashable, load: Callable[[], Stages]) -> Stages:
     return copy.deepcopy(last.stages)
 
 
-def digest(name: str, tensor: torch.Tensor) -> bytes:
-    """SHA-256 of the numbers in a tensor of a network.
+def hash_tensor(name: str, tensor: torch.Tensor) -> bytes:
+    """Compute the SHA-256 of the numbers in a tensor of a network.
 
-    Weights that are, bit for bit, those that were loaded under this name are not
-    hashed again, which takes several times as long as to compare them.
+    Weights that equal, bit for bit, those loaded last under this name are not hashed
+    again: comparing takes a fraction of the time.
     """
     bits = _bits(tensor)
     last = _last[0] if _last else None
@@ -68,18 +73,18 @@ def digest(name: str, tensor: torch.Tensor) -> bytes:
 
 
 def _sha256(bits: torch.Tensor) -> bytes:
-    """Hash of numbers in the order of their indices."""
+    """Hash numbers in the order of their indices."""
     return hashlib.sha256(bits.contiguous().numpy().data).digest()
 
 
 def _is_same(bits: torch.Tensor, known: torch.Tensor | None) -> bool:
-    """Whether these are the bits of a tensor."""
+    """Return whether these are the bits of a tensor."""
     if known is None or INTEGERS[known.element_size()] != bits.dtype:
         return False
     return torch.equal(bits, _bits(known))
 
 
 def _bits(tensor: torch.Tensor) -> torch.Tensor:
-    """The bits of a tensor as integers, on the CPU."""
+    """Return the bits of a tensor as integers, on the CPU."""
     values = tensor.detach().cpu()
     return values.view(INTEGERS[values.element_size()])

@@ -13,18 +13,17 @@ from torchvision.models import get_model
 from torchvision.models.resnet import BasicBlock
 
 from sktransfer._images.preprocessing import Preprocess
-from sktransfer._networks.read_once import copy_of
-from sktransfer._networks.seed import forked_rng
+from sktransfer._networks.device import fork_rng
+from sktransfer._networks.read_once import copy_network
 from sktransfer._networks.stages import Head, Stages
 from sktransfer._networks.weights import Source, find_weights, load_backbone
 
 TORCHVISION_BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 MINI_BACKBONE = "mini_resnet18"
-# Of every backbone here, with its head.
 STAGES = ("stem", "layer1", "layer2", "layer3", "layer4", "head")
 BACKBONES = (*TORCHVISION_BACKBONES, MINI_BACKBONE)
 
-# Of torchvision's ImageNet weights, per channel of images scaled to [0, 1].
+# Per channel of images scaled to [0, 1], as torchvision's ImageNet weights expect.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -32,23 +31,17 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 MINI_WIDTH = 24
 
 
-def _torchvision_backbone(name: str) -> OrderedDict[str, nn.Module]:
-    """The stages of a torchvision ResNet, without its head."""
+def _make_torchvision_backbone(name: str) -> list[nn.Module]:
+    """Build the stages of a torchvision ResNet, without its head."""
     net = get_model(name, weights=None)
     stem = nn.Sequential(
         OrderedDict(conv1=net.conv1, bn1=net.bn1, relu=net.relu, maxpool=net.maxpool)
     )
-    return OrderedDict(
-        stem=stem,
-        layer1=net.layer1,
-        layer2=net.layer2,
-        layer3=net.layer3,
-        layer4=net.layer4,
-    )
+    return [stem, net.layer1, net.layer2, net.layer3, net.layer4]
 
 
-def _mini_layer(n_in: int, n_out: int, stride: int) -> nn.Sequential:
-    """Two basic blocks, the first of which changes width and resolution."""
+def _make_mini_layer(n_in: int, n_out: int, stride: int) -> nn.Sequential:
+    """Build two basic blocks, the first of which changes width and resolution."""
     shortcut = None
     if stride != 1 or n_in != n_out:
         shortcut = nn.Sequential(
@@ -60,8 +53,8 @@ def _mini_layer(n_in: int, n_out: int, stride: int) -> nn.Sequential:
     )
 
 
-def _mini_backbone(width: int = MINI_WIDTH) -> OrderedDict[str, nn.Module]:
-    """ResNet-18's plan for 32 pixels: 3x3 stem, no max pooling, reduced width."""
+def _make_mini_backbone(width: int = MINI_WIDTH) -> list[nn.Module]:
+    """Build a ResNet-18 for 32 pixels: 3x3 stem, no max pooling, reduced width."""
     stem = nn.Sequential(
         OrderedDict(
             conv1=nn.Conv2d(3, width, kernel_size=3, padding=1, bias=False),
@@ -69,19 +62,17 @@ def _mini_backbone(width: int = MINI_WIDTH) -> OrderedDict[str, nn.Module]:
             relu=nn.ReLU(inplace=True),
         )
     )
-    stages: OrderedDict[str, nn.Module] = OrderedDict(
-        stem=stem, layer1=_mini_layer(width, width, stride=1)
-    )
-    for i, n_in in enumerate((width, 2 * width, 4 * width), start=2):
-        stages[f"layer{i}"] = _mini_layer(n_in, 2 * n_in, stride=2)
-    for module in (m for stage in stages.values() for m in stage.modules()):
+    stages: list[nn.Module] = [stem, _make_mini_layer(width, width, stride=1)]
+    for n_in in (width, 2 * width, 4 * width):
+        stages.append(_make_mini_layer(n_in, 2 * n_in, stride=2))
+    for module in (m for stage in stages for m in stage.modules()):
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     return stages
 
 
 def check_backbone(backbone: str) -> None:
-    """Raise a ValueError unless there is a backbone of this name."""
+    """Raise a ValueError if no backbone has this name."""
     if backbone not in BACKBONES:
         raise ValueError(
             f"backbone={backbone!r} is unknown; choose one of {', '.join(BACKBONES)}."
@@ -113,8 +104,8 @@ def make_resnet(
         Height and width to which images are resized.
 
     random : bool, default=True
-        Whether the backbone gets random weights. Without, which saves most of the
-        time, they are what happens to be in memory, and must be loaded.
+        Whether the backbone gets random weights. If not, which saves most of the time,
+        its weights are whatever is in memory, and must be loaded afterwards.
 
     Returns
     -------
@@ -129,23 +120,24 @@ def make_resnet(
     check_backbone(backbone)
     with nullcontext() if random else torch.device("meta"):
         if backbone == MINI_BACKBONE:
-            stages = _mini_backbone()
+            modules = _make_mini_backbone()
         else:
-            stages = _torchvision_backbone(backbone)
+            modules = _make_torchvision_backbone(backbone)
     if not random:
-        for stage in stages.values():
+        for stage in modules:
             stage.to_empty(device="cpu")
-    stages["head"] = Head(_n_features(stages["layer4"]), n_classes, dropout)
-    return Stages(stages, _preprocess(image_size))
+    head = Head(_count_features(modules[-1]), n_classes, dropout)
+    stages = OrderedDict(zip(STAGES, [*modules, head], strict=True))
+    return Stages(stages, _make_preprocess(image_size))
 
 
-def _preprocess(image_size: tuple[int, int] | None) -> Preprocess:
-    """What all backbones expect of their images, and their size."""
+def _make_preprocess(image_size: tuple[int, int] | None) -> Preprocess:
+    """Prepare images as every backbone here expects them, at this size."""
     return Preprocess(image_size, IMAGENET_MEAN, IMAGENET_STD)
 
 
-def _n_features(layer4: nn.Module) -> int:
-    """Channels that the last stage of the backbone puts out."""
+def _count_features(layer4: nn.Module) -> int:
+    """Count the channels that the last stage of the backbone returns."""
     norms = [m for m in layer4.modules() if isinstance(m, nn.BatchNorm2d)]
     return norms[-1].num_features
 
@@ -155,10 +147,10 @@ def resolve_image_size(
     image_size: int | str | None,
     image_shape: tuple[int, ...] | None,
 ) -> int:
-    """Height and width in pixels to which square images are resized.
+    """Choose the height and width in pixels to which images are resized.
 
-    The bundled backbone was pretrained on 32 pixels. The others get 224 pixels, or
-    128 where images are smaller than 96 (the rule of BiT, Kolesnikov et al. 2020).
+    The bundled backbone was pretrained on 32 pixels. The others get 224 pixels, or 128
+    for images smaller than 96 x 96 (the rule of BiT, Kolesnikov et al. 2020).
     """
     if image_size is not None and image_size != "auto":
         return int(image_size)
@@ -169,7 +161,7 @@ def resolve_image_size(
     return 224
 
 
-def pretrained_resnet(
+def make_pretrained_resnet(
     backbone: str,
     weights: Any,
     n_classes: int,
@@ -185,10 +177,10 @@ def pretrained_resnet(
         As for :func:`make_resnet`.
 
     weights : str, path-like, fitted estimator or None
-        As the estimators take it.
+        As for the estimators.
 
     image_size : "auto", int or None
-        As the estimators take it.
+        As for the estimators.
 
     image_shape : tuple of (int, int, int)
         Height, width and channels of the user's images.
@@ -225,19 +217,19 @@ def pretrained_resnet(
             "ResNetTransferClassifier, or None."
         )
     source = find_weights(backbone, weights)
-    stages = copy_of(
+    stages = copy_network(
         (backbone, source.identity()), lambda: _load(source, repr(str(weights)))
     )
-    stages.preprocess = _preprocess(size)
-    n_features = _n_features(stages.get_submodule("layer4"))
+    stages.preprocess = _make_preprocess(size)
+    n_features = _count_features(stages.get_submodule("layer4"))
     stages.head = Head(n_features, n_classes, dropout)
     return stages
 
 
 def _load(source: Source, called: str) -> Stages:
-    """The network with the weights of a file, some head and any image size."""
-    # The head that is drawn here must not change which one is drawn for the user.
-    with forked_rng(0, torch.device("cpu")):
+    """Read the weights of a file into a network with a dummy head and image size."""
+    # The dummy head must not change the random numbers of the user's head.
+    with fork_rng(0, torch.device("cpu")):
         stages = make_resnet(source.backbone, 1, 0.0, None, random=False)
     load_backbone(stages, source.read(), called)
     return stages

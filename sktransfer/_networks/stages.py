@@ -11,7 +11,7 @@ from sktransfer._networks.device import autocast
 
 
 class Head(nn.Module):
-    """Average pooling, dropout and a linear map: activations to logits."""
+    """Average pooling, dropout and a linear layer: from activations to logits."""
 
     def __init__(self, n_features: int, n_classes: int, dropout: float) -> None:
         super().__init__()
@@ -24,17 +24,17 @@ class Head(nn.Module):
         return pooled
 
     def forward(self, activation: torch.Tensor) -> torch.Tensor:
-        """Logits of shape (n, n_classes), from activations pooled already or not."""
+        """Map activations, pooled or not, to logits of shape (n, n_classes)."""
         if activation.ndim > 2:
             activation = self.pool(activation)
-        # Logits in bfloat16 would have steps of a hundredth, and ties.
+        # Logits in bfloat16 would be rounded to hundredths, and different images tie.
         with autocast("float32", activation.device):
             logits: torch.Tensor = self.linear(self.dropout(activation.float()))
         return logits
 
 
 def check_depth(depth: int, names: Sequence[str]) -> None:
-    """Raise a ValueError unless stages of these names can be unfrozen so deep."""
+    """Raise a ValueError unless a network of these stages can be unfrozen so deep."""
     deepest = len(names) - 1
     if not 0 <= depth <= deepest:
         raise ValueError(
@@ -47,10 +47,10 @@ def check_depth(depth: int, names: Sequence[str]) -> None:
 class Stages(nn.Module):
     """A network as an ordered row of named stages.
 
-    Freezing is counted from the output: at ``depth`` 0 only the last stage
-    (the head) learns, at ``n_stages - 1`` every stage learns. A frozen stage
-    gets no gradients and stays in eval mode whoever calls :meth:`train`, so that
-    neither its parameters nor its batch-norm statistics move.
+    The depth of unfreezing is counted from the output: at depth 0 only the last stage
+    (the head) learns, at ``n_stages - 1`` every stage learns. A frozen stage gets no
+    gradients and stays in eval mode, whoever calls :meth:`train`. Neither its
+    parameters nor its batch-norm statistics change.
 
     Parameters
     ----------
@@ -58,8 +58,8 @@ class Stages(nn.Module):
         The stages from input to output; the last one maps activations to logits.
 
     preprocess : torch.nn.Module, default=None
-        Applied to the images before the first stage; learns nothing and is never
-        counted as a stage. ``None`` hands the images to the first stage as they are.
+        Applied to the images before the first stage. It learns nothing and is not
+        counted as a stage. ``None`` passes the images on unchanged.
 
     Attributes
     ----------
@@ -94,13 +94,14 @@ class Stages(nn.Module):
     def encode(self, images: torch.Tensor, n_stages: int) -> torch.Tensor:
         """Map a batch of images to the activation after the first `n_stages`.
 
-        After all stages but a :class:`Head`, that is the pooled one, (n, n_features).
+        After the last stage before a :class:`Head`, that is the pooled activation, of
+        shape (n, n_features).
         """
         activation: torch.Tensor = self.preprocess(images)
         for name in self.names[:n_stages]:
             activation = self.get_submodule(name)(activation)
         head = self.get_submodule(self.names[-1])
-        if n_stages == len(self.names) - 1 and isinstance(head, Head):
+        if n_stages == self.n_frozen(0) and isinstance(head, Head):
             activation = head.pool(activation)
         return activation
 
@@ -111,12 +112,27 @@ class Stages(nn.Module):
         return activation
 
     def learning(self) -> tuple[str, ...]:
-        """Names of the stages that learn, input first."""
-        return self.names[len(self.names) - 1 - self.unfreeze_depth :]
+        """List the names of the stages that learn, input first."""
+        return self.names[self.n_frozen(self.unfreeze_depth) :]
 
     def frozen(self) -> tuple[str, ...]:
-        """Names of the stages that are frozen, input first."""
-        return self.names[: len(self.names) - 1 - self.unfreeze_depth]
+        """List the names of the stages that are frozen, input first."""
+        return self.names[: self.n_frozen(self.unfreeze_depth)]
+
+    def n_frozen(self, depth: int) -> int:
+        """Count the stages that stay frozen while `depth` stages and the head learn.
+
+        Parameters
+        ----------
+        depth : int
+            Stages counted from the output, the head being 0.
+
+        Returns
+        -------
+        int
+            In ``[0, n_stages - 1]``.
+        """
+        return len(self.names) - 1 - depth
 
     def unfreeze(self, depth: int) -> Stages:
         """Let the last ``depth + 1`` stages learn, and only those.

@@ -19,8 +19,8 @@ from sktransfer._networks.stages import Stages
 BUNDLED_FOLDER = Path(__file__).parent / "bundled"
 BUNDLED = {"mini_resnet18": "TINYIMAGENET32_V1"}
 
-# torchvision's second ImageNet weights were trained with label smoothing too, which
-# makes worse frozen features (Kornblith et al. 2019).
+# torchvision's second ImageNet weights were trained with label smoothing as well, which
+# makes frozen features worse (Kornblith et al. 2019).
 DEFAULT_WEIGHTS = "IMAGENET1K_V1"
 
 # The coarsest clock of a common file system (FAT) ticks every 2 seconds.
@@ -41,7 +41,7 @@ class Source(NamedTuple):
         Name of the architecture.
 
     entry : torchvision weights or None
-        Of a file that is downloaded where it is missing.
+        For a file that is downloaded if it is missing.
     """
 
     path: Path
@@ -49,10 +49,10 @@ class Source(NamedTuple):
     entry: Any = None
 
     def identity(self) -> tuple[Any, ...]:
-        """Tells this file from others and from what it may become.
+        """Identify this file in its present state.
 
-        The identity of a file that was written a moment ago equals no other, since
-        the next change may carry the same time.
+        A file that was written a moment ago equals no other, not even itself: the next
+        change may carry the same time.
         """
         path = self.path.absolute()
         try:
@@ -65,12 +65,12 @@ class Source(NamedTuple):
         return path, found.st_ino, found.st_size, *times
 
     def read(self) -> State:
-        """The weights.
+        """Read the weights, or download them.
 
         Raises
         ------
         ValueError
-            If the file is not one of weights.
+            If the file does not hold weights.
         FileNotFoundError
             If the user's file does not exist.
         OSError
@@ -115,8 +115,8 @@ def find_weights(backbone: str, weights: str | os.PathLike[str]) -> Source:
     )
     if Path(name).is_file():
         raise ValueError(
-            f"weights={name!r} is a file with another ending than .pth, .pt or "
-            ".safetensors, which say how it is read."
+            f"weights={name!r} is a file, but its name ends in none of .pth, .pt and "
+            ".safetensors, which decide how it is read; rename it."
         )
     if name not in (*known, "DEFAULT"):
         raise ValueError(
@@ -139,7 +139,7 @@ def _read_file(path: Path) -> State:
             return dict(load_file(path))
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        # torch goes on for a page, with advice about options that nobody has here.
+        # The rest of torch's message advises on options that users do not have here.
         first_line = str(error).partition("\n")[0][:200]
         why = f"{type(error).__name__}, {first_line}"
         raise ValueError(
@@ -155,23 +155,23 @@ def _read_file(path: Path) -> State:
 
 
 def _download(source: Source) -> State:
-    """Torchvision weights from its local cache, or else from the network."""
+    """Get torchvision weights from its local cache, or else from the network."""
     was_there = source.path.exists()
     entry = source.entry
-    of_what = f"weights={entry.name!r} of {source.backbone}"
+    what = f"weights={entry.name!r} of {source.backbone}"
     try:
         downloaded: State = entry.get_state_dict(progress=False, check_hash=True)
     except (OSError, RuntimeError, HTTPException, EOFError, UnpicklingError) as error:
         if was_there:
             raise OSError(
-                f"{of_what}: {source.path} is damaged ({error}); delete it, and the "
+                f"{what}: {source.path} is damaged ({error}); delete it, and the "
                 "next fit downloads it again."
             ) from None
         raise OSError(
-            f"{of_what} are not on this machine and could not be downloaded ({error}). "
+            f"{what} are not on this machine and could not be downloaded ({error}). "
             "Ways out: use backbone='mini_resnet18', whose weights are bundled; "
             f"download {entry.url} elsewhere and put it at {source.path}; pass its "
-            "path as weights='...pth'; or weights=None for random weights."
+            "path as weights='...pth'; or pass weights=None for random weights."
         ) from None
     return downloaded
 
@@ -179,7 +179,7 @@ def _download(source: Source) -> State:
 def load_backbone(stages: Stages, state: State, source: str) -> None:
     """Copy pretrained weights into every stage but the head.
 
-    Counts of batches that old files lack become 0.
+    Batch counts that old files lack are set to 0.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Ctrl-C, told apart from exceptions of the same kind that callbacks raise."""
+"""Ctrl-C, distinguished from a KeyboardInterrupt that a callback raises."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from types import FrameType
 
 
 @contextmanager
-def heard_interrupts() -> Iterator[list[int]]:
-    """Note each SIGINT that arrives in the block, besides what it does anyway.
+def hear_interrupts() -> Iterator[list[int]]:
+    """Record each SIGINT that arrives in the block, in addition to its usual effect.
 
-    Python tells signals to the main thread alone; elsewhere nothing is heard.
+    Python delivers signals to the main thread only; in other threads nothing is heard.
     """
     heard: list[int] = []
     before = signal.getsignal(signal.SIGINT)

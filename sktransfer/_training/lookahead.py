@@ -1,4 +1,4 @@
-"""Lookahead as a skorch callback: weights that return to their own running mean."""
+"""Lookahead as a skorch callback: weights are pulled towards their running average."""
 
 from __future__ import annotations
 
@@ -8,22 +8,23 @@ import torch
 from skorch import NeuralNet
 from skorch.callbacks import Callback
 
-# Steps between two returns, and the share of the mean that one keeps at most: both as
+# Steps between two averages, and the most that one keeps of the average before: both as
 # in Jordan 2024.
 EVERY = 5
 KEPT = 0.95**EVERY
 
 
 class Lookahead(Callback):
-    """Every few steps, average weights and statistics, and go on from the average.
+    """Every few steps, average weights and statistics, and continue from the average.
 
-    The slow weights of Zhang et al. 2019, but for the share that they keep: it grows
-    with the cube of the share of the training that is done, so that at first the
-    network runs free and at last it is an average.
+    These are the slow weights of Zhang et al. (2019), except that the share they keep
+    grows with the cube of the progress of training: at first the network moves freely,
+    at last it is an average. torch's own ``AveragedModel`` averages too, but does not
+    send the average back to the network.
     """
 
     def on_train_begin(self, net: NeuralNet, **kwargs: Any) -> None:
-        """Begin with the weights as they are."""
+        """Start from the present weights."""
         self.step_ = 0
         self.slow_: list[torch.Tensor] | None = None
 
@@ -37,27 +38,28 @@ class Lookahead(Callback):
     def on_batch_end(
         self, net: NeuralNet, training: bool = False, **kwargs: Any
     ) -> None:
-        """Average, where it is time."""
+        """Average every few steps, and after the last one."""
         if not training:
             return
         self.step_ += 1
         if self.step_ % EVERY and self.step_ != self.n_steps_:
             return
-        fast = _averaged(net.module_)
+        fast = _list_averaged(net.module_)
         if self.slow_ is None:
             self.slow_ = [tensor.clone() for tensor in fast]
             return
         kept = KEPT * (self.step_ / self.n_steps_) ** 3
-        torch._foreach_lerp_(self.slow_, fast, 1 - kept)
-        torch._foreach_copy_(fast, self.slow_)
+        with torch.no_grad():
+            for slow, weights in zip(self.slow_, fast, strict=True):
+                weights.copy_(slow.lerp_(weights, 1 - kept))
 
     def on_train_end(self, net: NeuralNet, **kwargs: Any) -> None:
-        """Forget the average, which the network has by now."""
+        """Drop the average; the network has it now."""
         self.slow_ = None
 
 
-def _averaged(module: torch.nn.Module) -> list[torch.Tensor]:
-    """Parameters, also those that stand still just now, and batch-norm statistics."""
+def _list_averaged(module: torch.nn.Module) -> list[torch.Tensor]:
+    """List all parameters, frozen ones included, and batch-norm statistics."""
     parameters = [p.data for p in module.parameters()]
     statistics = [b for b in module.buffers() if b.is_floating_point() and b.ndim == 1]
     return parameters + statistics

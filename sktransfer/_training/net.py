@@ -1,9 +1,7 @@
-"""skorch's net over stages: whole batches, one line of history an epoch."""
+"""skorch's net over stages: whole batches, and one row of history per epoch."""
 
 from __future__ import annotations
 
-import re
-import sys
 from typing import Any
 
 import torch
@@ -15,24 +13,15 @@ from torch.nn import functional as F
 from sktransfer._images.views import Augment
 from sktransfer._networks.device import autocast
 from sktransfer._networks.stages import Stages
-from sktransfer._training.batches import Batch, Batches, ImageDataset
-from sktransfer._training.interrupts import heard_interrupts
+from sktransfer._training.batches import Batch, Batches
+from sktransfer._training.image_sets import ImageDataset
+from sktransfer._training.interrupts import hear_interrupts
+from sktransfer._training.progress import print_plainly
 
 # Batch norm cannot learn from one image.
 SMALLEST_PART = 2
 
 _REMEDY = "Lower lr, or check that X is scaled to [0, 1]."
-
-
-# What changes the colour of text in a terminal.
-_COLOR = re.compile(r"\x1b\[\d*m")
-
-
-def print_plainly(text: str) -> None:
-    """Print, in colour to a terminal alone: in a file it is clutter."""
-    # Some programs put a bare writer in the place of the stream.
-    is_terminal = getattr(sys.stdout, "isatty", lambda: False)()
-    print(text if is_terminal else _COLOR.sub("", text))
 
 
 class StagesNet(NeuralNet):
@@ -47,19 +36,19 @@ class StagesNet(NeuralNet):
         Augmentation of training batches.
 
     precision : {"float32", "bfloat16"}
-        Number format of matrix products, but for those of the head.
+        Number format of matrix products, except those of the head.
 
     seed : int
         Seeds shuffling and augmentation.
 
     n_prefix : int
-        Stages that stay frozen throughout; a data set may hold their activations.
+        Stages that stay frozen throughout; a dataset may hold their activations.
 
     alternate_flip : bool
-        Whether images are mirrored in every other epoch rather than by lot.
+        Whether images are mirrored in every other epoch rather than at random.
 
     compile_forward : bool
-        Whether ``torch.compile`` makes kernels of the stages that are trained.
+        Whether ``torch.compile`` compiles the stages that are trained.
 
     **kwargs
         Passed on to :class:`skorch.NeuralNet`.
@@ -78,8 +67,7 @@ class StagesNet(NeuralNet):
         criterion: type[nn.Module] = nn.CrossEntropyLoss,
         **kwargs: Any,
     ) -> None:
-        # Stages that the network's inputs have passed already, where it trains on
-        # activations; and how many those are.
+        # Stages that the inputs have passed: the prefix if they are activations.
         self.n_passed = 0
         self.n_prefix = n_prefix
         self.augment = augment
@@ -87,20 +75,20 @@ class StagesNet(NeuralNet):
         self.seed = seed
         self.alternate_flip = alternate_flip
         self.compile_forward = compile_forward
-        # Images that pass at a time; fewer than a batch where memory was short.
+        # Images that pass at a time; fewer than a batch if memory was short.
         self.most_at_once_: int | None = None
         self.compiled_: Any = None
         super().__init__(module, criterion, **kwargs)
 
     @property
     def _default_callbacks(self) -> list[tuple[str, Callback]]:
-        # Losses are recorded once an epoch below, so skorch's per-batch scorers go; its
-        # log lays out a table, whether it prints it or not.
+        # Losses are recorded once per epoch below, so skorch's per-batch scorers go.
+        # Its log formats a table even if it prints nothing.
         log = [("print_log", PrintLog(sink=print_plainly))] if self.verbose else []
         return [("epoch_timer", EpochTimer()), *log]
 
     def get_iterator(self, dataset: ImageDataset, training: bool = False) -> Batches:
-        """Batches of a data set, as :class:`Batches`."""
+        """Return the batches of a dataset."""
         generator = torch.Generator().manual_seed(self.seed) if training else None
         return Batches(
             dataset,
@@ -114,14 +102,14 @@ class StagesNet(NeuralNet):
     def fit_loop(
         self, X: Any, y: Any = None, epochs: int | None = None, **fit_params: Any
     ) -> StagesNet:
-        """Train; remember a Ctrl-C, which skorch would swallow."""
+        """Train; remember a Ctrl-C, which skorch swallows."""
         self.interrupt_: KeyboardInterrupt | None = None
         self.is_between_epochs_ = False
-        with heard_interrupts() as heard:
+        with hear_interrupts() as heard:
             try:
                 super().fit_loop(X, y, epochs, **fit_params)
             except KeyboardInterrupt as error:
-                # Callbacks end the training by the same exception, between epochs.
+                # Callbacks stop training with the same exception, but between epochs.
                 if heard or not self.is_between_epochs_:
                     # Its frames would keep the images alive.
                     self.interrupt_ = error.with_traceback(None)
@@ -129,7 +117,7 @@ class StagesNet(NeuralNet):
         return self
 
     def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
-        """Note that callbacks are about to hear of the end of an epoch."""
+        """Note that callbacks are about to be told of the end of an epoch."""
         self.is_between_epochs_ = True
         super().on_epoch_end(net, **kwargs)
 
@@ -146,8 +134,8 @@ class StagesNet(NeuralNet):
             return
         if len(self.module_.frozen()) < self.n_prefix:
             raise ValueError(
-                f"a callback opened the stages {self.module_.learning()}, but training "
-                f"was set up with {self.n_prefix} stages frozen throughout; pass a "
+                f"a callback opened the stages {self.module_.learning()}, but this fit "
+                f"keeps the first {self.n_prefix} stages frozen throughout; pass a "
                 "larger unfreeze_depth to the estimator."
             )
         self.module_.train(training)
@@ -175,26 +163,26 @@ class StagesNet(NeuralNet):
         self.history.record(f"{prefix}_accuracy", accuracy)
 
     def _pass(self, dataset: ImageDataset) -> None:
-        """Note which stages the inputs from a data set have passed."""
+        """Note which stages the inputs from a dataset have passed already."""
         self.n_passed = 0 if dataset.activations is None else self.n_prefix
 
     def infer(self, x: torch.Tensor, **fit_params: Any) -> torch.Tensor:
-        """Logits of images, or of activations of the frozen prefix."""
+        """Map images, or activations of the frozen prefix, to logits."""
         if not self.n_passed:
             x = self.module_.encode(x, 0)
         decode = self.module_.decode
         if self.compile_forward and self.module_.training:
-            decode = self._compiled()
+            decode = self._compile()
         with autocast(self.precision, x.device):
             return decode(x, self.n_passed)  # type: ignore[no-any-return]
 
-    def _compiled(self) -> Any:
-        """The stages as ``torch.compile`` makes them, the first time with a check."""
+    def _compile(self) -> Any:
+        """Compile the stages; the first call checks that this works here."""
         if self.compiled_ is not None:
             return self.compiled_
         compiled: Any = torch.compile(self.module_.decode)
 
-        def checked(*arguments: Any) -> Any:
+        def check(*arguments: Any) -> Any:
             try:
                 done = compiled(*arguments)
             except torch.OutOfMemoryError:
@@ -208,18 +196,18 @@ class StagesNet(NeuralNet):
             self.compiled_ = compiled
             return done
 
-        return checked
+        return check
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = super().__getstate__()
         return {**state, "compiled_": None}
 
     def train_step_single(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
-        """Forward and backward pass over one batch, in parts where memory is short."""
+        """Run forward and backward over one batch, in parts if memory is short."""
         x, (labels, weights) = batch
-        # A plain mean: dividing by the weights of the batch would train a batch of
-        # unimportant images at full strength. As the gradient of each loss, shares
-        # need no steps of their own in the backward pass.
+        # Shares of a plain mean: dividing by the sum of the weights would train a batch
+        # of unimportant images at full strength. They enter as the gradient of each
+        # loss, which costs no step in the backward pass.
         shares = weights / len(weights)
         while True:
             n_parts = -(-len(x) // (self.most_at_once_ or len(x)))
@@ -232,7 +220,7 @@ class StagesNet(NeuralNet):
                     raise
                 largest = -(-len(x) // n_parts)
                 self.most_at_once_ = -(-largest // 2)
-            # Gradients of the parts that passed; batch norm keeps their statistics.
+            # Drop the gradients of the parts that passed. Batch norm keeps what it saw.
             self.module_.zero_grad()
             torch.cuda.empty_cache()
         return {"loss": shares.dot(losses), "y_pred": logits}
@@ -240,7 +228,7 @@ class StagesNet(NeuralNet):
     def _learn_in_parts(
         self, n_parts: int, *tensors: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Add the gradients of a batch; its losses and logits."""
+        """Add up the gradients of a batch; return its losses and logits."""
         if n_parts == 1:
             return self._learn(*tensors)
         parts = zip(*(t.tensor_split(n_parts) for t in tensors), strict=True)
@@ -250,14 +238,14 @@ class StagesNet(NeuralNet):
     def _learn(
         self, x: torch.Tensor, labels: torch.Tensor, shares: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Add the gradients of some images; their losses and logits."""
+        """Add up the gradients of some images; return their losses and logits."""
         logits = self.infer(x)
         losses = self.criterion_(logits.float(), labels)
         losses.backward(shares)
         return losses.detach(), logits.detach()
 
     def validation_step(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
-        """Weighted cross-entropy of one batch, unsmoothed."""
+        """Compute the weighted cross-entropy of one batch, without smoothing."""
         images, (labels, weights) = batch
         with torch.no_grad():
             logits = self.infer(images)
@@ -265,7 +253,7 @@ class StagesNet(NeuralNet):
         return {"loss": loss.mean(), "y_pred": logits}
 
     def _check_finite(self, losses: torch.Tensor, prefix: str) -> None:
-        """Raise where the loss of a batch is nan or infinite."""
+        """Raise a FloatingPointError if the loss of a batch is nan or infinite."""
         bad = (~losses.isfinite()).nonzero()
         if len(bad):
             batch = int(bad[0])
@@ -275,11 +263,11 @@ class StagesNet(NeuralNet):
             )
 
     def check_last_step(self, dataset: ImageDataset) -> None:
-        """Raise where the last step left weights that give no finite logits.
+        """Raise a FloatingPointError if the last step broke the weights.
 
-        No loss after it has shown that.
+        No loss was computed after it that could have shown so.
         """
-        few = dataset.changed(rows=dataset.rows[: self.batch_size])
+        few = dataset.replace(rows=dataset.rows[: self.batch_size])
         self.module_.eval()
         self._pass(few)
         batch, _ = next(iter(self.get_iterator(few)))

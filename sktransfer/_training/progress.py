@@ -1,7 +1,9 @@
-"""How training goes on, as lines or as a bar: skorch callbacks."""
+"""The progress of training, as lines or as a bar: skorch callbacks."""
 
 from __future__ import annotations
 
+import re
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,13 +14,14 @@ from skorch import NeuralNet
 from skorch.callbacks import Callback
 
 from sktransfer._feedback import Bar, is_shown
-from sktransfer._training.batches import Batch, ImageDataset
+from sktransfer._training.batches import Batch
+from sktransfer._training.image_sets import ImageDataset
 
-# Between two lines, at least.
+# At least so many seconds between two lines.
 EVERY_SECONDS = 5.0
 
-# What is said of an epoch, by its key in the history.
-SAID = {
+# What a line reports of an epoch, by its key in the history.
+REPORTED = {
     "train_loss": "training loss {:.3f}",
     "train_accuracy": "training accuracy {:.1%}",
     "valid_loss": "validation loss {:.3f}",
@@ -26,16 +29,27 @@ SAID = {
 }
 
 
+# Changes the colour of text in a terminal.
+_COLOR = re.compile(r"\x1b\[\d*m")
+
+
+def print_plainly(text: str) -> None:
+    """Print; keep colours only for a terminal, as they clutter a file."""
+    # Some programs replace the stream by a bare writer.
+    is_terminal = getattr(sys.stdout, "isatty", lambda: False)()
+    print(text if is_terminal else _COLOR.sub("", text))
+
+
 class EpochReport(Callback):
-    """Say the epoch, its losses and accuracies, but not more often than is readable.
+    """Report the epoch, its losses and accuracies, but only every few seconds.
 
     Parameters
     ----------
     report : callable
-        Takes a line.
+        Receives a line.
 
     label : str
-        What the line begins with.
+        The beginning of the line.
     """
 
     def __init__(self, report: Callable[[str], None], label: str) -> None:
@@ -43,28 +57,29 @@ class EpochReport(Callback):
 
     def on_train_begin(self, net: NeuralNet, **kwargs: Any) -> None:
         """Start the clock."""
-        self.started_ = self.said_ = time.monotonic()
+        self.started_ = self.reported_ = time.monotonic()
 
     def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
-        """Say a line if it is time."""
+        """Report a line if the last one is a while ago."""
         now = time.monotonic()
-        if now - self.said_ < EVERY_SECONDS:
+        if now - self.reported_ < EVERY_SECONDS:
             return
-        self.said_ = now
+        self.reported_ = now
         row = net.history[-1]
-        said = [
+        parts = [
             f"{self.label}: epoch {row['epoch']} of {net.max_epochs} after "
             f"{now - self.started_:.0f} s",
-            *(text.format(row[key]) for key, text in SAID.items() if key in row),
+            *(text.format(row[key]) for key, text in REPORTED.items() if key in row),
         ]
-        self.report(", ".join(said))
+        self.report(", ".join(parts))
 
 
 @contextmanager
-def training_bar(verbose: int) -> Iterator[list[Callback]]:
-    """Callbacks that draw a bar: one, or none where it would not be seen.
+def open_bar(verbose: int) -> Iterator[list[Callback]]:
+    """Yield the callbacks that draw a bar: one, or none if nobody would see it.
 
-    It is gone behind the block, also after an error, of which skorch tells no callback.
+    The bar is closed at the end of the block, even after an error, about which skorch
+    notifies no callback.
     """
     if not is_shown(verbose):
         yield []
@@ -85,13 +100,13 @@ class TrainingBar(Callback):
     def on_epoch_begin(
         self, net: NeuralNet, dataset_train: ImageDataset, **kwargs: Any
     ) -> None:
-        """Say which epoch it is, and how many images there are in all epochs."""
+        """Note which epoch it is, and how many images there are in all epochs."""
         self._label = f"fit, epoch {len(net.history)}/{net.max_epochs}"
         self._n_images = net.max_epochs * len(dataset_train)
         self._losses: list[torch.Tensor] = []
 
     def on_batch_begin(self, net: NeuralNet, **kwargs: Any) -> None:
-        """Start where the first batch is there: frozen stages have a bar of theirs."""
+        """Open the bar with the first batch; frozen stages have their own bar."""
         if self._bar is None:
             self._bar = Bar(self._label, self._n_images, verbose=1)
 
@@ -109,7 +124,7 @@ class TrainingBar(Callback):
             self._bar.advance(len(batch[0]), self._note)
 
     def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
-        """Make way for what other callbacks print."""
+        """Clear the line for what other callbacks print."""
         if self._bar is not None:
             self._bar.hide()
 
@@ -118,14 +133,14 @@ class TrainingBar(Callback):
         self.close()
 
     def close(self) -> None:
-        """Clear the line, and keep nothing that a pickle of the net would carry."""
+        """Clear the line, and drop what a pickle of the net would carry."""
         self._losses = []
         if self._bar is not None:
             self._bar.close()
             self._bar = None
 
     def _note(self) -> tuple[str, str]:
-        """The epoch and the loss, for which the device is waited for."""
+        """Return the epoch and the loss; this waits for the device."""
         loss = float(torch.stack(self._losses).mean())
         self._losses.clear()
         return self._label, f"loss {loss:.3f}"

@@ -1,73 +1,77 @@
-"""Pure functions of the step or the epoch: rates, open stages, batch sizes."""
+"""Pure functions of the step or the epoch: rates, depths, batch sizes."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from numbers import Integral
 
-Schedule = str | Mapping[int, int]
+# As users pass it, or already resolved: the depth of every epoch.
+Schedule = str | Mapping[int, int] | Sequence[int]
 
-# Shares of an epoch over which a newly opened stage reaches its rate.
+# The share of an epoch in which a newly opened stage warms up to its rate.
 WARMUP_EPOCHS = 0.25
 
-# Of a triangle of rates: where its peak is, as a share of all steps, and what it begins
-# and ends with, as shares of the peak.
+# The triangle of rates: the position of its peak as a share of all steps, and its first
+# and last rates as shares of the peak.
 PEAK_AT, FIRST_RATE, LAST_RATE = 0.23, 0.2, 0.07
 
-# "auto" batches: at least this many steps an epoch, within these sizes.
+# batch_size="auto": at least this many steps per epoch, within these sizes.
 MIN_STEPS_PER_EPOCH = 32
 SMALLEST_BATCH, LARGEST_BATCH = 8, 128
 
 
-def unfreeze_plan(
+def plan_unfreezing(
     schedule: Schedule, unfreeze_depth: int, max_epochs: int
-) -> list[int]:
-    """How many stages besides the head learn in each epoch.
+) -> tuple[int, ...]:
+    """Plan how many stages besides the head learn in each epoch.
 
     Parameters
     ----------
-    schedule : {"gradual", "immediate"} or mapping of int to int
-        ``"gradual"`` trains the head alone in the first epoch, then opens one stage
-        an epoch, or several where otherwise half of the epochs would pass before all
-        are open; a single epoch opens all. ``"immediate"`` opens all at once. A
-        mapping ``{epoch: depth}`` (epochs from 0) sets the depth from that epoch on.
+    schedule : {"gradual", "immediate"}, mapping of int to int, or sequence of int
+        ``"gradual"`` trains the head alone in the first epoch, then opens one stage per
+        epoch, or several if it would otherwise take more than half of the epochs to
+        open all; a single epoch opens all. ``"immediate"`` opens all at once. A mapping
+        ``{epoch: depth}`` (epochs from 0) sets the depth from that epoch on. A sequence
+        is a plan already: the depth of every epoch.
 
     unfreeze_depth : int
-        Greatest depth; a mapping is clipped to it.
+        Greatest depth; mappings and sequences are clipped to it.
 
     max_epochs : int
         Number of epochs.
 
     Returns
     -------
-    list of int of length max_epochs
+    tuple of int of length max_epochs
 
     Raises
     ------
     ValueError
-        If `schedule` is unknown, or a mapping closes a stage again.
+        If `schedule` is unknown, or a stage that it opens would close again.
     """
     if isinstance(schedule, Mapping):
-        return _mapped_plan(schedule, unfreeze_depth, max_epochs)
+        return _plan_mapping(schedule, unfreeze_depth, max_epochs)
     if schedule == "immediate" or (schedule == "gradual" and max_epochs == 1):
-        return [unfreeze_depth] * max_epochs
+        return (unfreeze_depth,) * max_epochs
     if schedule == "gradual":
-        an_epoch = max(1.0, unfreeze_depth / max(1, max_epochs // 2))
-        return [
-            min(unfreeze_depth, math.ceil(epoch * an_epoch))
+        per_epoch = max(1.0, unfreeze_depth / max(1, max_epochs // 2))
+        return tuple(
+            min(unfreeze_depth, math.ceil(epoch * per_epoch))
             for epoch in range(max_epochs)
-        ]
+        )
+    if not isinstance(schedule, str) and len(schedule) == max_epochs:
+        return _plan_mapping(dict(enumerate(schedule)), unfreeze_depth, max_epochs)
     raise ValueError(
-        f"unfreeze_schedule={schedule!r} is unknown; pass 'gradual', 'immediate' or "
-        "a mapping {epoch: depth}."
+        f"unfreeze_schedule={schedule!r} is unknown; pass 'gradual', 'immediate', "
+        "a mapping {epoch: depth}, or the depth of every epoch."
     )
 
 
-def _mapped_plan(
+def _plan_mapping(
     schedule: Mapping[int, int], unfreeze_depth: int, max_epochs: int
-) -> list[int]:
-    """The plan that a mapping of first epochs to depths describes."""
+) -> tuple[int, ...]:
+    """Plan what a mapping of first epochs to depths describes."""
     numbers = [number for pair in schedule.items() for number in pair]
     are_counts = all(isinstance(n, Integral) and n >= 0 for n in numbers)
     pairs = sorted(schedule.items()) if are_counts else []
@@ -77,16 +81,16 @@ def _mapped_plan(
             f"unfreeze_schedule={dict(schedule)!r} must map epochs (from 0) to depths "
             "(0 or more) that never decrease: an open stage stays open."
         )
-    return [
+    return tuple(
         min(unfreeze_depth, max((d for first, d in pairs if first <= epoch), default=0))
         for epoch in range(max_epochs)
-    ]
+    )
 
 
-def triangle(step: int, n_steps: int) -> float:
-    """Share of its peak rate at which a network learns from scratch, in ``[0, 1]``.
+def triangle_rate(step: int, n_steps: int) -> float:
+    """Return the share of its peak rate at which a network learns from scratch.
 
-    Linear up to the peak and down again (Jordan 2024, where the numbers are from).
+    Linear up to the peak and down again, in ``[0, 1]`` (numbers from Jordan 2024).
     """
     progress = min(1.0, step / max(1, n_steps))
     if progress < PEAK_AT:
@@ -94,8 +98,8 @@ def triangle(step: int, n_steps: int) -> float:
     return 1 - (1 - LAST_RATE) * (progress - PEAK_AT) / (1 - PEAK_AT)
 
 
-def rate(step: int, n_steps: int, opened_at: int, warmup_steps: int) -> float:
-    """Share of its peak rate at which a stage learns, in ``[0, 1]``.
+def cosine_rate(step: int, n_steps: int, opened_at: int, warmup_steps: int) -> float:
+    """Return the share of its peak rate at which a stage learns, in ``[0, 1]``.
 
     A cosine from 1 to 0 over all `n_steps` steps, times a linear warm-up over the
     first `warmup_steps` steps since the stage was opened at step `opened_at`.
@@ -106,17 +110,17 @@ def rate(step: int, n_steps: int, opened_at: int, warmup_steps: int) -> float:
 
 
 def resolve_batch_size(batch_size: int | str, n_images: int) -> int:
-    """Images per step; ``"auto"`` takes smaller batches of smaller sets."""
+    """Choose the images per step; ``"auto"`` takes smaller batches of smaller sets."""
     if not isinstance(batch_size, str):
         return int(batch_size)
     return min(LARGEST_BATCH, max(SMALLEST_BATCH, n_images // MIN_STEPS_PER_EPOCH))
 
 
-def n_batches(n_images: int, batch_size: int) -> int:
-    """Batches an epoch, chosen so that none of them holds a single image.
+def count_batches(n_images: int, batch_size: int) -> int:
+    """Count the batches per epoch, so that none of them holds a single image.
 
-    Batch norm cannot learn from one image; batches are cut evenly, and one batch
-    fewer is made where that is not enough.
+    Batch norm cannot learn from one image. Batches are of even size, and there is one
+    batch fewer if that is not enough.
     """
     count = math.ceil(n_images / batch_size)
     return max(1, min(count, n_images // 2))

@@ -13,27 +13,28 @@ from sktransfer._networks.stages import check_depth
 from sktransfer._training.schedule import (
     WARMUP_EPOCHS,
     Schedule,
-    rate,
-    triangle,
-    unfreeze_plan,
+    cosine_rate,
+    plan_unfreezing,
+    triangle_rate,
 )
 
 
 class UnfreezeSchedule(Callback):
     """Open the stages of a network one after another while skorch trains it.
 
-    Works in any skorch net whose module is a :class:`Stages`. The optimizer is left
-    with one parameter group for each learning stage; a stage that opens gets a group
-    of its own, whose rate warms up from the step at which it opened and then follows
-    one cosine to zero that all groups share.
+    Works in any skorch net whose module is a :class:`Stages`. The optimizer gets one
+    parameter group for each learning stage. The group of a stage that opens later warms
+    up from that step on, and then follows the cosine to zero that all groups share.
 
     Parameters
     ----------
-    schedule : {"gradual", "immediate"} or mapping of int to int, default="gradual"
-        ``"gradual"`` trains the head alone in the first epoch and opens one stage an
-        epoch after it, or several where otherwise half of the epochs would pass before
-        all are open; ``"immediate"`` opens all at once, ``{epoch: depth}`` sets the
-        depth from an epoch (counted from 0) on, `unfreeze_depth` at most.
+    schedule : {"gradual", "immediate"}, mapping of int to int, or sequence of int, \
+default="gradual"
+        ``"gradual"`` trains the head alone in the first epoch and then opens one stage
+        per epoch, or several if it would otherwise take more than half of the epochs to
+        open all. ``"immediate"`` opens all at once. ``{epoch: depth}`` sets the depth
+        from an epoch on (counted from 0), and a sequence the depth of every epoch;
+        neither goes beyond `unfreeze_depth`.
 
     unfreeze_depth : int, default=2
         How many stages besides the head learn in the end.
@@ -42,17 +43,17 @@ class UnfreezeSchedule(Callback):
         Rate of the stages before the head as a share of the net's ``lr``.
 
     bias_lr_factor : float, default=1.0
-        Rate of batch-norm biases as a multiple of that of their stage; weight decay
-        is divided by it. With another value than 1 they are in groups of their own.
+        Rate of batch-norm biases as a multiple of that of their stage; their weight
+        decay is divided by it. With a value other than 1 they get their own groups.
 
     lr_schedule : {"cosine", "triangle"}, default="cosine"
-        How rates go from step to step: ``"cosine"`` as above; ``"triangle"`` from a
-        fifth of the peak up to it in the first 23 % of all steps, and down to nearly
-        zero, whenever a stage was opened.
+        How rates change from step to step: ``"cosine"`` as above; ``"triangle"`` rises
+        from a fifth of the peak to the peak in the first 23 % of all steps, and falls
+        to nearly zero, no matter when a stage was opened.
 
     Notes
     -----
-    The sources of the defaults are those of :class:`ResNetTransferClassifier`.
+    The defaults have the same sources as those of :class:`ResNetTransferClassifier`.
     """
 
     __module__ = "sktransfer"
@@ -72,9 +73,9 @@ class UnfreezeSchedule(Callback):
         self.lr_schedule = lr_schedule
 
     def on_train_begin(self, net: NeuralNet, **kwargs: Any) -> None:
-        """Freeze what the first epoch leaves frozen."""
+        """Freeze every stage that the first epoch does not open."""
         check_depth(self.unfreeze_depth, net.module_.names)
-        self.plan_ = unfreeze_plan(self.schedule, self.unfreeze_depth, net.max_epochs)
+        self.plan_ = plan_unfreezing(self.schedule, self.unfreeze_depth, net.max_epochs)
         self.epoch_ = self.step_ = 0
         stages = net.module_.unfreeze(self.plan_[0])
         ours = {id(p) for p in stages.parameters()}
@@ -113,9 +114,11 @@ class UnfreezeSchedule(Callback):
         for group in net.optimizer_.param_groups:
             if "stage" in group:
                 if self.lr_schedule == "triangle":
-                    share = triangle(self.step_, n_steps)
+                    share = triangle_rate(self.step_, n_steps)
                 else:
-                    share = rate(self.step_, n_steps, group["opened_at"], warmup_steps)
+                    share = cosine_rate(
+                        self.step_, n_steps, group["opened_at"], warmup_steps
+                    )
                 group["lr"] = group["peak_lr"] * share
         self.step_ += 1
 
@@ -124,12 +127,12 @@ class UnfreezeSchedule(Callback):
         self.epoch_ += 1
 
     def _open(self, net: NeuralNet, names: Any) -> None:
-        """Give each stage of these names a group of its own in the optimizer."""
+        """Give each stage of these names its own group in the optimizer."""
         for name in names:
             stage = net.module_.get_submodule(name)
             is_head = name == net.module_.names[-1]
             peak_lr = net.lr * (1.0 if is_head else self.backbone_lr_factor)
-            biases = [] if self.bias_lr_factor == 1 else _norm_biases(stage)
+            biases = [] if self.bias_lr_factor == 1 else _find_norm_biases(stage)
             ids = {id(p) for p in biases}
             others = [p for p in stage.parameters() if id(p) not in ids]
             self._add(net, name, others, peak_lr)
@@ -146,7 +149,7 @@ class UnfreezeSchedule(Callback):
         peak_lr: float,
         **options: float,
     ) -> None:
-        """Add a group to the optimizer, where there is anything in it."""
+        """Add a group to the optimizer, unless it is empty."""
         if parameters:
             net.optimizer_.add_param_group(
                 {
@@ -160,7 +163,7 @@ class UnfreezeSchedule(Callback):
             )
 
 
-def _norm_biases(stage: nn.Module) -> list[nn.Parameter]:
-    """What the batch norms of a stage add, where they learn it."""
+def _find_norm_biases(stage: nn.Module) -> list[nn.Parameter]:
+    """List the biases that the batch norms of a stage learn."""
     norms = [m for m in stage.modules() if isinstance(m, nn.BatchNorm2d)]
     return [norm.bias for norm in norms if norm.bias is not None]

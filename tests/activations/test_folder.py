@@ -13,11 +13,11 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from sktransfer._activations.storage.folder import MARKER, Store
+from sktransfer._activations.storage.folder import MARKER, Folder
 from sktransfer._activations.storage.leases import Leases
 from sktransfer._activations.storage.segments import (
     DamagedError,
-    packed,
+    pack,
     read_rows,
     read_segment,
 )
@@ -38,7 +38,7 @@ def rows_of(numbers, n_values=50):
 
 
 def opened(path, max_bytes="auto", said=None):
-    store = Store(Path(path), max_bytes, [].append if said is None else said.append)
+    store = Folder(Path(path), max_bytes, [].append if said is None else said.append)
     store.prepare()
     return store
 
@@ -86,7 +86,7 @@ def test_files_are_safetensors_with_nothing_but_numbers(tmp_path):
 
 def test_a_flipped_bit_or_a_lost_end_makes_rows_absent_never_wrong(tmp_path):
     chance = np.random.default_rng(0)
-    content = packed(keys_of(range(8)), rows_of(range(8)))
+    content = pack(keys_of(range(8)), rows_of(range(8)))
     path = tmp_path / "one"
     n_damaged = 0
     for trial in range(600):
@@ -318,7 +318,7 @@ def test_a_file_or_a_folder_of_something_else_is_refused(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(ValueError, match="file' is a file; pass a folder"):
         opened(tmp_path / "file")
-    with pytest.raises(ValueError, match="holds something else"):
+    with pytest.raises(ValueError, match="holds other things"):
         opened(tmp_path)
 
 

@@ -19,11 +19,12 @@ from sktransfer import (
     ScratchCNNClassifier,
 )
 from sktransfer._activations.cache import resolve_cache
-from sktransfer._activations.prefix import Prefix, image_keys, view_keys
+from sktransfer._activations.keys import hash_images, hash_views
+from sktransfer._activations.prefix import Prefix
 from sktransfer._activations.rows import ActivationRows
 from sktransfer._activations.storage.memory import resolve_budget
 from sktransfer._images.views import AS_IT_IS
-from sktransfer._networks.resnet import MINI_WIDTH, make_resnet, pretrained_resnet
+from sktransfer._networks.resnet import MINI_WIDTH, make_pretrained_resnet, make_resnet
 from sktransfer._networks.stages import Stages
 from tests.helpers import pictures, transfer
 
@@ -34,13 +35,13 @@ FEATURE_BYTES = 8 * MINI_WIDTH * 4  # pooled features of mini_resnet18
 
 @pytest.fixture
 def counted(monkeypatch):
-    """Images that pass a prefix, one list entry a call."""
+    """Count the images that pass a prefix, one entry per call."""
     calls = []
     encode = Prefix.encode
 
-    def counting(self, images, views, chosen):
-        calls.append(len(images))
-        return encode(self, images, views, chosen)
+    def counting(self, images, rows, *others):
+        calls.append(len(rows))
+        return encode(self, images, rows, *others)
 
     monkeypatch.setattr(Prefix, "encode", counting)
     return calls
@@ -253,7 +254,9 @@ def test_clearing_a_full_cache_in_mid_fit_leaves_what_the_fit_uses_alone():
 
 
 def test_fits_in_threads_may_share_a_cache():
-    stages = pretrained_resnet("mini_resnet18", "auto", 3, 0.0, 8, (8, 8, 3)).eval()
+    stages = make_pretrained_resnet(
+        "mini_resnet18", "auto", 3, 0.0, 8, (8, 8, 3)
+    ).eval()
     sets = [pictures(24, seed=seed)[0] for seed in range(6)]
     every, none = np.arange(24), np.zeros(24, int)
     expected = [rows_of(stages, X, None).gather(every, none) for X in sets]
@@ -275,28 +278,30 @@ def test_neighbours_and_positions_do_not_change_an_activation():
     stages = make_resnet("mini_resnet18", 3, 0.0, (8, 8)).eval()
     prefix = Prefix(stages, 4, CPU, "float32")
     X = pictures(37)[0]
-    together = prefix.encode(X, PLAIN, np.zeros(37, int))
+    together = prefix.encode(X, np.arange(37), PLAIN, np.zeros(37, int))
     order = np.random.default_rng(0).permutation(37)
-    shuffled = prefix.encode(X[order], PLAIN, np.zeros(37, int))
+    shuffled = prefix.encode(X, order, PLAIN, np.zeros(37, int))
     assert torch.equal(together[torch.from_numpy(order)], shuffled)
     none = np.zeros(1, int)
-    alone = torch.cat([prefix.encode(X[i : i + 1], PLAIN, none) for i in range(5)])
+    alone = torch.cat([prefix.encode(X, np.array([i]), PLAIN, none) for i in range(5)])
     assert torch.equal(alone, together[:5])
 
 
 def test_keys_tell_pixels_shape_and_dtype_apart():
     X = pictures(4)[0]
     rows = np.arange(4)
-    keys = image_keys(X, rows)
-    turned = image_keys(np.ascontiguousarray(X[::-1]), rows)
+    keys = hash_images(X, rows)
+    turned = hash_images(np.ascontiguousarray(X[::-1]), rows)
     np.testing.assert_array_equal(turned, keys[::-1])
-    others = [image_keys(Z, rows) for Z in (X.astype(np.int16), X.reshape(4, 4, 16, 3))]
+    others = [
+        hash_images(Z, rows) for Z in (X.astype(np.int16), X.reshape(4, 4, 16, 3))
+    ]
     assert len(np.unique(np.concatenate([keys, *others]), axis=0)) == 12
 
 
 def test_keys_of_views_are_all_different():
     views = DrawnViews(20).views(32, 32)
-    assert len(np.unique(view_keys(views), axis=0)) == len(views)
+    assert len(np.unique(hash_views(views), axis=0)) == len(views)
 
 
 def test_clones_share_the_cache_and_pickles_start_an_empty_one():
@@ -329,7 +334,7 @@ def test_a_wrong_cache_is_refused(wrong):
     with pytest.raises(ValueError, match="'activation_cache' parameter"):
         transfer(activation_cache=wrong).fit(*pictures(6))
     with pytest.raises(TypeError, match="must be 'auto', the path of a folder"):
-        ActivationCache.of(wrong)
+        ActivationCache.get(wrong)
 
 
 def test_a_word_for_no_cache_makes_no_folder(tmp_path, monkeypatch):
@@ -361,7 +366,7 @@ def test_a_cache_can_be_had_by_what_estimators_call_it_and_limited(tmp_path):
     X, y = pictures(12)
     path = tmp_path / "cache"
     clf = transfer(activation_cache=path, unfreeze_depth=0, augment=None).fit(X, y)
-    cache = ActivationCache.of(str(path))
+    cache = ActivationCache.get(str(path))
     assert cache.info().misses == 12
     assert cache.info().n_bytes == 12 * FEATURE_BYTES
     cache.limit(5 * FEATURE_BYTES)
@@ -372,8 +377,8 @@ def test_a_cache_can_be_had_by_what_estimators_call_it_and_limited(tmp_path):
     clf.set_params(activation_cache=path).fit(X, y)
     assert 0 < cache.info().n_bytes <= 5 * FEATURE_BYTES
     assert cache.info().misses == 12  # the others are still on disk
-    assert ActivationCache.of("auto") is ActivationCache.of("auto")
-    assert ActivationCache.of(None) is None
+    assert ActivationCache.get("auto") is ActivationCache.get("auto")
+    assert ActivationCache.get(None) is None
 
 
 def test_only_what_has_frozen_stages_can_be_warmed_for():
@@ -446,7 +451,7 @@ def test_batches_hold_the_activations_in_order(cache, n_batches):
     batches = list(rows.batches(order, none, n_batches))
     assert len(batches) == n_batches
     assert max(map(len, batches)) - min(map(len, batches)) <= 1
-    expected = Prefix(stages, 3, CPU, "float32").encode(X[order], PLAIN, none)
+    expected = Prefix(stages, 3, CPU, "float32").encode(X, order, PLAIN, none)
     assert torch.equal(torch.cat(batches), expected)
     rows.close()
 

@@ -345,7 +345,7 @@ def test_contents_of_files_are_refused(make):
 def test_a_weight_file_of_another_kind_is_named(tmp_path):
     path = tmp_path / "picture.jpg"
     path.write_bytes(b"x")
-    with pytest.raises(ValueError, match="is a file with another ending than"):
+    with pytest.raises(ValueError, match="but its name ends in none of"):
         transfer(weights=str(path)).fit(X, y)
 
 

@@ -11,11 +11,12 @@ from skorch.callbacks import Callback
 
 from sktransfer._images.preprocessing import Preprocess
 from sktransfer._images.views import AS_IT_IS, tta_views
-from sktransfer._networks.cnn import make_cnn, n_directions, native_size
-from sktransfer._networks.whitening import whitening_filters
-from sktransfer._training.batches import Batches, ImageDataset
+from sktransfer._networks.cnn import choose_size, count_directions, make_cnn
+from sktransfer._networks.statistics import make_whitening_filters
+from sktransfer._training.batches import Batches
+from sktransfer._training.image_sets import ImageDataset
 from sktransfer._training.lookahead import EVERY, KEPT, Lookahead
-from sktransfer._training.schedule import triangle
+from sktransfer._training.schedule import triangle_rate
 from tests.helpers import pictures, scratch
 
 CPU = torch.device("cpu")
@@ -31,7 +32,7 @@ def smooth_images(n=200):
 
 def test_whitened_patches_are_uncorrelated_and_of_variance_one():
     images = 5 * smooth_images()
-    filters = whitening_filters(images.split(64), 2, 12)
+    filters = make_whitening_filters(images.split(64), 2, 12)
     assert filters.shape == (24, 3, 2, 2)
     assert torch.equal(filters[12:], -filters[:12])
     out = torch.nn.functional.conv2d(images, filters[:12]).transpose(0, 1).flatten(1)
@@ -43,7 +44,7 @@ def test_whitening_leaves_faint_noise_faint():
     flat = torch.randn(200, 1, 1, 1, generator=torch.Generator().manual_seed(0))
     noise = torch.randn(200, 1, 16, 16, generator=torch.Generator().manual_seed(1))
     images = flat + noise / 50  # as JPEG files have it: a variance of 0.0004
-    filters = whitening_filters([images], 2, 4)
+    filters = make_whitening_filters([images], 2, 4)
     out = torch.nn.functional.conv2d(images, filters[:4]).transpose(0, 1).flatten(1)
     variances = out.square().mean(dim=1)
     assert variances[0] > 0.95
@@ -51,7 +52,7 @@ def test_whitening_leaves_faint_noise_faint():
 
 
 def test_patches_without_any_variance_give_finite_filters():
-    filters = whitening_filters([torch.zeros(4, 1, 8, 8)], 2, 4)
+    filters = make_whitening_filters([torch.zeros(4, 1, 8, 8)], 2, 4)
     assert filters.isfinite().all()
 
 
@@ -81,7 +82,7 @@ def test_the_first_filters_stand_still_and_their_bias_learns():
     ],
 )
 def test_images_of_any_size_become_ones_that_the_network_can_halve(shape, size):
-    assert native_size(shape) == size
+    assert choose_size(shape) == size
 
 
 @pytest.mark.parametrize("n_channels", [1, 2, 3, 20])
@@ -89,8 +90,8 @@ def test_images_of_any_size_become_ones_that_the_network_can_halve(shape, size):
 def test_the_network_takes_any_number_of_channels_and_classes(n_channels, side):
     preprocess = Preprocess(None, [0.5] * n_channels, [1.0] * n_channels)
     images = torch.rand(5, side, side, n_channels)
-    filters = whitening_filters(
-        [images.permute(0, 3, 1, 2)], 2, n_directions(n_channels)
+    filters = make_whitening_filters(
+        [images.permute(0, 3, 1, 2)], 2, count_directions(n_channels)
     )
     for some in (filters, None):
         net = make_cnn(7, (4, 8, 8), 0.0, preprocess, some)
@@ -269,7 +270,7 @@ def test_the_best_epoch_is_restored_with_its_averages():
 
 
 def test_rates_rise_to_their_peak_and_fall_nearly_to_zero():
-    rates = [triangle(step, 100) for step in range(101)]
+    rates = [triangle_rate(step, 100) for step in range(101)]
     assert rates[0] == 0.2
     assert max(rates) == rates[23] == 1
     assert rates[100] == pytest.approx(0.07)
@@ -356,7 +357,7 @@ def test_views_to_predict_from_begin_with_the_image_and_weigh_one(tta, n):
 def test_images_that_are_on_the_device_already_make_the_same_batches():
     images, _ = pictures(20)
     dataset = ImageDataset(images, np.arange(20), np.ones(20, np.float32))
-    there = dataset.changed(resident=torch.from_numpy(images))
+    there = dataset.replace(resident=torch.from_numpy(images))
 
     def shown(some):
         generator = torch.Generator().manual_seed(0)

@@ -3,23 +3,23 @@
 import numpy as np
 import pytest
 
-from sktransfer._estimators.targets import loss_weights, split_rows
+from sktransfer._estimators.targets import split_rows, weigh_images
 
 
 def test_weights_are_one_on_average_over_the_images_that_count():
-    weights, _ = loss_weights([0, 1, 2, 3], None, np.array([0, 0, 1, 1]))
+    weights, _ = weigh_images([0, 1, 2, 3], None, np.array([0, 0, 1, 1]))
     np.testing.assert_allclose(weights, [0, 0.5, 1, 1.5])
     assert weights.dtype == np.float32
 
 
 def test_class_weights_multiply_sample_weights():
-    weights, _ = loss_weights([1, 1, 2], {"a": 1, "b": 3}, np.array(["a", "b", "b"]))
+    weights, _ = weigh_images([1, 1, 2], {"a": 1, "b": 3}, np.array(["a", "b", "b"]))
     np.testing.assert_allclose(weights, np.array([1, 3, 6]) / (10 / 3), rtol=1e-6)
 
 
 def test_balanced_classes_weigh_the_same():
     y = np.repeat([0, 1], [30, 10])
-    weights, _ = loss_weights(None, "balanced", y)
+    weights, _ = weigh_images(None, "balanced", y)
     assert weights[y == 0].sum() == pytest.approx(weights[y == 1].sum())
 
 
@@ -44,8 +44,8 @@ def test_both_sides_are_disjoint_stratified_and_without_images_of_weight_zero():
 def test_balancing_counts_weights_so_that_zero_leaves_an_image_out():
     y = np.repeat([0, 1], [20, 22])
     sample_weight = np.r_[np.ones(22), np.zeros(20)]
-    zeros, by_class = loss_weights(sample_weight, "balanced", y)
-    removed, by_class_removed = loss_weights(None, "balanced", y[:22])
+    zeros, by_class = weigh_images(sample_weight, "balanced", y)
+    removed, by_class_removed = weigh_images(None, "balanced", y[:22])
     np.testing.assert_allclose(zeros[:22], removed)
     np.testing.assert_allclose(by_class, by_class_removed)
     assert not zeros[22:].any()
@@ -53,6 +53,6 @@ def test_balancing_counts_weights_so_that_zero_leaves_an_image_out():
 
 def test_a_class_of_weight_zero_counts_for_nothing():
     y = np.repeat([0, 1, 2], 4)
-    weights, by_class = loss_weights(np.repeat([1, 1, 0], 4), "balanced", y)
+    weights, by_class = weigh_images(np.repeat([1, 1, 0], 4), "balanced", y)
     assert np.isfinite(weights).all()
     assert by_class.tolist() == [1, 1, 0]

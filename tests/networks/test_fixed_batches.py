@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from sktransfer._activations.prediction import features, logits
+from sktransfer._activations.prediction import extract_features, predict_logits
 from sktransfer._images.preprocessing import Preprocess, to_batch
 from sktransfer._networks.device import autocast
-from sktransfer._networks.fixed_batches import batch_size, run_in_batches
+from sktransfer._networks.fixed_batches import choose_batch_size, cut, run_padded
 from sktransfer._networks.resnet import make_resnet
 
 CPU = torch.device("cpu")
@@ -16,10 +16,10 @@ def test_a_result_does_not_depend_on_the_images_beside_it(n_prefix):
     torch.manual_seed(0)
     stages = make_resnet("mini_resnet18", 3, 0.0, (8, 8)).eval()
     X = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3), dtype=np.uint8)
-    together = logits(stages, n_prefix, X, CPU, "float32", None)
+    together = predict_logits(stages, n_prefix, X, CPU, "float32", None)
     alone = np.concatenate(
         [
-            logits(stages, n_prefix, X[i : i + 1], CPU, "float32", None)
+            predict_logits(stages, n_prefix, X[i : i + 1], CPU, "float32", None)
             for i in range(40)
         ]
     )
@@ -34,8 +34,8 @@ def test_every_batch_has_the_same_size():
         return batch
 
     rows = torch.arange(3.0 * 9).reshape(9, 3)
-    out = run_in_batches(record, lambda a, b: rows[a:b], 9, 4)
-    np.testing.assert_array_equal(out, rows.numpy())
+    out = [run_padded(record, rows[some], 4) for some in cut(9, 4)]
+    assert torch.equal(torch.cat(out), rows)
     assert sizes == [4] * 3
 
 
@@ -43,7 +43,7 @@ def test_larger_images_come_in_smaller_batches_by_the_size_that_the_network_sees
     as_they_are = make_resnet("mini_resnet18", 3, 0.0, None)
     resized = make_resnet("mini_resnet18", 3, 0.0, (32, 32))
     sizes = [
-        batch_size(stages, shape, CPU)
+        choose_batch_size(stages, shape, CPU)
         for stages in (as_they_are, resized)
         for shape in ((32, 32, 3), (224, 224, 3))
     ]
@@ -63,7 +63,9 @@ def test_float32_is_meant_whatever_is_set_outside():
 def test_features_are_what_the_head_maps_to_logits():
     stages = make_resnet("mini_resnet18", 3, 0.0, (8, 8)).eval()
     images = torch.randint(0, 256, (2, 8, 8, 3), dtype=torch.uint8)
-    pooled = torch.from_numpy(features(stages, images.numpy(), CPU, "float32", None))
+    pooled = torch.from_numpy(
+        extract_features(stages, images.numpy(), CPU, "float32", None)
+    )
     with torch.no_grad():
         torch.testing.assert_close(stages.head.linear(pooled), stages(images))
 

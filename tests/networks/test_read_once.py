@@ -8,7 +8,7 @@ import torch
 
 from sktransfer import ResNetTransferClassifier
 from sktransfer._activations.prefix import Prefix
-from sktransfer._networks.resnet import MINI_WIDTH, make_resnet, pretrained_resnet
+from sktransfer._networks.resnet import MINI_WIDTH, make_pretrained_resnet, make_resnet
 from sktransfer._networks.weights import Source, find_weights
 
 CPU = torch.device("cpu")
@@ -25,7 +25,7 @@ def written(path, seed, **changes):
 
 
 def loaded(weights="auto"):
-    return pretrained_resnet("mini_resnet18", weights, 2, 0.0, 8, SHAPE)
+    return make_pretrained_resnet("mini_resnet18", weights, 2, 0.0, 8, SHAPE)
 
 
 def namespace(stages):
@@ -89,7 +89,7 @@ def test_a_file_that_is_gone_is_missed(tmp_path):
 def test_fits_that_follow_each_other_read_the_weights_once(counted, tmp_path):
     written(tmp_path / "weights.pth", 3)
     for size in (8, 12, None):
-        pretrained_resnet(
+        make_pretrained_resnet(
             "mini_resnet18", tmp_path / "weights.pth", 2, 0.5, size, SHAPE
         )
     assert len(counted) == 1

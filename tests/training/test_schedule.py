@@ -1,54 +1,57 @@
 import pytest
 
 from sktransfer._training.schedule import (
-    n_batches,
-    rate,
+    cosine_rate,
+    count_batches,
+    plan_unfreezing,
     resolve_batch_size,
-    unfreeze_plan,
 )
 
 
-def test_gradual_opens_one_stage_an_epoch_after_the_head():
-    assert unfreeze_plan("gradual", 2, 5) == [0, 1, 2, 2, 2]
+def test_gradual_opens_one_stage_per_epoch_after_the_head():
+    assert plan_unfreezing("gradual", 2, 5) == (0, 1, 2, 2, 2)
 
 
 def test_gradual_opens_several_where_epochs_are_few():
-    plan = unfreeze_plan("gradual", 5, 5)
+    plan = plan_unfreezing("gradual", 5, 5)
     assert plan[0] == 0
-    assert plan[2:] == [5, 5, 5]
+    assert plan[2:] == (5, 5, 5)
 
 
 def test_immediate_opens_all_at_once():
-    assert unfreeze_plan("immediate", 3, 2) == [3, 3]
+    assert plan_unfreezing("immediate", 3, 2) == (3, 3)
 
 
 def test_a_mapping_sets_the_depth_from_an_epoch_on_and_is_clipped():
-    assert unfreeze_plan({2: 1, 3: 4}, 2, 5) == [0, 0, 1, 2, 2]
+    assert plan_unfreezing({2: 1, 3: 4}, 2, 5) == (0, 0, 1, 2, 2)
 
 
 @pytest.mark.parametrize("schedule", [{0: 2, 1: 1}, {-1: 0}, {0: 0.5}, {0: -1}])
 def test_a_mapping_that_closes_a_stage_or_holds_no_depths_is_refused(schedule):
     with pytest.raises(ValueError, match="unfreeze_schedule="):
-        unfreeze_plan(schedule, 2, 5)
+        plan_unfreezing(schedule, 2, 5)
 
 
 def test_an_unknown_schedule_is_refused():
     with pytest.raises(ValueError, match="unfreeze_schedule='slowly'"):
-        unfreeze_plan("slowly", 2, 5)
+        plan_unfreezing("slowly", 2, 5)
 
 
 def test_the_rate_warms_up_from_where_a_stage_opened_and_ends_near_zero():
-    rates = [rate(s, n_steps=100, opened_at=40, warmup_steps=10) for s in range(40, 50)]
+    rates = [
+        cosine_rate(s, n_steps=100, opened_at=40, warmup_steps=10)
+        for s in range(40, 50)
+    ]
     assert rates == sorted(rates)
     assert rates[0] < 0.1
-    assert rate(99, 100, 40, 10) < 0.001
-    assert rate(0, 100, 0, 1) == 1.0
+    assert cosine_rate(99, 100, 40, 10) < 0.001
+    assert cosine_rate(0, 100, 0, 1) == 1.0
 
 
 def test_no_batch_holds_a_single_image():
     for n in range(2, 200):
         for batch_size in (2, 3, 8, 128):
-            assert n // n_batches(n, batch_size) >= 2, (n, batch_size)
+            assert n // count_batches(n, batch_size) >= 2, (n, batch_size)
 
 
 def test_small_sets_get_small_batches():
@@ -56,5 +59,15 @@ def test_small_sets_get_small_batches():
     assert resolve_batch_size(7, 50) == 7
 
 
+def test_a_plan_is_taken_as_it_is_and_clipped():
+    assert plan_unfreezing((0, 1, 3), 2, 3) == (0, 1, 2)
+
+
+@pytest.mark.parametrize("plan", [(0, 1), (1, 0, 0), (0, 1, "2"), ()])
+def test_a_plan_of_another_length_or_that_closes_a_stage_is_refused(plan):
+    with pytest.raises(ValueError, match="unfreeze_schedule="):
+        plan_unfreezing(plan, 2, 3)
+
+
 def test_a_single_epoch_opens_every_stage_that_may_learn():
-    assert unfreeze_plan("gradual", 2, 1) == [2]
+    assert plan_unfreezing("gradual", 2, 1) == (2,)

@@ -122,11 +122,14 @@ class Locked(Callback):
     [
         ({"callbacks": [3]}, "callbacks holds 3; pass skorch callbacks"),
         ({"callbacks": [("name", "x")]}, r"callbacks holds \('name', 'x'\)"),
-        ({"callbacks": [UnfreezeSchedule()]}, "which the estimator has already"),
+        ({"callbacks": [UnfreezeSchedule()]}, "but the estimator has its own"),
         ({"callbacks": [EpochScoring("accuracy")]}, "cannot read weighted batches"),
         ({"callbacks": [LRScheduler("StepLR")]}, "sets the rate of every stage itself"),
         ({"callbacks": [Locked()]}, "could not be copied"),
-        ({"net_params": {"max_epochs": 1}}, "net_params has 'max_epochs'; only 'opt"),
+        (
+            {"net_params": {"max_epochs": 1}},
+            "net_params has 'max_epochs', but takes",
+        ),
         ({"net_params": {"optimizer__colour": 1}}, r"optimizer__colour.* does not fit"),
         ({"augment": lambda batch: batch[:1]}, r"augment returned .*\(1, 8, 8, 3\)"),
         ({"augment": lambda batch: None}, r"augment returned NoneType"),

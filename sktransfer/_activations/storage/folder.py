@@ -17,12 +17,12 @@ from sktransfer._activations.storage.leases import Leases
 from sktransfer._activations.storage.segments import (
     DamagedError,
     Segment,
-    packed,
+    pack,
     read_rows,
     read_segment,
 )
 
-# https://bford.info/cachedir/: backup programs leave such a folder out.
+# https://bford.info/cachedir/: backup programs skip a folder with such a file.
 MARKER = "CACHEDIR.TAG"
 MARK = (
     "Signature: 8a477f597d28d172789f06886806bc55\n"
@@ -30,21 +30,21 @@ MARK = (
 )
 SUFFIX = ".safetensors"
 TEMPORARY = ".writing-"
-# A temporary file that old belongs to a process that died while it wrote.
+# A temporary file of this age belongs to a process that died while writing.
 ABANDONED_SECONDS = 3600
 SHARE_OF_FREE_DISK = 0.5
 
-_AGAIN = "what it held is computed again"
+_AGAIN = "its activations are computed again"
 
 Row = tuple[Path, int]
 
 
-class Store:
-    """Rows of activations in immutable files, one folder a namespace.
+class Folder:
+    """Rows of activations in immutable files, one sub-folder per namespace.
 
     Files are written under another name and then renamed, so that every process sees
-    whole ones; each row has a checksum, and what does not match it counts as absent.
-    Nothing raises but :meth:`prepare`: what fails on the disk warns once.
+    only whole ones. Each row has a checksum; a row that does not match it counts as
+    absent. Only :meth:`prepare` raises errors: other failures of the disk warn once.
 
     Parameters
     ----------
@@ -52,10 +52,11 @@ class Store:
         The folder.
 
     max_bytes : int or "auto"
-        Most bytes that files take; ``"auto"``: half of what is free and theirs.
+        The most bytes that files may take. ``"auto"``: half of what is free or taken by
+        these files.
 
     warn : callable
-        Takes the text of a warning.
+        Receives the text of a warning.
     """
 
     def __init__(
@@ -73,18 +74,14 @@ class Store:
         self._touched: set[Path] = set()
 
     def prepare(self) -> None:
-        """Make the folder, or see that it is one of these.
+        """Make the folder, or check that it is a folder of activations.
 
         Raises
         ------
         ValueError
             If the path is a file, or a folder that holds something else.
         """
-        if self.path.exists() and not self.path.is_dir():
-            raise ValueError(
-                f"activation_cache={str(self.path)!r} is a file; pass a folder, which "
-                "is made where there is none."
-            )
+        refuse_file("activation_cache", self.path)
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             inside = [p for p in os.listdir(self.path) if not p.startswith(TEMPORARY)]
@@ -96,7 +93,7 @@ class Store:
             return
         if not self._is_ours():
             raise ValueError(
-                f"activation_cache={str(self.path)!r} holds something else (no "
+                f"activation_cache={str(self.path)!r} holds other things (it has no "
                 f"{MARKER} of this package); pass an empty or a new folder."
             )
 
@@ -107,7 +104,7 @@ class Store:
             return False
 
     def find(self, namespace: str, keys: Sequence[bytes]) -> np.ndarray:
-        """Whether each key is there, (n_keys,) bool; looks for new files if need be."""
+        """Tell which keys are there, (n_keys,) bool; look for new files if needed."""
         rows = self._rows.setdefault(namespace, {})
         if any(key not in rows for key in keys):
             self._scan(namespace)
@@ -116,9 +113,9 @@ class Store:
     def read(
         self, namespace: str, keys: Sequence[bytes]
     ) -> tuple[torch.Tensor | None, np.ndarray]:
-        """Rows of keys, and whether each was found and right; the others hold anything.
+        """Read the rows of keys; also return which were found, and whole.
 
-        Returns None in place of the rows where none was.
+        The other rows may hold anything. None in place of the rows if none was found.
         """
         is_right = np.zeros(len(keys), bool)
         places: dict[Path, list[int]] = {}
@@ -143,10 +140,10 @@ class Store:
     def _read_from(
         self, path: Path, numbers: Sequence[int]
     ) -> tuple[torch.Tensor | None, np.ndarray]:
-        """Rows of one file; it counts as used now."""
+        """Read rows of one file, and mark the file as used now."""
         try:
             rows, is_right = read_rows(path, self._segments[path], numbers)
-        except FileNotFoundError:  # made room for others
+        except FileNotFoundError:  # another process made room
             return None, np.zeros(len(numbers), bool)
         except OSError as error:
             self._warn_once("damaged", f"{path} could not be read ({error})")
@@ -155,19 +152,19 @@ class Store:
             self._warn_once("damaged", f"{path} is damaged; {_AGAIN}")
         if path not in self._touched:
             self._touched.add(path)
-            with suppress(OSError):  # somebody else's file, or a read-only disk
+            with suppress(OSError):  # another user's file, or a read-only disk
                 os.utime(path)
         return rows, is_right
 
     def write(self, namespace: str, keys: Sequence[bytes], rows: torch.Tensor) -> bool:
-        """Publish rows in a new file; whether that could be done."""
+        """Publish rows in a new file; return whether that worked."""
         if not self.can_write or not len(rows):
             return False
-        # Later files come later in order of name, and count where two hold one key.
+        # Names sort by time: if two files hold one key, the later one counts.
         name = f"{time.time_ns():020d}-{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}"
         path = self.path / namespace / name
         try:
-            content = packed(keys, rows)
+            content = pack(keys, rows)
             if len(content) > self.limit():
                 self._warn_of_limit(len(content), len(rows))
                 return False
@@ -183,7 +180,7 @@ class Store:
         return True
 
     def _write(self, path: Path, content: bytes) -> None:
-        """Write a file under another name, then give it its own."""
+        """Write a file under a temporary name, then rename it."""
         temporary = path.with_name(f"{TEMPORARY}{secrets.token_hex(8)}")
         try:
             temporary.write_bytes(content)
@@ -194,7 +191,7 @@ class Store:
             raise
 
     def limit(self) -> int:
-        """Most bytes that files may take."""
+        """Return the most bytes that files may take."""
         if self._limit is None:
             self._n_bytes = sum(size for _, size, _ in self._files())
             if isinstance(self.max_bytes, str):
@@ -205,7 +202,7 @@ class Store:
         return self._limit
 
     def n_bytes(self, namespace: str | None = None) -> int:
-        """Bytes of all files now, or of those of a namespace."""
+        """Count the bytes of all files, or of those of a namespace."""
         return sum(
             size
             for _, size, path in self._files()
@@ -213,7 +210,7 @@ class Store:
         )
 
     def clear(self) -> None:
-        """Delete the files of this store, and nothing else in its folder."""
+        """Delete the files that this class has written, and nothing else."""
         if not self._is_ours():
             return
         for path in self._own_paths():
@@ -227,7 +224,7 @@ class Store:
         self._n_bytes = 0
 
     def _make_room(self, newest: Path) -> None:
-        """Delete the files used least recently until the limit is kept."""
+        """Delete the least recently used files until the rest is within the limit."""
         files = sorted(self._files())
         self._n_bytes = sum(size for _, size, _ in files)
         for _, size, path in files:
@@ -239,7 +236,7 @@ class Store:
                 self._n_bytes -= size
 
     def _files(self) -> Iterator[tuple[float, int, Path]]:
-        """When each file was used last, its bytes and its path."""
+        """Yield when each file was last used, its bytes and its path."""
         for path in self._own_paths():
             with suppress(OSError):
                 status = path.stat()
@@ -250,26 +247,28 @@ class Store:
                     path.unlink()
 
     def _own_paths(self) -> list[Path]:
-        """Every file with a name that this store gives, half-written ones too."""
+        """List every file with a name of this class, half-written ones included."""
         return [
             path
             for folder in self._folders()
-            for path in _listed(folder)
+            for path in _list_folder(folder)
             if _is_own_name(path.name)
         ]
 
     def _folders(self) -> list[Path]:
-        return [p for p in _listed(self.path) if _is_hex(p.name, 32) and p.is_dir()]
+        return [
+            p for p in _list_folder(self.path) if _is_hex(p.name, 32) and p.is_dir()
+        ]
 
     def _scan(self, namespace: str) -> None:
-        """Take note of files that are new in a namespace."""
-        for path in sorted(_listed(self.path / namespace)):
+        """Note the files that are new in a namespace."""
+        for path in sorted(_list_folder(self.path / namespace)):
             is_one = path.suffix == SUFFIX and _is_own_name(path.name)
             if is_one and path not in self._segments:
                 self._note(namespace, path)
 
     def _note(self, namespace: str, path: Path) -> None:
-        """Take note of a file and of what it holds; delete it if it is damaged."""
+        """Note a file and what it holds; delete it if it is damaged."""
         try:
             segment = read_segment(path)
         except FileNotFoundError:
@@ -293,11 +292,11 @@ class Store:
         )
 
     def _warn_of_limit(self, n_bytes: int, n_rows: int) -> None:
-        if self.limit() > 0:  # 0 bytes are meant so
+        if self.limit() > 0:  # a limit of 0 is intended
             self._warn_once(
                 "limit",
                 f"max_disk_bytes={self.limit()} of {self.path} is less than the "
-                f"{n_bytes} bytes of {n_rows} activations, which are not kept there",
+                f"{n_bytes} bytes of {n_rows} activations; they are not kept there",
             )
 
     def _warn_once(self, kind: str, message: str) -> None:
@@ -306,7 +305,16 @@ class Store:
             self._warn(message + ".")
 
 
-def _listed(folder: Path) -> list[Path]:
+def refuse_file(name: str, path: str | os.PathLike[str]) -> None:
+    """Raise a ValueError if a file is in the place of a folder."""
+    if Path(path).exists() and not Path(path).is_dir():
+        raise ValueError(
+            f"{name}={str(path)!r} is a file; pass a folder. It is created if it does "
+            "not exist."
+        )
+
+
+def _list_folder(folder: Path) -> list[Path]:
     try:
         return list(folder.iterdir())
     except OSError:
@@ -318,7 +326,7 @@ def _is_hex(text: str, n: int) -> bool:
 
 
 def _is_own_name(name: str) -> bool:
-    """Whether a file in a namespace has a name that this store gives."""
+    """Return whether a file in a namespace has a name of this class."""
     if name.startswith(TEMPORARY):
         return _is_hex(name.removeprefix(TEMPORARY), 16)
     parts = name.removesuffix(SUFFIX).split("-")

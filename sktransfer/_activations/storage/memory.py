@@ -1,16 +1,15 @@
-"""Activations in memory, one row a key; what was used least recently goes first."""
+"""Activations in memory, one row per key; the least recently used go first."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
+import psutil
 import torch
 
 # A quarter leaves room for the images, the network and everything else on a machine.
 SHARE_OF_FREE_MEMORY = 0.25
-FALLBACK_BYTES = 2**32
 
 
 def resolve_budget(max_bytes: int | str, device: torch.device) -> int:
@@ -20,22 +19,16 @@ def resolve_budget(max_bytes: int | str, device: torch.device) -> int:
     if device.type == "cuda":
         free = torch.cuda.mem_get_info(device)[0]
     else:
-        free = _free_memory()
+        free = psutil.virtual_memory().available
     return int(SHARE_OF_FREE_MEMORY * free)
 
 
-def _free_memory() -> int:
-    """Bytes of memory that could be had; a guess where the system does not say."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        available = next(line for line in lines if line.startswith("MemAvailable"))
-        return 1024 * int(available.split()[1])
-    except (OSError, StopIteration, ValueError, IndexError):
-        return FALLBACK_BYTES
-
-
 class _Space:
-    """The rows of one namespace in one tensor; a key knows its slot."""
+    """The rows of one namespace in one tensor, the arena; each key has a slot in it.
+
+    One tensor rather than one per row: a batch is then a single indexing operation, and
+    thousands of small tensors would cost more than they hold.
+    """
 
     def __init__(self, like: torch.Tensor) -> None:
         self.arena = torch.empty(
@@ -44,7 +37,7 @@ class _Space:
         self.row_bytes = max(1, like[0].numel() * like.element_size())
         self.slot_of: dict[bytes, int] = {}
         self.key_of: list[bytes] = []
-        # When each slot was asked for last, in ticks of the memory.
+        # The tick of the memory at which each slot was last asked for.
         self.used = np.zeros(0, np.int64)
         self.last_used = 0
 
@@ -52,14 +45,14 @@ class _Space:
         return len(self.arena) * self.row_bytes
 
     def slots(self, keys: Sequence[bytes], tick: int) -> np.ndarray:
-        """Slots of keys, -1 where there is none, and mark them as used."""
+        """Return the slots of keys, -1 for absent ones, and mark them as used."""
         get = self.slot_of.get
         slots = np.fromiter((get(k, -1) for k in keys), np.int64, len(keys))
         self.used[slots[slots >= 0]] = self.last_used = tick
         return slots
 
     def resize(self, n_rows: int) -> None:
-        """Give the arena another number of slots; those in use stay."""
+        """Change the number of slots; those in use keep their rows."""
         n = len(self.key_of)
         arena = torch.empty(
             (n_rows, *self.arena.shape[1:]),
@@ -71,7 +64,11 @@ class _Space:
         self.used = np.concatenate([self.used[:n], np.zeros(n_rows - n, np.int64)])
 
     def free(self, n: int, oldest_active: int) -> list[int]:
-        """At most `n` slots: unused ones in order, then the least recently used."""
+        """Find at most `n` slots: unused ones first, then the least recently used.
+
+        Slots that a running fit has asked for are not taken: it has noted where its
+        rows lie, and would read those of another image.
+        """
         begin = len(self.key_of)
         free = list(range(begin, min(len(self.arena), begin + n)))
         if len(free) < n and begin:
@@ -80,13 +77,13 @@ class _Space:
         return free
 
     def assign(self, keys: Sequence[bytes], oldest_active: int) -> np.ndarray:
-        """Slots for keys that have none, as far as there are any; -1 for the others."""
+        """Assign slots to new keys while there are any; return -1 for the others."""
         slots = np.full(len(keys), -1, np.int64)
         fresh = [i for i, key in enumerate(keys) if key not in self.slot_of]
         free = self.free(len(fresh), oldest_active)
         for i, slot in zip(fresh, free, strict=False):
             key = keys[i]
-            if key in self.slot_of:  # the same image stands twice in this batch
+            if key in self.slot_of:  # the same image occurs twice in this batch
                 continue
             if slot < len(self.key_of):
                 del self.slot_of[self.key_of[slot]]
@@ -101,10 +98,13 @@ class _Space:
 class Memory:
     """Rows of activations within a budget, by namespace and key. Not thread-safe.
 
+    Time is counted in ticks, one per operation. A fit that is running holds the tick at
+    which it began: what was used since then is not dropped.
+
     Parameters
     ----------
     max_bytes : int or "auto"
-        Most memory that rows take, as for `ActivationCache`.
+        The most memory that rows may take, as for `ActivationCache`.
     """
 
     def __init__(self, max_bytes: int | str) -> None:
@@ -115,7 +115,7 @@ class Memory:
         self.spaces: dict[str, _Space] = {}
 
     def open(self) -> int:
-        """Begin a fit or a prediction: what it asks for from now on stays for it."""
+        """Begin a fit or a prediction; what it asks for stays until :meth:`close`."""
         self.tick += 1
         self.active[self.tick] = self.tick
         return self.tick
@@ -125,19 +125,19 @@ class Memory:
         self.active.pop(number, None)
 
     def clear(self) -> None:
-        """Forget all rows; fits go on."""
+        """Forget all rows; running fits stay registered."""
         self.spaces.clear()
         self.budget = None
 
     def n_bytes(self, namespace: str | None = None) -> int:
-        """Bytes that a namespace takes, or all of them."""
+        """Count the bytes of a namespace, or of all."""
         spaces = self.spaces
         if namespace is not None:
             spaces = {n: s for n, s in spaces.items() if n == namespace}
         return sum(space.n_bytes() for space in spaces.values())
 
     def find(self, namespace: str, keys: Sequence[bytes]) -> np.ndarray:
-        """Slots of keys, -1 where there is none, and mark them as used."""
+        """Return the slots of keys, -1 for absent ones, and mark them as used."""
         space = self.spaces.get(namespace)
         if space is None:
             return np.full(len(keys), -1, np.int64)
@@ -145,7 +145,7 @@ class Memory:
         return space.slots(keys, self.tick)
 
     def rows(self, namespace: str, slots: np.ndarray) -> torch.Tensor:
-        """Activations in these slots."""
+        """Return a copy of the activations in these slots."""
         arena = self.spaces[namespace].arena
         return arena.index_select(0, torch.from_numpy(slots).to(arena.device))
 
@@ -164,9 +164,9 @@ class Memory:
             space.resize(min(wanted, most))
 
     def _make_room(self, namespace: str, n_bytes: int, budget: int) -> int:
-        """Drop namespaces that no fit uses now, least recently used first.
+        """Drop namespaces that no running fit uses, the least recently used first.
 
-        Stops when `n_bytes` fit; returns the bytes of the others that are left.
+        Stops as soon as `n_bytes` fit. Returns the bytes of the namespaces that stay.
         """
         others = [(s.last_used, n) for n, s in self.spaces.items() if n != namespace]
         total = sum(self.spaces[name].n_bytes() for _, name in others)
@@ -180,7 +180,7 @@ class Memory:
     def put(
         self, namespace: str, keys: Sequence[bytes], rows: torch.Tensor
     ) -> np.ndarray:
-        """Keep rows as far as there is room; return their slots, -1 for the others."""
+        """Keep rows while there is room; return their slots, -1 for the others."""
         space = self.spaces[namespace]
         slots = space.assign(keys, self._oldest_active())
         new = np.flatnonzero(slots >= 0)

@@ -1,4 +1,9 @@
-"""Activations in a file: a few rows, their keys and checksums, as safetensors."""
+"""Activations in a file: a few rows, their keys and checksums, as safetensors.
+
+The header is parsed here rather than by the library, which maps the file: if somebody
+shortens a mapped file, the operating system ends the process. A file that is read only
+gives fewer bytes.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +18,7 @@ import numpy as np
 import torch
 from safetensors.torch import save
 
-KEY_BYTES = 16
-# What a header takes here is about 300 bytes; a flipped bit may claim anything.
+# A header takes about 300 bytes here; a flipped bit may claim any number.
 MOST_HEADER_BYTES = 100_000
 DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 
@@ -28,8 +32,8 @@ class Segment(NamedTuple):
 
     Attributes
     ----------
-    keys : list of bytes of length 16
-        One a row.
+    keys : list of bytes
+        One per row, all of one length.
 
     checksums : list of int
         CRC-32 of the key, the form and the bytes of each row.
@@ -52,25 +56,25 @@ class Segment(NamedTuple):
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of a row."""
+        """Number of bytes of a row."""
         return math.prod(self.shape) * self.dtype.itemsize
 
 
 def _checksum(
     key: bytes, dtype: torch.dtype, shape: Sequence[int], row: np.ndarray
 ) -> int:
-    """CRC-32 of a row, of what it belongs to, and of the form it is read in."""
+    """Compute the CRC-32 of a row, of its key, and of the form in which it is read."""
     form = f"{dtype} {tuple(shape)}".encode()
     return zlib.crc32(row.data, zlib.crc32(form, zlib.crc32(key)))
 
 
-def packed(keys: Sequence[bytes], rows: torch.Tensor) -> bytes:
-    """The content of a file with these rows.
+def pack(keys: Sequence[bytes], rows: torch.Tensor) -> bytes:
+    """Make the content of a file with these rows.
 
     Parameters
     ----------
-    keys : sequence of bytes of length 16
-        One a row.
+    keys : sequence of bytes
+        One per row, all of one length.
 
     rows : tensor of shape (n_rows, *activation)
         float32, bfloat16 or float16.
@@ -92,12 +96,12 @@ def packed(keys: Sequence[bytes], rows: torch.Tensor) -> bytes:
 
 
 def read_segment(path: Path) -> Segment:
-    """Read what a file says it holds; its rows are checked when they are read.
+    """Read what a file claims to hold; its rows are checked when they are read.
 
     Raises
     ------
     DamagedError
-        If it cannot be such a file as :func:`packed` makes.
+        If it is not a whole file of :func:`pack`.
     OSError
         If it cannot be read.
     """
@@ -118,7 +122,8 @@ def read_segment(path: Path) -> Segment:
                 n > 0
                 and end - begin == n_bytes
                 and entries["crc32"][2] - entries["crc32"][1] == 8 * n
-                and entries["keys"][2] - entries["keys"][1] == KEY_BYTES * n
+                and n <= entries["keys"][2] - entries["keys"][1]
+                and (entries["keys"][2] - entries["keys"][1]) % n == 0
                 and min(first for _, first, _ in entries.values()) >= 0
                 and max(last for *_, last in entries.values())
                 == path.stat().st_size - 8 - length
@@ -134,8 +139,9 @@ def read_segment(path: Path) -> Segment:
             return file.read(last - first)
 
         checksums, keys = part("crc32"), part("keys")
+    key_bytes = len(keys) // n
     return Segment(
-        [keys[i : i + KEY_BYTES] for i in range(0, len(keys), KEY_BYTES)],
+        [keys[i : i + key_bytes] for i in range(0, len(keys), key_bytes)],
         np.frombuffer(checksums, "<i8").tolist(),
         dtype,
         tuple(shape),
@@ -148,15 +154,13 @@ def read_rows(
 ) -> tuple[torch.Tensor, np.ndarray]:
     """Read some rows of a file.
 
-    The file is read, not mapped: a mapped file that somebody shortens ends the process.
-
     Parameters
     ----------
     path : Path
         The file.
 
     segment : Segment
-        What :func:`read_segment` said of it.
+        As :func:`read_segment` returned it.
 
     numbers : sequence of int
         Which rows.
@@ -166,7 +170,7 @@ def read_rows(
     rows : tensor of shape (n, *activation)
 
     is_right : ndarray of shape (n,), bool
-        Whether each row has its checksum; the others hold anything.
+        Whether each row matches its checksum; the others may hold anything.
     """
     flat = np.zeros((len(numbers), segment.row_bytes), np.uint8)
     is_right = np.zeros(len(numbers), bool)

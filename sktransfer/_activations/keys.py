@@ -1,0 +1,115 @@
+"""Names for activations: hashes of the image, of the view, and of all else."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from sktransfer._images.views import View
+from sktransfer._networks.device import cpu_capabilities
+from sktransfer._networks.read_once import hash_tensor
+from sktransfer._networks.stages import Stages
+
+# Raised when the numbers of an activation change for the same network and image, so
+# that folders with the old numbers are not found any more.
+FORMAT = 4
+
+# 128 bits: among a billion images the chance of two equal keys is below 1e-20.
+KEY_BYTES = 16
+
+
+def hash_network(
+    stages: Stages,
+    n_stages: int,
+    device: torch.device,
+    precision: str,
+    batch_size: int,
+    image_shape: Sequence[int],
+) -> str:
+    """Hash everything except the image that decides the bits of an activation.
+
+    Parameters
+    ----------
+    stages : Stages
+        The network.
+
+    n_stages : int
+        How many of its first stages an image passes.
+
+    device : torch.device
+        Where they compute.
+
+    precision : {"float32", "bfloat16"}
+        Number format in which they compute.
+
+    batch_size : int
+        Images that pass at a time; it decides which kernels run.
+
+    image_shape : sequence of int
+        Height, width and channels of an image. Images of another shape have activations
+        of another shape unless they are resized.
+
+    Returns
+    -------
+    str of length 32
+        Hexadecimal; the namespace of the activations.
+    """
+    where = (_describe_processor(device), precision, batch_size, tuple(image_shape))
+    digest = hashlib.sha256(repr((FORMAT, torch.__version__, *where)).encode())
+    for name in ("preprocess", *stages.names[:n_stages]):
+        module = stages.get_submodule(name)
+        digest.update(f"{name}: {module!r}".encode())
+        for key, tensor in module.state_dict().items():
+            # Counts batches while training; never read in eval mode.
+            if not key.endswith("num_batches_tracked"):
+                digest.update(f"{key} {tensor.dtype} {tensor.shape}".encode())
+                digest.update(hash_tensor(f"{name}.{key}", tensor))
+    if n_stages == stages.n_frozen(0):
+        digest.update(b"pooled")
+    return digest.hexdigest()[:32]
+
+
+def hash_images(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Hash the pixels, shape and dtype of each image.
+
+    Parameters
+    ----------
+    images : ndarray of shape (n_images, height, width, n_channels)
+        Read row by row.
+
+    rows : ndarray of int
+        Which images.
+
+    Returns
+    -------
+    ndarray of shape (n_rows, 16), uint8
+    """
+    salt = hashlib.sha256(f"{images.dtype.str} {images.shape[1:]}".encode())
+    digests = []
+    for row in rows.tolist():
+        digest = salt.copy()
+        digest.update(np.ascontiguousarray(images[row]).data)
+        digests.append(digest.digest()[:KEY_BYTES])
+    return np.frombuffer(b"".join(digests), np.uint8).reshape(-1, KEY_BYTES)
+
+
+def hash_views(views: Sequence[View]) -> np.ndarray:
+    """Hash each view, (n_views, 16) uint8; XOR with an image's hash makes the key."""
+    digests = [
+        hashlib.sha256(repr(tuple(view)).encode()).digest()[:KEY_BYTES]
+        for view in views
+    ]
+    return np.frombuffer(b"".join(digests), np.uint8).reshape(-1, KEY_BYTES)
+
+
+def _describe_processor(device: torch.device) -> str:
+    """Name what decides the kernels: another processor may round otherwise."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    traits = cpu_capabilities()
+    able = sorted(name for name, value in traits.items() if value is True)
+    kind = torch.backends.cpu.get_cpu_capability()
+    return f"{kind} {traits.get('cpu_name')} {able}"

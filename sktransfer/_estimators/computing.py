@@ -1,0 +1,61 @@
+"""Where an estimator computes, in which number format and from which seed."""
+
+from __future__ import annotations
+
+from numbers import Integral
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Computing:
+    """The parameters `device`, `precision` and `random_state`, resolved.
+
+    A fitted estimator has the results in ``device_`` and ``precision_``.
+    """
+
+    device: str
+    precision: str
+    random_state: Any
+    device_: str
+    precision_: str
+
+    _computing_constraints: ClassVar[dict[str, list[Any]]] = {
+        "image_size": [
+            StrOptions({"auto"}),
+            None,
+            Interval(Integral, 1, None, closed="left"),
+        ],
+        "image_shape": [tuple, list, None],
+        "device": [str],
+        "precision": [StrOptions({"auto", "float32", "bfloat16"})],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    def _resolve_device(self) -> tuple[torch.device, str]:
+        """Return the device and the number format that the parameters mean here."""
+        from sktransfer._networks.device import resolve_device, resolve_precision
+
+        device = resolve_device(self.device)
+        return device, resolve_precision(self.precision, device)
+
+    def _fitted_device(self) -> torch.device:
+        """Return the device that the fitted network is on."""
+        from sktransfer._networks.device import resolve_device
+
+        return resolve_device(self.device_)
+
+    def _recheck_precision(self) -> str:
+        """Return the number format of a fitted network that came out of a pickle."""
+        from sktransfer._networks.device import recheck_precision
+
+        return recheck_precision(self.precision_, self.precision, self._fitted_device())
+
+    def _draw_seed(self) -> int:
+        """Draw a seed for torch."""
+        return int(check_random_state(self.random_state).randint(2**31 - 1))

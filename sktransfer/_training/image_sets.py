@@ -1,0 +1,204 @@
+"""The images of a fit, and where their batches come from: memory, device or cache."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from sktransfer._activations.cache import ActivationCache, CacheInfo
+from sktransfer._activations.prefix import Prefix
+from sktransfer._activations.rows import ActivationRows
+from sktransfer._images.preprocessing import to_batch
+from sktransfer._images.views import AS_IT_IS, Augment, views_of
+
+# The share of a device's free memory that images may take there.
+RESIDENT_SHARE = 0.4
+# Bytes. What is sent passes through pinned memory, which the system cannot use for
+# anything else meanwhile.
+SENT_AT_ONCE = 2**26
+
+
+class ImageDataset(Dataset):  # type: ignore[type-arg]
+    """Images in memory with labels and weights; :class:`Batches` cuts them up.
+
+    Parameters
+    ----------
+    images : ndarray of shape (n, height, width, n_channels)
+        Not copied.
+
+    labels : ndarray of shape (n,), int64
+        Class indices.
+
+    weights : ndarray of shape (n,), float32
+        Weight of each image in the loss.
+
+    rows : ndarray of int, default=None
+        The images that belong to the set; ``None`` means all.
+
+    activations : ActivationRows or None, default=None
+        Of `images`, to train on instead of them.
+
+    resident : tensor or None, default=None
+        `images` on the device, if there is room: see :func:`send_all`.
+    """
+
+    def __init__(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        weights: np.ndarray,
+        rows: np.ndarray | None = None,
+        activations: ActivationRows | None = None,
+        resident: torch.Tensor | None = None,
+    ) -> None:
+        self.images, self.labels, self.weights = images, labels, weights
+        self.rows = np.arange(len(labels)) if rows is None else rows
+        self.activations, self.resident = activations, resident
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def replace(self, **changes: Any) -> ImageDataset:
+        """Return the same set with some of its parts replaced."""
+        return ImageDataset(**{**vars(self), **changes})
+
+
+# For training, and for validation if there is such a set.
+Sets = tuple[ImageDataset, ImageDataset | None]
+
+
+@contextmanager
+def with_activations(
+    prefix: Prefix | None,
+    sets: Sets,
+    augment: Augment,
+    cache: ActivationCache | None,
+    verbose: int = 0,
+) -> Iterator[Sets]:
+    """Give sets the activations of their images, if training can use them.
+
+    Parameters
+    ----------
+    prefix : Prefix or None
+        The stages that stay frozen; None if there are none.
+
+    sets : tuple of ImageDataset
+        For training, and for validation or None.
+
+    augment : str, DrawnViews, callable or None
+        Augmentation of the training set.
+
+    cache : ActivationCache or None
+        Where activations are kept.
+
+    verbose : int, default=0
+        From 1 on, a bar shows the progress of computing them.
+
+    Yields
+    ------
+    tuple of ImageDataset
+    """
+    train_set, valid_set = sets
+    if prefix is None:
+        yield sets
+        return
+    views = views_of(augment, *train_set.images.shape[1:3])
+    with ExitStack() as stack:
+        # The images set aside for validation are in the same array.
+        known: dict[int, ActivationRows] = {}
+
+        def add_activations(dataset: ImageDataset) -> ImageDataset:
+            images = dataset.images
+            if id(images) not in known:
+                # Validation shows images in the first view, as they are.
+                some = views or (AS_IT_IS,)
+                known[id(images)] = ActivationRows(prefix, images, some, cache, verbose)
+                stack.callback(known[id(images)].close)
+            return dataset.replace(activations=known[id(images)])
+
+        if views is not None:
+            train_set = add_activations(train_set)
+        if valid_set is not None:
+            valid_set = add_activations(valid_set)
+        yield train_set, valid_set
+
+
+def keep_on_device(sets: Sets, device: torch.device) -> Sets:
+    """Send the images of sets to a GPU, once for all epochs, if there is room."""
+    there: dict[int, torch.Tensor | None] = {}
+
+    def send(dataset: ImageDataset) -> ImageDataset:
+        if dataset.activations is not None:
+            return dataset
+        key = id(dataset.images)
+        if key not in there:
+            there[key] = send_all(dataset.images, device)
+        return dataset.replace(resident=there[key])
+
+    train_set, valid_set = sets
+    return send(train_set), None if valid_set is None else send(valid_set)
+
+
+def send_all(images: np.ndarray, device: torch.device) -> torch.Tensor | None:
+    """Send images to a GPU; return None on a CPU, or if they are too large."""
+    if device.type != "cuda":
+        return None
+    dtype = torch.uint8 if images.dtype == np.uint8 else torch.float32
+    free, _ = torch.cuda.mem_get_info(device)
+    if images.size * dtype.itemsize > RESIDENT_SHARE * free:
+        return None
+    there = torch.empty(images.shape, dtype=dtype, device=device)
+    n_at_once = max(1, SENT_AT_ONCE // (images[0].size * dtype.itemsize))
+    for first in range(0, len(images), n_at_once):
+        some = slice(first, first + n_at_once)
+        there[some] = to_batch(images[some], device)
+    return there
+
+
+def sum_info(sets: Sets) -> CacheInfo:
+    """Add up what the cache did for these sets."""
+    infos = [rows.info() for rows in set(_list_rows(sets))]
+    return CacheInfo(
+        hits=sum(info.hits for info in infos),
+        misses=sum(info.misses for info in infos),
+        n_bytes=max((info.n_bytes for info in infos), default=0),
+        seconds_saved=sum(info.seconds_saved for info in infos),
+        n_bytes_on_disk=max((info.n_bytes_on_disk for info in infos), default=0),
+    )
+
+
+def is_any_full(sets: Sets) -> bool:
+    """Return whether some activations of these sets found no room."""
+    return any(rows.is_full for rows in _list_rows(sets))
+
+
+def _list_rows(sets: Sets) -> list[ActivationRows]:
+    """List the activations of the sets that have some."""
+    rows = [dataset.activations for dataset in sets if dataset is not None]
+    return [some for some in rows if some is not None]
+
+
+def explain_recomputing(
+    prefix: Prefix | None, images: np.ndarray, augment: Augment, has_cache: bool
+) -> str | None:
+    """Say why training computes frozen stages again and again; None if it does not."""
+    if prefix is None:
+        return (
+            "activation_cache is not used: every stage learns." if has_cache else None
+        )
+    frozen = ", ".join(prefix.stages.names[: prefix.n_stages])
+    again = f"the frozen stages ({frozen}) are recomputed in every epoch"
+    if not has_cache:
+        return f"activation_cache=None: {again}."
+    if views_of(augment, *images.shape[1:3]) is None:
+        return (
+            f"activation_cache is not used: augment={augment!r} draws new views in "
+            f"every epoch, so {again}. augment='flip' and DrawnViews(...) have only a "
+            "few views."
+        )
+    return None
