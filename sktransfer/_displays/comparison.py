@@ -38,7 +38,7 @@ from sktransfer._displays.drawing.panels import (
     cleared_of_drawn,
     remember_drawn,
 )
-from sktransfer._images.pictures import refuse_what_is_no_set
+from sktransfer._images.containers import refuse_bad_container
 
 MIB = 2**20
 
@@ -234,7 +234,7 @@ default=None
         )
         # Before the predictions: an error must not wait until they are computed.
         check_known(known[x], x)
-        refuse_what_is_no_set(X)
+        refuse_bad_container(X)
         truth = checked_truth(y)
         check_consistent_length(X, truth)
         predictions = {

@@ -16,13 +16,13 @@ from sklearn.utils.validation import (
 )
 
 from sktransfer._feedback import warn
-from sktransfer._images.pictures import (
-    common_shape,
+from sktransfer._images.containers import (
     is_pictures,
-    picture_list,
-    read_pictures,
-    refuse_what_is_no_set,
+    list_pictures,
+    refuse_a_single_image,
+    refuse_bad_container,
 )
+from sktransfer._images.pictures import common_shape, read_pictures
 from sktransfer._images.shapes import (
     Shape,
     array_shape,
@@ -53,17 +53,6 @@ def restore_on_error(estimator: BaseEstimator) -> Iterator[None]:
         raise
 
 
-def refuse_a_single_image(X: Any, y: Any) -> None:
-    """Raise where X is one colour image, and y tells that it is not many grey ones."""
-    shape: tuple[int, ...] = getattr(X, "shape", ())
-    is_one = len(shape) == 3 and shape[2] in (3, 4) and hasattr(y, "__len__")
-    if is_one and not isinstance(y, str) and len(y) != shape[0]:
-        raise ValueError(
-            f"X of shape {shape} with {len(y)} label(s) looks like a single colour "
-            "image; pass X[None]."
-        )
-
-
 def warn_of_a_guess(shape: Shape) -> None:
     """Warn where rows were taken for images too small to be any."""
     if min(shape[:2]) < SMALLEST_GUESS:
@@ -92,7 +81,7 @@ class ImageInput(BaseEstimator):
 
         y : ndarray of shape (n_images,), or as it was where not given
         """
-        refuse_what_is_no_set(X)
+        refuse_bad_container(X)
         refuse_a_single_image(X, y)
         if is_pictures(X):
             return self._check_pictures(X, y, reset, min_samples)
@@ -171,7 +160,7 @@ class ImageInput(BaseEstimator):
         self, X: Any, y: Any, reset: bool, min_samples: int
     ) -> tuple[np.ndarray, Any]:
         """Read files or PIL images; validate y where given."""
-        pictures = picture_list(X)
+        pictures = list_pictures(X)
         if len(pictures) < min_samples:
             raise ValueError(
                 f"Found array with {len(pictures)} sample(s) while a minimum of "

@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import os
-import re
 import stat
 import struct
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, TypeAlias, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from sktransfer._images.containers import Picture
 from sktransfer._images.shapes import Shape
 
-Picture: TypeAlias = "str | os.PathLike[str] | Image.Image"
 T = TypeVar("T")
 
 MAX_PIXELS = 50_000_000
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 
-_URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 # All that Pillow's decoders were seen to raise on damaged files.
 _DECODE_ERRORS = (
     OSError,
@@ -49,112 +47,6 @@ _UPRIGHT = {
 }
 # One image object may stand in a list twice, and Pillow loads it without a lock.
 _in_memory = threading.Lock()
-
-
-def is_pictures(X: Any) -> bool:
-    """Whether `X` holds paths or PIL images rather than numbers.
-
-    Judged by the container and its first element: a list, a tuple, an array of
-    shape (n,) or (n, 1), a pandas Series or a one-column DataFrame.
-    """
-    first: object = None
-    if isinstance(X, (list, tuple)):
-        first = X[0] if X else None
-    elif isinstance(X, np.ndarray):
-        if X.dtype.kind in "OUT" and X.size and _is_column(X.shape):
-            first = X.flat[0]
-    elif hasattr(X, "iloc") and X.shape[0] and _is_column(X.shape):
-        first = X.iloc[0] if len(X.shape) == 1 else X.iloc[0, 0]
-    return isinstance(first, (str, os.PathLike, Image.Image))
-
-
-def refuse_what_is_no_set(X: Any) -> None:
-    """Raise where `X` is one picture, or nothing that can be indexed.
-
-    Raises
-    ------
-    TypeError, ValueError
-        With what to pass instead.
-    """
-    if isinstance(X, (str, os.PathLike, Image.Image)):
-        raise TypeError(
-            f"X is a single {type(X).__name__}; pass a list of paths or PIL images "
-            "(sktransfer.datasets.load_image_folder lists those of a folder)."
-        )
-    if isinstance(X, (list, tuple)):
-        _refuse_what_is_no_list(X)
-    if hasattr(X, "iloc") and len(X.shape) == 2 and X.shape[0] and X.shape[1] > 1:
-        _refuse_a_frame_of_paths(X)
-    # SciPy's DOK matrices are dicts, with a shape; scikit-learn refuses them by name.
-    if isinstance(X, (Iterator, set, frozenset, dict)) and not hasattr(X, "shape"):
-        raise TypeError(f"X is a {type(X).__name__}; pass a list, such as list(X).")
-
-
-def _refuse_a_frame_of_paths(X: Any) -> None:
-    """Raise where one of several columns holds paths or PIL images."""
-    for name, value in zip(X.columns, X.iloc[0], strict=True):
-        if isinstance(value, (str, os.PathLike, Image.Image)):
-            raise ValueError(
-                f"X is a frame of {X.shape[1]} columns, of which {name!r} holds "
-                f"{type(value).__name__}; pass the column of pictures alone, X[...]."
-            )
-
-
-def _refuse_what_is_no_list(X: Sequence[Any]) -> None:
-    """Raise where a list is empty or holds arrays of several shapes."""
-    if len(X) and isinstance(X[0], (bytes, bytearray)):
-        raise TypeError(
-            "X[0] is the content of a file; pass paths, or PIL images, such as "
-            "Image.open(io.BytesIO(content))."
-        )
-    if not len(X):
-        raise ValueError("X is an empty list: 0 sample(s); pass one image or more.")
-    shapes = [x.shape if isinstance(x, np.ndarray) else None for x in X]
-    other = next((i for i, shape in enumerate(shapes) if shape != shapes[0]), None)
-    if other is not None:
-        raise ValueError(
-            f"X[{other}] has shape {shapes[other]}, but X[0] has {shapes[0]}; give all "
-            "arrays one shape, or pass paths or PIL images, which are resized."
-        )
-
-
-def _is_column(shape: tuple[int, ...]) -> bool:
-    return len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)
-
-
-def picture_list(X: Any) -> list[Picture]:
-    """Return the paths and PIL images of `X` as a flat list.
-
-    Parameters
-    ----------
-    X : list, tuple, ndarray, Series or DataFrame
-        A container for which :func:`is_pictures` is true.
-
-    Raises
-    ------
-    TypeError
-        If an element is neither a path nor a PIL image.
-    ValueError
-        If an element is a URL.
-    """
-    if isinstance(X, np.ndarray):
-        pictures = X.ravel().tolist()
-    elif hasattr(X, "iloc") and len(X.shape) == 2:
-        pictures = list(X.iloc[:, 0])
-    else:
-        pictures = list(X)
-    for index, picture in enumerate(pictures):
-        if not isinstance(picture, (str, os.PathLike, Image.Image)):
-            raise TypeError(
-                f"X[{index}] must be a path or a PIL image, as X[0] is; got "
-                f"{type(picture).__name__}."
-            )
-        if isinstance(picture, str) and _URL.match(picture):
-            raise ValueError(
-                f"X[{index}] is {str(picture)!r}: URLs are not fetched. Download the "
-                "file and pass its path."
-            )
-    return pictures
 
 
 def common_shape(pictures: Sequence[Picture]) -> Shape | None:

@@ -11,12 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sktransfer._images.pictures import (
-    common_shape,
-    is_pictures,
-    picture_list,
-    read_pictures,
-)
+from sktransfer._images.pictures import common_shape, read_pictures
 
 RED, WHITE, BLACK = (255, 0, 0), (255, 255, 255), (0, 0, 0)
 
@@ -39,74 +34,6 @@ def png_header(width: int, height: int) -> bytes:
     size = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     pixels = chunk(b"IDAT", zlib.compress(b"\0"))
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size) + pixels + chunk(b"IEND", b"")
-
-
-class NotAnArray:
-    def __array__(self, dtype=None, copy=None):
-        raise AssertionError("was converted")
-
-    def __array_function__(self, func, types, args, kwargs):
-        raise TypeError("was handed to NumPy")
-
-
-@pytest.mark.parametrize(
-    "X",
-    [
-        ["a.png"],
-        (Path("a.png"),),
-        [Image.new("L", (2, 2))],
-        np.array(["a.png", "b.png"]),
-        np.array([["a.png"], ["b.png"]], dtype=object),
-    ],
-    ids=["str", "Path", "PIL", "str array", "object column"],
-)
-def test_paths_and_pil_images_are_pictures(X):
-    assert is_pictures(X)
-    assert len(picture_list(X)) == len(X)
-
-
-@pytest.mark.parametrize("kind", ["Series", "DataFrame"])
-def test_pandas_paths_are_pictures_whatever_their_index(kind):
-    pandas = pytest.importorskip("pandas")
-    X = getattr(pandas, kind)({7: "a.png", 3: "b.png"}.values(), index=[7, 3])
-    assert is_pictures(X)
-    assert picture_list(X) == ["a.png", "b.png"]
-
-
-@pytest.mark.parametrize(
-    "X",
-    [
-        [],
-        [[0.0, 1.0]],
-        np.zeros((3, 4)),
-        np.array([1, 2], dtype=object),
-        np.array([["a", "b"]]),
-        np.array([], dtype=object),
-        NotAnArray(),
-        None,
-    ],
-    ids=["empty", "rows", "floats", "objects", "wide", "none", "foreign", "None"],
-)
-def test_everything_else_is_not_pictures(X):
-    assert not is_pictures(X)
-
-
-def test_numeric_wide_and_empty_frames_are_not_pictures():
-    pandas = pytest.importorskip("pandas")
-    assert not is_pictures(pandas.DataFrame({"a": [1.0]}))
-    assert not is_pictures(pandas.DataFrame({"a": ["x"], "b": ["y"]}))
-    assert not is_pictures(pandas.Series([], dtype=object))
-
-
-def test_a_stray_element_is_named_by_its_index():
-    with pytest.raises(TypeError, match=r"X\[2\].*float"):
-        picture_list(["a.png", Path("b.png"), 3.0])
-
-
-@pytest.mark.parametrize("url", ["http://a/b.png", "HTTPS://a/b.png", "file:///b.png"])
-def test_urls_are_refused(url):
-    with pytest.raises(ValueError, match=r"X\[1\].*URLs are not fetched"):
-        picture_list(["a.png", url])
 
 
 def test_common_shape_is_height_width_channels(tmp_path):

@@ -18,7 +18,7 @@ from sklearn.utils.validation import (
 
 from sktransfer._displays.content.fitted_parts import fitted_parts
 from sktransfer._displays.content.shown_images import shown_images, taken
-from sktransfer._images.pictures import is_pictures, refuse_what_is_no_set
+from sktransfer._images.containers import is_pictures, refuse_bad_container
 
 
 @dataclass(frozen=True)
@@ -228,7 +228,7 @@ def positions_of(labels: Any, X: Any, classes: np.ndarray, name: str) -> np.ndar
     ValueError, TypeError
         If there is not one label of `classes` an image, or `X` is no set of images.
     """
-    refuse_what_is_no_set(X)
+    refuse_bad_container(X)
     if X is None:
         raise TypeError("X is None; pass the images.")
     array = checked_labels(labels, name)

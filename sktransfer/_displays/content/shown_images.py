@@ -7,13 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from sktransfer._images.pictures import (
-    Picture,
-    common_shape,
-    is_pictures,
-    picture_list,
-    read_pictures,
-)
+from sktransfer._images.containers import Picture, is_pictures, list_pictures
+from sktransfer._images.pictures import common_shape, read_pictures
 from sktransfer._images.shapes import Shape, array_shape, scale_of
 
 # Height or width, the greater, at which picture files are read: more is lost in a
@@ -63,7 +58,7 @@ def shown_images(
     if is_pictures(some):
         return [
             _in_unit(read_pictures([picture], _size_shown(picture, image_shape)))[0]
-            for picture in picture_list(some)
+            for picture in list_pictures(some)
         ]
     some = np.asarray(some)
     # Three or four dimensions say the shape themselves.
