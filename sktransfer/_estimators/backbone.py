@@ -117,14 +117,14 @@ def fill_cache(
     from sktransfer._activations.cache import CacheInfo
     from sktransfer._activations.prefix import Prefix
     from sktransfer._activations.rows import ActivationRows
-    from sktransfer._images.views import AS_IT_IS, views_of
+    from sktransfer._images.views import AS_IT_IS, list_views
     from sktransfer._networks.device import move_to
 
     n_prefix = stages.n_frozen(depth)
     if not n_prefix:
         return CacheInfo(0, 0, 0, 0.0)
     prefix = Prefix(move_to(stages, device).eval(), n_prefix, device, precision)
-    views = views_of(augment, *images.shape[1:3]) or (AS_IT_IS,)
+    views = list_views(augment, *images.shape[1:3]) or (AS_IT_IS,)
     with closing(ActivationRows(prefix, images, views, cache, verbose)) as rows:
         rows.ensure_all()
         return rows.info()

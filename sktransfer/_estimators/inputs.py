@@ -22,12 +22,12 @@ from sktransfer._images.containers import (
     refuse_a_single_image,
     refuse_bad_container,
 )
-from sktransfer._images.pictures import common_shape, read_pictures
+from sktransfer._images.pictures import read_pictures, read_shape
 from sktransfer._images.shapes import (
     Shape,
     array_shape,
-    checked_shape,
-    lowest_and_highest,
+    check_shape,
+    find_range,
     row_shape,
 )
 
@@ -126,7 +126,7 @@ class ImageInput(BaseEstimator):
 
     def _check_scale(self, images: np.ndarray, reset: bool) -> None:
         """Warn where images are far brighter than those that fit has seen."""
-        darkness, brightness = lowest_and_highest(images)
+        darkness, brightness = find_range(images)
         if reset:
             self._brightness = brightness
             if self._expects_unit_scale() and brightness > UNSCALED:
@@ -175,7 +175,7 @@ class ImageInput(BaseEstimator):
             y = column_or_1d(check_array(y, ensure_2d=False, dtype=None), warn=True)
             check_consistent_length(pictures, y)
         if reset:
-            self.image_shape_ = self._shape_of_pictures(common_shape(pictures))
+            self.image_shape_ = self._shape_of_pictures(read_shape(pictures))
             self.n_features_in_ = int(np.prod(self.image_shape_))
             self._brightness = 1.0
             self.__dict__.pop("feature_names_in_", None)  # of a fit on a frame
@@ -184,7 +184,7 @@ class ImageInput(BaseEstimator):
     def _shape_of_pictures(self, common: Shape | None) -> Shape:
         """Shape at which pictures are read: given, shared by all, or square."""
         if self.image_shape is not None:
-            shape = checked_shape(self.image_shape)
+            shape = check_shape(self.image_shape)
             if min(shape) < 1 or shape[2] not in (1, 3):
                 raise ValueError(
                     f"image_shape={self.image_shape!r}: pictures need a height and a "

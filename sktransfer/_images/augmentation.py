@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from sktransfer._images.views import AS_IT_IS, View, most_shift
+from sktransfer._images.views import AS_IT_IS, View, max_shift
 
 
 class Placement(NamedTuple):
@@ -46,7 +46,7 @@ def draw_views(
     return torch.randint(n_views, (n_images,), generator=generator).numpy()
 
 
-def placed_as(views: Sequence[View], chosen: np.ndarray) -> Placement:
+def select_placement(views: Sequence[View], chosen: np.ndarray) -> Placement:
     """Placement of images, each in its view."""
     down, right, is_mirrored = (
         torch.tensor(values) for values in zip(*views, strict=True)
@@ -68,7 +68,7 @@ def draw_placement(
     if shifts:
         down, right = (
             torch.randint(-most, most + 1, (n_images,), generator=generator)
-            for most in (most_shift(height), most_shift(width))
+            for most in (max_shift(height), max_shift(width))
         )
     return Placement(down, right, is_mirrored)
 
@@ -119,7 +119,7 @@ def apply_views(
     """
     if all(views[i] == AS_IT_IS for i in np.unique(chosen)):
         return images
-    return place(images, placed_as(views, chosen).to(images.device))
+    return place(images, select_placement(views, chosen).to(images.device))
 
 
 def call_augment(augment: Callable[[Any], Any], images: torch.Tensor) -> torch.Tensor:

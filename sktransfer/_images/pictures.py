@@ -46,10 +46,10 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 # One image object may stand in a list twice, and Pillow loads it without a lock.
-_in_memory = threading.Lock()
+_pillow_lock = threading.Lock()
 
 
-def common_shape(pictures: Sequence[Picture]) -> Shape | None:
+def read_shape(pictures: Sequence[Picture]) -> Shape | None:
     """Return the shape that all pictures share, from their headers alone.
 
     Returns
@@ -67,7 +67,7 @@ def common_shape(pictures: Sequence[Picture]) -> Shape | None:
         than 50,000,000 pixels.
     """
     _check_files(pictures)
-    headers = _in_threads(_header, pictures)
+    headers = _map_in_threads(_read_header, pictures)
     sizes = {(height, width) for height, width, _ in headers}
     if len(sizes) != 1:
         return None
@@ -98,7 +98,7 @@ def read_pictures(pictures: Sequence[Picture], shape: Shape) -> NDArray[np.uint8
     Raises
     ------
     FileNotFoundError, ValueError
-        As :func:`common_shape`, and if `shape` has neither 1 nor 3 channels.
+        As :func:`read_shape`, and if `shape` has neither 1 nor 3 channels.
     """
     if shape[2] not in (1, 3):
         raise ValueError(
@@ -109,14 +109,14 @@ def read_pictures(pictures: Sequence[Picture], shape: Shape) -> NDArray[np.uint8
     images = np.empty((len(pictures), *shape), dtype=np.uint8)
 
     def read(index: int, picture: Picture) -> None:
-        with _opened(index, picture) as image:
+        with _open(index, picture) as image:
             images[index] = _decode(image, shape)
 
-    _in_threads(read, pictures)
+    _map_in_threads(read, pictures)
     return images
 
 
-def _in_threads(
+def _map_in_threads(
     function: Callable[[int, Picture], T], pictures: Sequence[Picture]
 ) -> list[T]:
     with ThreadPoolExecutor() as pool:
@@ -132,12 +132,12 @@ def _check_files(pictures: Sequence[Picture]) -> None:
         try:
             mode = os.stat(picture).st_mode
         except FileNotFoundError:
-            missing.append(_name(picture))
+            missing.append(_describe(picture))
         except (OSError, ValueError) as error:
-            raise _unreadable(index, picture, error) from error
+            raise _make_error(index, picture, error) from error
         else:
             if not stat.S_ISREG(mode):
-                raise _unreadable(index, picture, "it is not a regular file")
+                raise _make_error(index, picture, "it is not a regular file")
     if missing:
         shown = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
         raise FileNotFoundError(
@@ -146,22 +146,24 @@ def _check_files(pictures: Sequence[Picture]) -> None:
         )
 
 
-def _name(picture: Picture) -> str:
+def _describe(picture: Picture) -> str:
     if isinstance(picture, Image.Image):
         return repr(picture)
     return repr(str(os.fsdecode(picture)))
 
 
-def _unreadable(index: int, picture: Picture, reason: object) -> ValueError:
-    return ValueError(f"image {index} ({_name(picture)}) could not be read: {reason}")
+def _make_error(index: int, picture: Picture, reason: object) -> ValueError:
+    return ValueError(
+        f"image {index} ({_describe(picture)}) could not be read: {reason}"
+    )
 
 
 @contextmanager
-def _opened(index: int, picture: Picture) -> Iterator[Image.Image]:
+def _open(index: int, picture: Picture) -> Iterator[Image.Image]:
     """Open one picture with its header checked; all failures are ValueErrors."""
     try:
         if isinstance(picture, Image.Image):
-            with _in_memory:
+            with _pillow_lock:
                 _check_header(picture)
                 yield picture
         else:
@@ -170,9 +172,9 @@ def _opened(index: int, picture: Picture) -> Iterator[Image.Image]:
                 yield image
     except UnidentifiedImageError as error:
         reason = f"its content is none of {', '.join(FORMATS)}"
-        raise _unreadable(index, picture, reason) from error
+        raise _make_error(index, picture, reason) from error
     except _DECODE_ERRORS as error:
-        raise _unreadable(index, picture, error) from error
+        raise _make_error(index, picture, error) from error
 
 
 def _check_header(image: Image.Image) -> None:
@@ -186,27 +188,27 @@ def _check_header(image: Image.Image) -> None:
         raise ValueError("its pixels are floats (mode 'F'); convert it to 8 bit.")
 
 
-def _orientation(image: Image.Image) -> int:
+def _read_orientation(image: Image.Image) -> int:
     # Pillow turns a TIFF itself, and its own PNG method would decode the pixels.
     if image.format == "TIFF":
         return 1
     return int(Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1))
 
 
-def _header(index: int, picture: Picture) -> tuple[int, int, bool]:
+def _read_header(index: int, picture: Picture) -> tuple[int, int, bool]:
     """Return the height and width of an upright picture, and whether it is grey."""
-    with _opened(index, picture) as image:
+    with _open(index, picture) as image:
         width, height = image.size
-        if _orientation(image) >= 5:
+        if _read_orientation(image) >= 5:
             width, height = height, width
         return height, width, image.mode in ("1", "L", "I") or image.mode[:4] == "I;16"
 
 
 def _decode(image: Image.Image, shape: Shape) -> NDArray[np.uint8]:
     height, width, channels = shape
-    # Read before the pixels: the header is what common_shape has seen.
-    turn = _UPRIGHT.get(_orientation(image))
-    image = _opaque(image).convert("L" if channels == 1 else "RGB")
+    # Read before the pixels: the header is what read_shape has seen.
+    turn = _UPRIGHT.get(_read_orientation(image))
+    image = _make_opaque(image).convert("L" if channels == 1 else "RGB")
     if turn is not None:
         image = image.transpose(turn)
     if image.size != (width, height):
@@ -214,7 +216,7 @@ def _decode(image: Image.Image, shape: Shape) -> NDArray[np.uint8]:
     return np.asarray(image, dtype=np.uint8).reshape(shape)
 
 
-def _opaque(image: Image.Image) -> Image.Image:
+def _make_opaque(image: Image.Image) -> Image.Image:
     """Return the picture in 8 bits a channel, its transparent parts on white."""
     if image.mode == "I" or image.mode.startswith("I;16"):
         values = np.asarray(image).astype(np.int64)

@@ -46,7 +46,7 @@ def row_shape(n_features: int, image_shape: Sequence[int] | None) -> Shape:
             "neither a square grey nor a square RGB image. Pass (height, width, "
             f"channels), for example image_shape=({height}, {n_features // height}, 1)."
         )
-    shape = checked_shape(image_shape)
+    shape = check_shape(image_shape)
     known = prod(entry for entry in shape if entry != -1)
     height, width, channels = (
         n_features // known if entry == -1 else entry for entry in shape
@@ -59,7 +59,7 @@ def row_shape(n_features: int, image_shape: Sequence[int] | None) -> Shape:
     return height, width, channels
 
 
-def checked_shape(image_shape: Sequence[int]) -> Shape:
+def check_shape(image_shape: Sequence[int]) -> Shape:
     """Return `image_shape` as a tuple; ValueError unless it is three sizes or -1."""
     entries = tuple(image_shape) if isinstance(image_shape, (tuple, list)) else ()
     if (
@@ -110,7 +110,7 @@ def array_shape(shape: tuple[int, ...], image_shape: Sequence[int] | None) -> Sh
     if image_shape is not None and any(
         wanted not in (-1, found)
         for wanted, found in zip(
-            checked_shape(image_shape), (height, width, channels), strict=True
+            check_shape(image_shape), (height, width, channels), strict=True
         )
     ):
         raise ValueError(
@@ -129,7 +129,7 @@ def scale_of(dtype: DTypeLike) -> float:
     return {("u", 1): 255.0, ("u", 2): 65535.0}.get((kind.kind, kind.itemsize), 1.0)
 
 
-def lowest_and_highest(images: np.ndarray) -> tuple[float, float]:
+def find_range(images: np.ndarray) -> tuple[float, float]:
     """Return the lowest and the highest value of images in the unit of scaled ones.
 
     Parameters

@@ -38,7 +38,7 @@ AS_IT_IS = View()
 MIRRORED = View(is_mirrored=True)
 
 
-def most_shift(n_pixels: int) -> int:
+def max_shift(n_pixels: int) -> int:
     """Greatest shift along a side of `n_pixels` pixels."""
     return max(1, round(SHIFT * n_pixels))
 
@@ -109,7 +109,7 @@ class DrawnViews:  # numpydoc ignore=PR02
         for _ in range(self.n_views - 1):
             down, right = (
                 int(chance.integers(-most, most + 1))
-                for most in (most_shift(height), most_shift(width))
+                for most in (max_shift(height), max_shift(width))
             )
             drawn.append(View(down, right, self.mirror and bool(chance.random() < 0.5)))
         return tuple(dict.fromkeys(drawn))
@@ -168,7 +168,7 @@ def tta_views(tta: str | None, height: int, width: int) -> WeightedViews:
     return WeightedViews((*pair, *shifted), (0.25,) * 2 + (0.125,) * 4)
 
 
-def views_of(augment: Augment, height: int, width: int) -> tuple[View, ...] | None:
+def list_views(augment: Augment, height: int, width: int) -> tuple[View, ...] | None:
     """Every view that an augmentation makes of an image; None where there is no end."""
     if augment is None:
         return (AS_IT_IS,)

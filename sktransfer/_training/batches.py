@@ -15,10 +15,10 @@ from sktransfer._images.augmentation import (
     draw_placement,
     draw_views,
     place,
-    placed_as,
+    select_placement,
 )
 from sktransfer._images.preprocessing import to_batch
-from sktransfer._images.views import AS_IT_IS, Augment, views_of
+from sktransfer._images.views import AS_IT_IS, Augment, list_views
 from sktransfer._training.image_sets import ImageDataset
 from sktransfer._training.schedule import count_batches
 
@@ -93,7 +93,7 @@ class Batches:
         nothing = repeat(None)
         if self.generator is None:
             return nothing
-        views = views_of(self.augment, height, width)
+        views = list_views(self.augment, height, width)
         if self.augment in ("flip", "flip_crop"):
             drawn = draw_placement(
                 len(order), height, width, views is None, self.generator
@@ -103,7 +103,7 @@ class Batches:
         elif views is None or set(views) == {AS_IT_IS}:
             return nothing
         else:
-            drawn = placed_as(views, draw_views(len(order), len(views), self.generator))
+            drawn = select_placement(views, draw_views(len(order), len(views), self.generator))
         return drawn.to(self.device).split(len(self))
 
     def _alternate(self, order: torch.Tensor, drawn: Placement) -> torch.Tensor:

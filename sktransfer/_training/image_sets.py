@@ -14,7 +14,7 @@ from sktransfer._activations.cache import ActivationCache, CacheInfo
 from sktransfer._activations.prefix import Prefix
 from sktransfer._activations.rows import ActivationRows
 from sktransfer._images.preprocessing import to_batch
-from sktransfer._images.views import AS_IT_IS, Augment, views_of
+from sktransfer._images.views import AS_IT_IS, Augment, list_views
 
 # The share of a device's free memory that images may take there.
 RESIDENT_SHARE = 0.4
@@ -107,7 +107,7 @@ def with_activations(
     if prefix is None:
         yield sets
         return
-    views = views_of(augment, *train_set.images.shape[1:3])
+    views = list_views(augment, *train_set.images.shape[1:3])
     with ExitStack() as stack:
         # The images set aside for validation are in the same array.
         known: dict[int, ActivationRows] = {}
@@ -195,7 +195,7 @@ def explain_recomputing(
     again = f"the frozen stages ({frozen}) are recomputed in every epoch"
     if not has_cache:
         return f"activation_cache=None: {again}."
-    if views_of(augment, *images.shape[1:3]) is None:
+    if list_views(augment, *images.shape[1:3]) is None:
         return (
             f"activation_cache is not used: augment={augment!r} draws new views in "
             f"every epoch, so {again}. augment='flip' and DrawnViews(...) have only a "

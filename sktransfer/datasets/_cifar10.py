@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.utils import Bunch
 
 from sktransfer._images.pictures import read_pictures
-from sktransfer.datasets._folders import class_files
+from sktransfer.datasets._folders import list_class_files
 
 CIFAR10_CLASSES = (
     "airplane",
@@ -84,7 +84,7 @@ def fetch_cifar10(
 
     home = Path(data_home or os.environ.get("SKTRANSFER_DATA") or get_data_home())
     home = home.expanduser()
-    splits = [_cifar10_split(home, s, download_if_missing) for s in SUBSETS[subset]]
+    splits = [_load_split(home, s, download_if_missing) for s in SUBSETS[subset]]
     data = np.concatenate([images for images, _ in splits])
     target = np.concatenate([labels for _, labels in splits])
     if return_X_y:
@@ -97,15 +97,15 @@ def fetch_cifar10(
     )
 
 
-def _cifar10_split(
+def _load_split(
     home: Path, split: str, download: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """Images (n, 32, 32, 3) and class indices (n,) of one official split."""
     folder = home / "cifar10" / split
-    classes = class_files(folder) if folder.is_dir() else {}
+    classes = list_class_files(folder) if folder.is_dir() else {}
     files = [file for found in classes.values() for file in found]
     if files:
-        labels = [_cifar10_index(name, folder) for name in classes]
+        labels = [_find_class(name, folder) for name in classes]
         counts = [len(found) for found in classes.values()]
         target = np.repeat(np.array(labels, dtype=np.int64), counts)
         return read_pictures(files, (32, 32, 3)), target
@@ -129,7 +129,7 @@ def _cifar10_split(
     return np.asarray(official.data), np.asarray(official.targets, dtype=np.int64)
 
 
-def _cifar10_index(name: str, folder: Path) -> int:
+def _find_class(name: str, folder: Path) -> int:
     """Index of a class folder's name."""
     if name not in CIFAR10_CLASSES:
         raise ValueError(

@@ -99,7 +99,7 @@ def make_shapes(
             "each class has an image."
         )
     rng = check_random_state(random_state)
-    corners = _corners_of_shapes()
+    corners = _make_outlines()
     names = np.array(list(corners)[:n_classes])
     target = rng.permutation(names[np.arange(n_samples) % n_classes])
     data = np.stack([_draw(corners[name], image_size, noise, rng) for name in target])
@@ -131,26 +131,26 @@ def _draw(
     return noisy.round().clip(0, 255).astype(np.uint8)
 
 
-def _corners_of_shapes() -> dict[str, np.ndarray]:
+def _make_outlines() -> dict[str, np.ndarray]:
     """Corners (n, 2) of every shape, x to the right and y down, at most 1 from 0."""
-    circle = _around(48)
+    circle = _make_polygon(48)
     ring = np.concatenate([circle, circle[:1], 0.55 * circle[::-1], 0.55 * circle[-1:]])
     arm = np.array([[-0.3, -0.95], [0.3, -0.95], [0.3, -0.3]])
     quarter_turn = np.array([[0, 1], [-1, 0]])
     turns = [np.linalg.matrix_power(quarter_turn, k) for k in range(4)]
     return {
         "circle": circle,
-        "square": _around(4, start=1 / 8),
-        "triangle": _around(3),
+        "square": _make_polygon(4, start=1 / 8),
+        "triangle": _make_polygon(3),
         "cross": np.concatenate([arm @ turn for turn in turns]),
         "ring": ring,
-        "star": _around(10, distances=(1, 0.4)),
-        "diamond": _around(4, distances=(1, 0.6)),
+        "star": _make_polygon(10, distances=(1, 0.4)),
+        "diamond": _make_polygon(4, distances=(1, 0.6)),
         "bar": np.array([[-0.95, -0.3], [0.95, -0.3], [0.95, 0.3], [-0.95, 0.3]]),
     }
 
 
-def _around(
+def _make_polygon(
     n: int, *, start: float = 0.0, distances: tuple[float, ...] = (1.0,)
 ) -> np.ndarray:
     """`n` corners (n, 2) around 0, from the top, at distances that take turns."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils import Bunch
 
-from sktransfer._images.pictures import common_shape, read_pictures
+from sktransfer._images.pictures import read_pictures, read_shape
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm")
 SPLIT_NAMES = {"train", "test", "val", "valid", "validation"}
@@ -64,7 +64,7 @@ def load_image_folder(
     folder = Path(path)
     if not folder.is_dir():
         raise FileNotFoundError(f"path={str(path)!r} is not a folder.")
-    classes = class_files(folder)
+    classes = list_class_files(folder)
     if not classes:
         raise ValueError(
             f"path={str(path)!r} holds no class folders: expected <class>/<image>."
@@ -95,7 +95,7 @@ def load_image_folder(
     )
 
 
-def class_files(folder: Path) -> dict[str, list[str]]:
+def list_class_files(folder: Path) -> dict[str, list[str]]:
     """List the image files of each sub-folder.
 
     Parameters
@@ -109,10 +109,10 @@ def class_files(folder: Path) -> dict[str, list[str]]:
         Files by the name of their sub-folder, both sorted; hidden names are left out.
     """
     names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
-    return {n: _images_in(folder / n) for n in names if not n.startswith(".")}
+    return {n: _list_images(folder / n) for n in names if not n.startswith(".")}
 
 
-def _images_in(folder: Path) -> list[str]:
+def _list_images(folder: Path) -> list[str]:
     """Image files below a folder, sorted."""
     found = []
     # os.walk knows files from folders without asking about each of them again.
@@ -132,7 +132,7 @@ def _read_all(filenames: list[str], image_size: int | None) -> np.ndarray:
         if not isinstance(image_size, Integral) or image_size < 1:
             raise ValueError(f"image_size={image_size!r} must be a positive integer.")
         return read_pictures(filenames, (image_size, image_size, 3))
-    shape = common_shape(filenames)
+    shape = read_shape(filenames)
     if shape is None:
         raise ValueError(
             "image_size=None, but the images differ in size: pass image_size=224, "

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sktransfer._images.pictures import common_shape, read_pictures
+from sktransfer._images.pictures import read_pictures, read_shape
 
 RED, WHITE, BLACK = (255, 0, 0), (255, 255, 255), (0, 0, 0)
 
@@ -38,27 +38,27 @@ def png_header(width: int, height: int) -> bytes:
 
 def test_common_shape_is_height_width_channels(tmp_path):
     path = saved(tmp_path, "a.png", Image.new("RGB", (5, 3)))
-    assert common_shape([path, Image.new("RGB", (5, 3))]) == (3, 5, 3)
+    assert read_shape([path, Image.new("RGB", (5, 3))]) == (3, 5, 3)
 
 
 def test_common_shape_of_different_sizes_is_none():
-    assert common_shape([Image.new("L", (5, 3)), Image.new("L", (3, 5))]) is None
+    assert read_shape([Image.new("L", (5, 3)), Image.new("L", (3, 5))]) is None
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "I", "I;16"])
 def test_only_grey_pictures_share_one_channel(mode):
     grey, colour = Image.new(mode, (2, 2)), Image.new("RGB", (2, 2))
-    assert common_shape([grey, grey]) == (2, 2, 1)
-    assert common_shape([grey, colour]) == (2, 2, 3)
+    assert read_shape([grey, grey]) == (2, 2, 1)
+    assert read_shape([grey, colour]) == (2, 2, 3)
 
 
 def test_common_shape_decodes_no_pixels(tmp_path):
     (tmp_path / "a.png").write_bytes(png_header(40, 30))
-    assert common_shape([tmp_path / "a.png"]) == (30, 40, 3)
+    assert read_shape([tmp_path / "a.png"]) == (30, 40, 3)
 
 
 @pytest.mark.parametrize(
-    "function", [common_shape, lambda p: read_pictures(p, (2, 2, 3))]
+    "function", [read_shape, lambda p: read_pictures(p, (2, 2, 3))]
 )
 def test_missing_files_are_counted_and_the_first_five_listed(tmp_path, function):
     there = saved(tmp_path, "a.png", Image.new("L", (2, 2)))
@@ -71,7 +71,7 @@ def test_missing_files_are_counted_and_the_first_five_listed(tmp_path, function)
 
 def test_a_folder_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"image 0 .* not a regular file"):
-        common_shape([tmp_path])
+        read_shape([tmp_path])
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
@@ -83,11 +83,11 @@ def test_a_named_pipe_is_refused_rather_than_waited_for(tmp_path):
 
 def test_a_path_with_a_null_character_is_a_value_error_with_its_index():
     with pytest.raises(ValueError, match=r"image 1 .* could not be read"):
-        common_shape([Image.new("L", (2, 2)), "a\0.png"])
+        read_shape([Image.new("L", (2, 2)), "a\0.png"])
 
 
 @pytest.mark.parametrize(
-    "function", [common_shape, lambda p: read_pictures(p, (2, 2, 3))]
+    "function", [read_shape, lambda p: read_pictures(p, (2, 2, 3))]
 )
 def test_a_decompression_bomb_is_refused_from_its_header(tmp_path, function):
     (tmp_path / "bomb.png").write_bytes(png_header(9_000, 9_000))
@@ -100,7 +100,7 @@ def test_a_decompression_bomb_is_refused_from_its_header(tmp_path, function):
 def test_an_even_larger_bomb_is_a_value_error_too(tmp_path):
     (tmp_path / "bomb.png").write_bytes(png_header(90_000, 90_000))
     with pytest.raises(ValueError, match=r"image 0 .* could not be read"):
-        common_shape([tmp_path / "bomb.png"])
+        read_shape([tmp_path / "bomb.png"])
 
 
 def test_pixels_come_back_unchanged_and_in_order(tmp_path):
@@ -136,7 +136,7 @@ def test_exif_orientation_is_applied(tmp_path, orientation, suffix):
     exif[0x0112] = orientation
     image = Image.fromarray(np.ascontiguousarray(stored)).convert("RGB")
     path = saved(tmp_path, f"a.{suffix}", image, exif=exif)
-    assert common_shape([path]) == (32, 64, 3)
+    assert read_shape([path]) == (32, 64, 3)
     read = read_pictures([path], (32, 64, 1))[0, ..., 0].astype(int)
     np.testing.assert_allclose(read[8::16, 16::32], upright[8::16, 16::32], atol=6)
 
@@ -146,7 +146,7 @@ def test_one_lazy_image_listed_many_times_is_turned_every_time(tmp_path):
     exif[0x0112] = 6
     path = saved(tmp_path, "a.jpg", Image.new("RGB", (64, 32), RED), exif=exif)
     with Image.open(path) as image:
-        assert common_shape([image] * 50) == (64, 32, 3)
+        assert read_shape([image] * 50) == (64, 32, 3)
         assert (
             read_pictures([image] * 50, (64, 32, 3)).min(axis=(1, 2))[:, 0].min() > 250
         )
@@ -211,7 +211,7 @@ def test_integers_beyond_sixteen_bits_are_refused(value):
 
 
 @pytest.mark.parametrize(
-    "function", [common_shape, lambda p: read_pictures(p, (2, 2, 1))]
+    "function", [read_shape, lambda p: read_pictures(p, (2, 2, 1))]
 )
 def test_float_pictures_are_refused(tmp_path, function):
     path = saved(tmp_path, "a.tiff", Image.new("F", (2, 2), 0.5))
@@ -269,7 +269,7 @@ def test_a_truncated_file_is_named_and_its_cause_kept(tmp_path):
 def test_other_formats_are_refused_whatever_their_name(tmp_path, content):
     (tmp_path / "a.jpg").write_bytes(content)
     with pytest.raises(ValueError, match=r"image 0 .*a\.jpg.* none of JPEG, PNG"):
-        common_shape([tmp_path / "a.jpg"])
+        read_shape([tmp_path / "a.jpg"])
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "bmp", "gif", "tiff", "ppm"])

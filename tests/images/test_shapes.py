@@ -9,7 +9,7 @@ import pytest
 
 from sktransfer._images.shapes import (
     array_shape,
-    lowest_and_highest,
+    find_range,
     row_shape,
     scale_of,
 )
@@ -129,8 +129,8 @@ def test_scale_is_decided_by_dtype(dtype, scale):
     ],
 )
 def test_the_highest_value_is_told_in_the_unit_of_scaled_images(images, expected):
-    assert lowest_and_highest(images)[1] == expected
+    assert find_range(images)[1] == expected
 
 
 def test_the_lowest_value_is_told():
-    assert lowest_and_highest(np.array([[[[-2.0]]], [[[1.0]]]])) == (-2, 1)
+    assert find_range(np.array([[[[-2.0]]], [[[1.0]]]])) == (-2, 1)

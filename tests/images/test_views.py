@@ -7,7 +7,7 @@ from sklearn.base import clone
 
 from sktransfer import ActivationCache, DrawnViews
 from sktransfer._images.augmentation import apply_views
-from sktransfer._images.views import AS_IT_IS, MIRRORED, View, views_of
+from sktransfer._images.views import AS_IT_IS, MIRRORED, View, list_views
 from tests.helpers import epoch, pictures, transfer
 
 
@@ -23,10 +23,10 @@ def test_views_differ_begin_with_the_image_and_depend_on_the_seed_alone():
 
 
 def test_finite_views_of_the_named_augmentations():
-    assert views_of(None, 8, 8) == (AS_IT_IS,)
-    assert views_of("flip", 8, 8) == (AS_IT_IS, MIRRORED)
-    assert views_of("flip_crop", 8, 8) is None
-    assert views_of(lambda batch: batch, 8, 8) is None
+    assert list_views(None, 8, 8) == (AS_IT_IS,)
+    assert list_views("flip", 8, 8) == (AS_IT_IS, MIRRORED)
+    assert list_views("flip_crop", 8, 8) is None
+    assert list_views(lambda batch: batch, 8, 8) is None
 
 
 def test_a_view_shifts_and_mirrors_with_a_reflected_border():

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from sktransfer._images.containers import Picture, is_pictures, list_pictures
-from sktransfer._images.pictures import common_shape, read_pictures
+from sktransfer._images.pictures import read_pictures, read_shape
 from sktransfer._images.shapes import Shape, array_shape, scale_of
 
 # Height or width, the greater, at which picture files are read: more is lost in a
@@ -69,7 +69,7 @@ def shown_images(
 def _size_shown(picture: Picture, image_shape: Sequence[int] | None) -> Shape:
     """Shape at which a picture is read: never enlarged, at most `SHOWN_SIZE`."""
     # One picture always has a shape in common with itself.
-    height, width, channels = common_shape([picture]) or (SHOWN_SIZE, SHOWN_SIZE, 3)
+    height, width, channels = read_shape([picture]) or (SHOWN_SIZE, SHOWN_SIZE, 3)
     if image_shape is not None and min(image_shape) > 0:
         cut = image_shape[0] / image_shape[1]
         high, wide = min(height, width * cut), min(width, height / cut)
