@@ -1,1 +1,1 @@
-"""Pixels: what X may be, read and checked; a batch augmented, resized, normalised."""
+"""Pixels: what ``X`` may be, one checked array of it, and batches for a network."""

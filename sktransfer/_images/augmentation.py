@@ -1,4 +1,4 @@
-"""Flips and shifts of a batch of images."""
+"""A batch of images mirrored, shifted, or changed by a function of the user."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import torch
 from sktransfer._images.views import AS_IT_IS, View, max_shift
 
 
+# By hand: torchvision's v2 transforms draw once per batch rather than once per image,
+# and kornia, which draws once per image, is a large dependency for two operations.
 class Placement(NamedTuple):
     """How each of n images is shown.
 
@@ -20,7 +22,7 @@ class Placement(NamedTuple):
         Shift in pixels; the border is reflected.
 
     is_mirrored : tensor of shape (n,), bool
-        Whether left and right change places, after the shift.
+        Whether left and right are swapped, after the shift.
     """
 
     down: torch.Tensor
@@ -28,26 +30,26 @@ class Placement(NamedTuple):
     is_mirrored: torch.Tensor
 
     def split(self, n_parts: int) -> list[Placement]:
-        """Those of the images of each batch."""
+        """Cut into one placement per batch."""
         parts = (tensor.tensor_split(n_parts) for tensor in self)
         return [Placement(*part) for part in zip(*parts, strict=True)]
 
     def to(self, device: torch.device) -> Placement:
-        """The same on a device."""
+        """Move to a device."""
         return Placement(*(tensor.to(device) for tensor in self))
 
 
 def draw_views(
     n_images: int, n_views: int, generator: torch.Generator | None
 ) -> np.ndarray:
-    """A view for each image by lot, (n_images,) int; the first without a generator."""
+    """Choose a view per image at random, (n_images,) int; the first if no generator."""
     if generator is None or n_views == 1:
         return np.zeros(n_images, np.int64)
     return torch.randint(n_views, (n_images,), generator=generator).numpy()
 
 
 def select_placement(views: Sequence[View], chosen: np.ndarray) -> Placement:
-    """Placement of images, each in its view."""
+    """Return the placement of images from the view chosen for each."""
     down, right, is_mirrored = (
         torch.tensor(values) for values in zip(*views, strict=True)
     )
@@ -62,7 +64,7 @@ def draw_placement(
     shifts: bool,
     generator: torch.Generator,
 ) -> Placement:
-    """Mirror half of the images by lot and, where asked to, shift them all."""
+    """Mirror each image with probability 1/2 and, if `shifts`, shift it at random."""
     is_mirrored = torch.rand(n_images, generator=generator) < 0.5
     down = right = torch.zeros(n_images, dtype=torch.int64)
     if shifts:
@@ -82,7 +84,7 @@ def place(images: torch.Tensor, placement: Placement) -> torch.Tensor:
         uint8 or float.
 
     placement : Placement
-        Of as many images, on their device.
+        Of the same number of images, on the same device.
 
     Returns
     -------
@@ -108,7 +110,7 @@ def apply_views(
         uint8 or float.
 
     views : sequence of View
-        What may be chosen.
+        The views to choose from.
 
     chosen : ndarray of shape (n_images,), int
         Positions in `views`.
@@ -123,20 +125,20 @@ def apply_views(
 
 
 def call_augment(augment: Callable[[Any], Any], images: torch.Tensor) -> torch.Tensor:
-    """What a user's function makes of a batch of images.
+    """Return what a function of the user makes of a batch of images.
 
     Raises
     ------
     ValueError
-        If it returns anything but a batch of as many images.
+        If it returns anything but a batch of the same dtype and number of images.
     """
     changed: Any = augment(images)
     if isinstance(changed, torch.Tensor) and changed.ndim == 4:
         (n, *_, channels), (n_wanted, *_, channels_wanted) = changed.shape, images.shape
         if changed.dtype != images.dtype:
             raise ValueError(
-                f"augment returned {changed.dtype} for a batch of {images.dtype}, on "
-                "another scale; return the dtype that came in."
+                f"augment returned {changed.dtype} for a batch of {images.dtype}; "
+                "return the dtype of the batch, since it decides the scale."
             )
         if (n, channels) == (n_wanted, channels_wanted):
             return changed
@@ -144,11 +146,12 @@ def call_augment(augment: Callable[[Any], Any], images: torch.Tensor) -> torch.T
     got = tuple(changed.shape) if is_tensor else type(changed).__name__
     raise ValueError(
         f"augment returned {got} for a batch of shape {tuple(images.shape)}; it must "
-        "return a tensor (n_images, height, width, n_channels) of as many images."
+        "return a tensor of shape (n_images, height, width, n_channels) with the same "
+        "number of images and channels."
     )
 
 
 def _reflect(index: torch.Tensor, n: int) -> torch.Tensor:
-    """Fold positions outside ``[0, n)`` back at the borders."""
+    """Reflect positions outside ``[0, n)`` at the border."""
     index = index.abs()
     return (n - 1 - (n - 1 - index).abs()).clamp(0, n - 1)

@@ -1,4 +1,4 @@
-"""Pictures: from paths or PIL images to uint8 arrays."""
+"""Picture files and PIL images, decoded into one uint8 array."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ T = TypeVar("T")
 MAX_PIXELS = 50_000_000
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 
-# All that Pillow's decoders were seen to raise on damaged files.
+# Every type that Pillow's decoders were seen to raise on damaged files.
 _DECODE_ERRORS = (
     OSError,
     SyntaxError,
@@ -36,6 +36,8 @@ _DECODE_ERRORS = (
     Image.DecompressionBombError,
     Image.DecompressionBombWarning,
 )
+# Not ImageOps.exif_transpose, which decodes the pixels before it reads the tag: it
+# would obey a tag behind the pixels of a PNG, which `read_shape` has not seen.
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -45,17 +47,17 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# One image object may stand in a list twice, and Pillow loads it without a lock.
+# The same image object may be listed twice, and Pillow loads it without a lock.
 _pillow_lock = threading.Lock()
 
 
 def read_shape(pictures: Sequence[Picture]) -> Shape | None:
-    """Return the shape that all pictures share, from their headers alone.
+    """Read the shape that all pictures share, from their headers alone.
 
     Returns
     -------
     shape : tuple of int or None
-        (height, width, channels) after EXIF rotation, channels being 1 if every
+        (height, width, channels) after EXIF rotation, with 1 channel if every
         picture is grey and 3 otherwise. None if the sizes differ.
 
     Raises
@@ -63,8 +65,8 @@ def read_shape(pictures: Sequence[Picture]) -> Shape | None:
     FileNotFoundError
         If files are missing.
     ValueError
-        If a picture cannot be read, is no regular file, holds floats, or has more
-        than 50,000,000 pixels.
+        If a picture cannot be read, is not a regular file, holds floats, or has
+        more than 50,000,000 pixels.
     """
     _check_files(pictures)
     headers = _map_in_threads(_read_header, pictures)
@@ -75,11 +77,11 @@ def read_shape(pictures: Sequence[Picture]) -> Shape | None:
 
 
 def read_pictures(pictures: Sequence[Picture], shape: Shape) -> NDArray[np.uint8]:
-    """Decode pictures into one array, upright, opaque and of one size.
+    """Decode pictures into one array: upright, opaque and all of one size.
 
-    EXIF rotation is applied (a PNG's only if it stands before the pixels),
-    transparency is laid over white, 16-bit grey is scaled to 8 bit, and of an
-    animation the first frame is taken. A picture of another size is scaled
+    EXIF rotation is applied (for a PNG, only if the tag comes before the pixels).
+    Transparent pixels are blended with white, 16-bit grey is scaled to 8 bits, and
+    only the first frame of an animation is read. A picture of another size is scaled
     (bilinear, antialiased) until it just covers `shape`, and its centre is kept.
 
     Parameters
@@ -103,7 +105,7 @@ def read_pictures(pictures: Sequence[Picture], shape: Shape) -> NDArray[np.uint8
     if shape[2] not in (1, 3):
         raise ValueError(
             f"image_shape={shape!r}: pictures are read with 1 (grey) or 3 (RGB) "
-            "channels; end image_shape in 1 or 3."
+            "channels; the last entry of image_shape must be 1 or 3."
         )
     _check_files(pictures)
     images = np.empty((len(pictures), *shape), dtype=np.uint8)
@@ -124,7 +126,7 @@ def _map_in_threads(
 
 
 def _check_files(pictures: Sequence[Picture]) -> None:
-    """Refuse missing files, and what would block or never end, such as a pipe."""
+    """Refuse missing files, and what reading could block on, such as a pipe."""
     missing = []
     for index, picture in enumerate(pictures):
         if isinstance(picture, Image.Image):
@@ -160,7 +162,7 @@ def _make_error(index: int, picture: Picture, reason: object) -> ValueError:
 
 @contextmanager
 def _open(index: int, picture: Picture) -> Iterator[Image.Image]:
-    """Open one picture with its header checked; all failures are ValueErrors."""
+    """Open one picture and check its header; every failure is a ValueError."""
     try:
         if isinstance(picture, Image.Image):
             with _pillow_lock:
@@ -171,7 +173,7 @@ def _open(index: int, picture: Picture) -> Iterator[Image.Image]:
                 _check_header(image)
                 yield image
     except UnidentifiedImageError as error:
-        reason = f"its content is none of {', '.join(FORMATS)}"
+        reason = f"its format is none of {', '.join(FORMATS)}"
         raise _make_error(index, picture, reason) from error
     except _DECODE_ERRORS as error:
         raise _make_error(index, picture, error) from error
@@ -181,22 +183,22 @@ def _check_header(image: Image.Image) -> None:
     width, height = image.size
     if not 0 < width * height <= MAX_PIXELS:
         raise ValueError(
-            f"it has {width} x {height} = {width * height:,} pixels, allowed are 1 to "
-            f"{MAX_PIXELS:,}; scale it down."
+            f"it has {width} x {height} = {width * height:,} pixels; between 1 and "
+            f"{MAX_PIXELS:,} are allowed. Scale it down."
         )
     if image.mode == "F":
-        raise ValueError("its pixels are floats (mode 'F'); convert it to 8 bit.")
+        raise ValueError("its pixels are floats (mode 'F'); convert it to 8 bits.")
 
 
 def _read_orientation(image: Image.Image) -> int:
-    # Pillow turns a TIFF itself, and its own PNG method would decode the pixels.
+    # Pillow turns a TIFF by itself, and its own method for PNG decodes the pixels.
     if image.format == "TIFF":
         return 1
     return int(Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1))
 
 
 def _read_header(index: int, picture: Picture) -> tuple[int, int, bool]:
-    """Return the height and width of an upright picture, and whether it is grey."""
+    """Read the height and width of the upright picture, and whether it is grey."""
     with _open(index, picture) as image:
         width, height = image.size
         if _read_orientation(image) >= 5:
@@ -206,7 +208,7 @@ def _read_header(index: int, picture: Picture) -> tuple[int, int, bool]:
 
 def _decode(image: Image.Image, shape: Shape) -> NDArray[np.uint8]:
     height, width, channels = shape
-    # Read before the pixels: the header is what read_shape has seen.
+    # Before the pixels are decoded: `read_shape` has seen no more than the header.
     turn = _UPRIGHT.get(_read_orientation(image))
     image = _make_opaque(image).convert("L" if channels == 1 else "RGB")
     if turn is not None:
@@ -217,11 +219,13 @@ def _decode(image: Image.Image, shape: Shape) -> NDArray[np.uint8]:
 
 
 def _make_opaque(image: Image.Image) -> Image.Image:
-    """Return the picture in 8 bits a channel, its transparent parts on white."""
+    """Return the picture with 8 bits per channel, transparent parts over white."""
     if image.mode == "I" or image.mode.startswith("I;16"):
         values = np.asarray(image).astype(np.int64)
         if values.min() < 0 or values.max() > 65535:
-            raise ValueError("its grey values leave [0, 65535]; convert it to 8 bit.")
+            raise ValueError(
+                "its grey values are outside [0, 65535]; convert it to 8 bits."
+            )
         grey = ((values + 128) // 257).astype(np.uint8)
         if isinstance(image.info.get("transparency"), int):
             grey[values == image.info["transparency"]] = 255

@@ -1,4 +1,4 @@
-"""From a batch of images as the user has them to what the first stage expects."""
+"""A batch of images moved to the device, resized, scaled and normalised."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def to_batch(images: np.ndarray, device: torch.device) -> torch.Tensor:
     Parameters
     ----------
     images : ndarray of shape (n_images, height, width, n_channels)
-        Any real dtype; what is not uint8 is scaled by its dtype to float32 here.
+        Of any real dtype; all but uint8 are scaled by their dtype, to float32.
 
     device : torch.device
-        Where the batch goes.
+        Where the batch is needed.
 
     Returns
     -------
@@ -31,25 +31,25 @@ def to_batch(images: np.ndarray, device: torch.device) -> torch.Tensor:
         images = np.asarray(images, dtype=np.float32) / np.float32(
             scale_of(images.dtype)
         )
-    # torch warns about memory that it may not write to, such as a read-only memmap.
+    # torch warns about memory that is read-only, such as some memmaps.
     batch = torch.from_numpy(np.require(images, requirements=["C", "W"]))
     if device.type == "cuda":
-        # From pinned memory, or the host would wait for all that the device has to do.
+        # Only from pinned memory does the copy not wait for the device's queue.
         return batch.pin_memory().to(device, non_blocking=True)
     return batch
 
 
 class Preprocess(nn.Module):
-    """Resize, scale to floats, and normalise each channel.
+    """Resize images, scale them to floats, and normalise each channel.
 
     Parameters
     ----------
     image_size : tuple of (int, int) or None
-        Height and width in pixels after resizing; ``None`` leaves them alone.
+        Height and width in pixels after resizing; ``None`` keeps the size.
 
     mean, std : sequence of float of length n_channels
-        Subtracted from and divided into each channel, in the unit of scaled images.
-        A grey image is repeated to as many channels.
+        Mean and standard deviation of each channel of scaled images, for
+        normalising. A grey image is repeated to this number of channels.
     """
 
     mean: torch.Tensor
@@ -68,7 +68,7 @@ class Preprocess(nn.Module):
             self.register_buffer(name, tensor)
 
     def extra_repr(self) -> str:
-        """Tell the size in the printed network."""
+        """Show the image size in the printed network."""
         return f"image_size={self.image_size}"
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Shapes and scales: which numbers of ``X`` make one image, and what they mean."""
+"""Shapes and scales: which numbers of ``X`` form one image, and their range."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import DTypeLike
 
 Shape: TypeAlias = tuple[int, int, int]
 
-# Images looked at, at most, to tell whether floats are on the wrong scale.
+# At most this many images are searched for values on the wrong scale.
 N_FOR_SCALE = 1000
 
 
@@ -60,7 +60,7 @@ def row_shape(n_features: int, image_shape: Sequence[int] | None) -> Shape:
 
 
 def check_shape(image_shape: Sequence[int]) -> Shape:
-    """Return `image_shape` as a tuple; ValueError unless it is three sizes or -1."""
+    """Return `image_shape` as a tuple; raise ValueError unless it is well formed."""
     entries = tuple(image_shape) if isinstance(image_shape, (tuple, list)) else ()
     if (
         len(entries) != 3
@@ -70,7 +70,7 @@ def check_shape(image_shape: Sequence[int]) -> Shape:
     ):
         raise ValueError(
             f"image_shape={image_shape!r} must be None or three positive integers "
-            "(height, width, channels), of which one may be -1, such as (32, 32, 3)."
+            "(height, width, channels), such as (32, 32, 3); one of them may be -1."
         )
     height, width, channels = (int(entry) for entry in entries)
     return height, width, channels
@@ -91,19 +91,20 @@ def array_shape(shape: tuple[int, ...], image_shape: Sequence[int] | None) -> Sh
     Raises
     ------
     ValueError
-        If `shape` is not one of images or `image_shape` contradicts it.
+        If an array of this shape cannot hold images, or `image_shape` contradicts
+        it.
     """
     if len(shape) == 2:
         return row_shape(shape[1], image_shape)
     if len(shape) not in (3, 4) or min(shape[1:]) < 1:
         raise ValueError(
             "X must have shape (n, height, width, channels), (n, height, width) or "
-            f"(n, n_features), none of them empty; got {shape}. "
+            f"(n, n_features), and no empty dimension; got {shape}. "
             + ("Reshape your data: X[None] for a single row." * (len(shape) == 1))
         )
     if len(shape) == 4 and shape[3] > 4 and shape[1] in (1, 3):
         raise ValueError(
-            f"X of shape {shape} looks channels-first; channels come last here. Pass "
+            f"X of shape {shape} looks channels-first; channels must come last. Pass "
             "X.transpose(0, 2, 3, 1)."
         )
     height, width, channels = (*shape[1:], 1)[:3]
@@ -115,27 +116,27 @@ def array_shape(shape: tuple[int, ...], image_shape: Sequence[int] | None) -> Sh
     ):
         raise ValueError(
             f"image_shape={image_shape!r} contradicts X, whose images have shape "
-            f"{(height, width, channels)}; leave image_shape at None."
+            f"{(height, width, channels)}; pass image_shape=None."
         )
     return height, width, channels
 
 
 def scale_of(dtype: DTypeLike) -> float:
-    """Return the value that stands for full brightness in images of a dtype.
+    """Return the value of full brightness in images of a dtype.
 
-    The data are never looked at: an almost black image must stay almost black.
+    It never depends on the data: an almost black image must stay almost black.
     """
     kind = np.dtype(dtype)
     return {("u", 1): 255.0, ("u", 2): 65535.0}.get((kind.kind, kind.itemsize), 1.0)
 
 
 def find_range(images: np.ndarray) -> tuple[float, float]:
-    """Return the lowest and the highest value of images in the unit of scaled ones.
+    """Find the lowest and the highest value of images, in units of full brightness.
 
     Parameters
     ----------
     images : ndarray of shape (n_images, height, width, n_channels)
-        Of which evenly spaced ones are looked at if they are many.
+        If there are many, only evenly spaced ones are searched.
     """
     scale = scale_of(images.dtype)
     if scale != 1 or not images.size:

@@ -1,4 +1,4 @@
-"""Augmentations that are a finite set of views of an image."""
+"""Views of an image, and the augmentations that consist of finitely many."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import numpy as np
 
 Augment = Any | Callable[[Any], Any] | None
 
-# 2 pixels of 32, as Jordan 2024 has them: trainings here are short. Long ones have 4
-# (He et al. 2016, section 4.2).
+# 2 of 32 pixels, as in Jordan 2024, because training is short here. Long training uses
+# 4 (He et al. 2016, section 4.2).
 SHIFT = 1 / 16
-# One pixel of 32.
+# 1 of 32 pixels, as in Jordan 2024.
 TEST_SHIFT = 1 / 32
 
 
 class View(NamedTuple):
-    """One way of looking at an image: shifted, then mirrored left to right.
+    """One way to show an image: shifted, then mirrored left to right.
 
     Attributes
     ----------
@@ -26,7 +26,7 @@ class View(NamedTuple):
         Shift in pixels; the border is reflected.
 
     is_mirrored : bool
-        Whether left and right change places.
+        Whether left and right are swapped.
     """
 
     down: int = 0
@@ -39,36 +39,37 @@ MIRRORED = View(is_mirrored=True)
 
 
 def max_shift(n_pixels: int) -> int:
-    """Greatest shift along a side of `n_pixels` pixels."""
+    """Greatest shift along a side of `n_pixels` pixels, in pixels."""
     return max(1, round(SHIFT * n_pixels))
 
 
-# numpydoc does not take the fields of a dataclass for its parameters.
+# numpydoc does not recognise the fields of a dataclass as its parameters.
 @dataclass(frozen=True)
 class DrawnViews:  # numpydoc ignore=PR02
     """Shifted and mirrored views of every image, drawn once: ``augment=DrawnViews(8)``.
 
-    Each time an image is trained on, one of its views is taken by lot. Since there are
-    only `n_views` of them, frozen stages compute each once, however many epochs and
-    fits see it. Every image has the same views: as it is, and others that are shifted
-    by up to a sixteenth of its height and width, half of them mirrored.
+    In every epoch, each image is shown in one of its views, chosen at random. Since
+    there are only `n_views` of them, the frozen stages compute each view once, no
+    matter how many epochs and fits use it. All images have the same views: one
+    unchanged, and the others shifted at random by up to a sixteenth of the height and
+    width, each mirrored with probability 1/2.
 
     Parameters
     ----------
     n_views : int, default=8
-        Views of an image, 1 or more. On small images some of those drawn may be equal
-        and count once.
+        Number of views of each image, at least 1. On small images some of the views
+        drawn may be equal; equal views count once.
 
     mirror : bool, default=True
         Whether views may be mirrored left to right.
 
     random_state : int, default=0
-        Seeds which views are drawn.
+        Seed for drawing the views.
 
     Notes
     -----
-    Eight views are a customary number, not tuned; each costs another pass of every
-    image through the frozen stages, once.
+    Eight views are a common choice and were not tuned. Each view costs one more pass
+    of all images through the frozen stages, once.
 
     Examples
     --------
@@ -83,7 +84,7 @@ class DrawnViews:  # numpydoc ignore=PR02
     random_state: int = 0
 
     def views(self, height: int, width: int) -> tuple[View, ...]:
-        """Views of images of this size in pixels, all different.
+        """Return the views of images of this size, all different.
 
         Parameters
         ----------
@@ -93,16 +94,16 @@ class DrawnViews:  # numpydoc ignore=PR02
         Returns
         -------
         tuple of View
-            The first shows the image as it is.
+            The first leaves the image unchanged.
 
         Raises
         ------
         ValueError
-            If `n_views` is not an integer of 1 or more.
+            If `n_views` is not a positive integer.
         """
         if not isinstance(self.n_views, int) or self.n_views < 1:
             raise ValueError(
-                f"n_views={self.n_views!r} of DrawnViews must be an integer, 1 or more."
+                f"n_views={self.n_views!r} of DrawnViews must be a positive integer."
             )
         chance = np.random.default_rng(self.random_state)
         drawn = [AS_IT_IS]
@@ -116,12 +117,12 @@ class DrawnViews:  # numpydoc ignore=PR02
 
 
 class WeightedViews(NamedTuple):
-    """Views of an image to predict from, and the weight of each.
+    """Views of an image that a prediction averages over, and the weight of each.
 
     Attributes
     ----------
     views : tuple of View
-        The first shows the image as it is.
+        The first leaves the image unchanged.
 
     weights : tuple of float
         Sum to 1.
@@ -132,13 +133,14 @@ class WeightedViews(NamedTuple):
 
 
 def tta_views(tta: str | None, height: int, width: int) -> WeightedViews:
-    """Views that test-time augmentation averages over.
+    """Return the views that test-time augmentation averages over.
 
     Parameters
     ----------
     tta : {"flip", "flip_shift"} or None
-        ``"flip"``: as it is, and mirrored. ``"flip_shift"``: both also shifted along
-        either diagonal by a 32nd of the size, with half of the weight (Jordan 2024).
+        ``"flip"``: unchanged and mirrored. ``"flip_shift"``: in addition, both
+        shifted along one diagonal in either direction by 1/32 of the size, each at
+        half the weight (Jordan 2024).
 
     height, width : int
         Size of the images, in pixels.
@@ -150,7 +152,7 @@ def tta_views(tta: str | None, height: int, width: int) -> WeightedViews:
     Raises
     ------
     ValueError
-        If `tta` is another word.
+        If `tta` is anything else.
     """
     if tta is None:
         return WeightedViews((AS_IT_IS,), (1.0,))
@@ -169,7 +171,7 @@ def tta_views(tta: str | None, height: int, width: int) -> WeightedViews:
 
 
 def list_views(augment: Augment, height: int, width: int) -> tuple[View, ...] | None:
-    """Every view that an augmentation makes of an image; None where there is no end."""
+    """List every view that an augmentation can show; None if they are unlimited."""
     if augment is None:
         return (AS_IT_IS,)
     if isinstance(augment, DrawnViews):

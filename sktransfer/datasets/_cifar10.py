@@ -1,4 +1,4 @@
-"""CIFAR-10, from this machine or else from its site."""
+"""CIFAR-10, read from disk or downloaded."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ CIFAR10_CLASSES = (
     "truck",
 )
 CIFAR10_DESCRIPTION = (
-    "CIFAR-10: 60,000 colour photographs of 32x32 pixels in 10 classes, 50,000 to "
-    "train and 10,000 to test (Krizhevsky, 'Learning Multiple Layers of Features from "
-    "Tiny Images', 2009)."
+    "CIFAR-10: 60,000 colour photographs of 32x32 pixels in 10 classes, 50,000 for "
+    "training and 10,000 for testing (Krizhevsky, 'Learning Multiple Layers of "
+    "Features from Tiny Images', 2009)."
 )
 SUBSETS = {"train": ("train",), "test": ("test",), "all": ("train", "test")}
 
@@ -40,25 +40,26 @@ def fetch_cifar10(
     download_if_missing: bool = True,
     return_X_y: bool = False,
 ) -> Any:
-    """Load CIFAR-10, from this machine or else from its site.
+    """Load CIFAR-10 from disk, or download it.
 
-    Looked for first as folders of images, ``cifar10/train/<class>/*`` and
-    ``cifar10/test/<class>/*``; then as the official files, which torchvision
-    downloads and checks. Folders of images come sorted by class, so that a slice such
-    as ``data[:1000]`` holds one class: draw rows at random, with
+    Folders of images, ``cifar10/train/<class>/*`` and ``cifar10/test/<class>/*``, are
+    tried first, then the official files, which torchvision downloads and checks.
+    Images from folders are sorted by class, so a slice such as ``data[:1000]`` may
+    hold one class only: draw images at random instead, with
     :func:`sklearn.utils.shuffle` or a stratified split.
 
     Parameters
     ----------
     data_home : str or path-like, default=None
-        Folder to look in and download to; by default the environment variable
-        ``SKTRANSFER_DATA``, else :func:`sklearn.datasets.get_data_home`.
+        Folder to search and to download to; by default the value of the environment
+        variable ``SKTRANSFER_DATA``, or else that of
+        :func:`sklearn.datasets.get_data_home`.
 
     subset : {"train", "test", "all"}, default="train"
-        The official training images, the test images, or both in this order.
+        The official training images, the test images, or both, in this order.
 
     download_if_missing : bool, default=True
-        Whether to download what is not there.
+        Whether to download the official files if no images are found.
 
     return_X_y : bool, default=False
         Whether to return ``(data, target)`` instead of a Bunch.
@@ -73,13 +74,13 @@ def fetch_cifar10(
     Raises
     ------
     ValueError
-        If `subset` is unknown, or a folder of images has a class CIFAR-10 has not.
+        If `subset` is unknown, or a folder is not named after a class of CIFAR-10.
     OSError
-        If the data is not there and not downloaded.
+        If the images are not found and are not or cannot be downloaded.
     """
     if subset not in SUBSETS:
         raise ValueError(f"subset={subset!r} is unknown; pass one of {list(SUBSETS)}.")
-    # On first use, since it imports much (benchmarks/imports.py).
+    # Imported on first use because it is slow to import (benchmarks/imports.py).
     from sklearn.datasets import get_data_home
 
     home = Path(data_home or os.environ.get("SKTRANSFER_DATA") or get_data_home())
@@ -100,7 +101,7 @@ def fetch_cifar10(
 def _load_split(
     home: Path, split: str, download: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Images (n, 32, 32, 3) and class indices (n,) of one official split."""
+    """Load the images (n, 32, 32, 3) and class indices (n,) of one official split."""
     folder = home / "cifar10" / split
     classes = list_class_files(folder) if folder.is_dir() else {}
     files = [file for found in classes.values() for file in found]
@@ -115,13 +116,13 @@ def _load_split(
         official = CIFAR10(str(home), train=split == "train", download=download)
     except (OSError, RuntimeError, HTTPException) as error:
         reason = f"the download failed: {error}"
-        way_out = "try again with a connection"
+        remedy = "try again with a connection"
         if not download:
             reason = "`download_if_missing` is False"
-            way_out = "with a connection, pass download_if_missing=True"
+            remedy = "with a connection, pass download_if_missing=True"
         raise OSError(
-            f"CIFAR-10 not found, or damaged, and {reason}. Looked for images in "
-            f"{folder} and for the official files in {home}. Ways out: {way_out}; or "
+            f"CIFAR-10 not found, or damaged, and {reason}. Searched for images in "
+            f"{folder} and for the official files in {home}. Ways out: {remedy}; or "
             f"download {CIFAR10.url} and unpack it in {home}; or set data_home or "
             "SKTRANSFER_DATA to a folder that holds cifar10/train/<class>/ and "
             "cifar10/test/<class>/ images."
@@ -130,10 +131,10 @@ def _load_split(
 
 
 def _find_class(name: str, folder: Path) -> int:
-    """Index of a class folder's name."""
+    """Index of the class that a folder is named after."""
     if name not in CIFAR10_CLASSES:
         raise ValueError(
-            f"{folder} holds the folder {name!r}, which is no class of CIFAR-10: its "
-            f"folders must be among {', '.join(CIFAR10_CLASSES)}."
+            f"{folder} holds the folder {name!r}, which is not a class of CIFAR-10. "
+            f"Keep only folders named {', '.join(CIFAR10_CLASSES)}."
         )
     return CIFAR10_CLASSES.index(name)

@@ -1,4 +1,4 @@
-"""Coloured shapes, drawn at random: images to try things on, offline."""
+"""Coloured shapes, drawn at random: an image set that needs no download."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 from sklearn.utils import Bunch, check_random_state
 from sklearn.utils._param_validation import Interval, validate_parameter_constraints
 
-# Drawn this many times as large and then averaged, so that edges are smooth.
+# Shapes are drawn this many times as large and then averaged, for smooth edges.
 OVERSAMPLING = 4
 SHAPES_CONSTRAINTS = {
     "n_samples": [Interval(Integral, 1, None, closed="left")],
@@ -31,11 +31,11 @@ def make_shapes(
     random_state: Any = None,
     return_X_y: bool = False,
 ) -> Any:
-    """Draw coloured shapes of random size and place, one in each image.
+    """Draw one coloured shape of random size and position per image.
 
-    An image set for examples and tests that needs no download. Colours say nothing of
-    the class: shape and background have random ones, at least a quarter of full
-    brightness apart in each channel.
+    An image set for examples and tests that needs no download. Colours do not depend
+    on the class: those of shape and background are random, and differ by at least a
+    quarter of full brightness in each channel.
 
     Parameters
     ----------
@@ -46,15 +46,15 @@ def make_shapes(
         Height and width in pixels, at least 8.
 
     n_classes : int, default=4
-        How many shapes, in [2, 8], the first of: circle, square, triangle, cross, ring,
-        star, diamond, bar. They are equally frequent, give or take one image.
+        Number of shapes, in [2, 8]: the first of circle, square, triangle, cross, ring,
+        star, diamond and bar. Class sizes differ by at most one image.
 
     noise : float, default=0.1
-        Standard deviation of the Gaussian noise added to every pixel and channel, as a
-        share of full brightness, in [0, 1].
+        Standard deviation of the Gaussian noise added to each channel of each pixel,
+        as a fraction of full brightness, in [0, 1].
 
     random_state : int, RandomState instance or None, default=None
-        Seeds sizes, places, colours, noise and the order of the images.
+        Seed for sizes, positions, colours, noise and the order of the images.
 
     return_X_y : bool, default=False
         Whether to return ``(data, target)`` instead of a Bunch.
@@ -63,17 +63,17 @@ def make_shapes(
     -------
     Bunch
         ``data``: uint8 array of shape (n_samples, image_size, image_size, 3) with
-        values in [0, 255]; ``target``: array of str of shape (n_samples,), the names of
-        the shapes; ``target_names``: sorted list of str; ``DESCR``: str.
+        values in [0, 255]; ``target``: array of str of shape (n_samples,), the name of
+        each shape; ``target_names``: sorted list of str; ``DESCR``: str.
 
     Raises
     ------
     ValueError
-        If a parameter is out of its range.
+        If a parameter is out of range.
 
     See Also
     --------
-    load_image_folder : Images of one's own.
+    load_image_folder : Load your own images from a folder.
 
     Examples
     --------
@@ -116,11 +116,11 @@ def make_shapes(
 def _draw(
     corners: np.ndarray, image_size: int, noise: float, rng: np.random.RandomState
 ) -> np.ndarray:
-    """One image of the shape with these corners, uint8 (image_size, image_size, 3)."""
+    """Draw a shape with these corners, uint8 (image_size, image_size, 3)."""
     radius = image_size * rng.uniform(0.22, 0.45)
     centre = rng.uniform(radius, image_size - radius, 2)
     background = rng.randint(0, 256, 3)
-    # Around the circle of 256 values, so that each channel differs by 64 at least.
+    # Modulo 256, 64 to 192 steps away: each channel differs by at least 64.
     colour = (background + rng.randint(64, 193, 3)) % 256
     outline = (centre + radius * corners) * OVERSAMPLING
     large = Image.new("L", (image_size * OVERSAMPLING,) * 2)
@@ -132,7 +132,7 @@ def _draw(
 
 
 def _make_outlines() -> dict[str, np.ndarray]:
-    """Corners (n, 2) of every shape, x to the right and y down, at most 1 from 0."""
+    """Corners (n, 2) of each shape, x right and y down, at most 1 from the centre."""
     circle = _make_polygon(48)
     ring = np.concatenate([circle, circle[:1], 0.55 * circle[::-1], 0.55 * circle[-1:]])
     arm = np.array([[-0.3, -0.95], [0.3, -0.95], [0.3, -0.3]])
@@ -153,7 +153,7 @@ def _make_outlines() -> dict[str, np.ndarray]:
 def _make_polygon(
     n: int, *, start: float = 0.0, distances: tuple[float, ...] = (1.0,)
 ) -> np.ndarray:
-    """`n` corners (n, 2) around 0, from the top, at distances that take turns."""
+    """Corners (n, 2) clockwise from the top, cycling through distances from 0."""
     angles = 2 * np.pi * (np.arange(n) / n + start)
     reach = np.resize(distances, n)
     return np.column_stack([reach * np.sin(angles), -reach * np.cos(angles)])

@@ -26,7 +26,7 @@ def load_image_folder(
     """Load a folder whose sub-folders hold the images of one class each.
 
     Files are found at any depth below a class folder. Names that start with a dot,
-    such as ``.ipynb_checkpoints``, are passed over.
+    such as ``.ipynb_checkpoints``, are ignored.
 
     Parameters
     ----------
@@ -34,12 +34,12 @@ def load_image_folder(
         The folder; the names of its sub-folders are the labels.
 
     as_arrays : bool, default=False
-        Whether to read the images now; otherwise their paths are returned, which
-        every estimator of this package takes as ``X``.
+        Whether to read the images now. Otherwise their paths are returned, which
+        every estimator of this package accepts as ``X``.
 
     image_size : int, default=None
-        With `as_arrays`, height and width in pixels to which images are cut; needed
-        where they differ in size.
+        Height and width in pixels to which images are scaled and cropped, with
+        `as_arrays`; needed if they differ in size.
 
     return_X_y : bool, default=False
         Whether to return ``(data, target)`` instead of a Bunch.
@@ -57,13 +57,15 @@ def load_image_folder(
     FileNotFoundError
         If `path` is not a folder.
     ValueError
-        If it holds no class folders, a split instead of them, or no images, or images
-        of different sizes are to become one array without `image_size`, or
-        `image_size` is not positive.
+        If `path` holds no class folders, folders named after a split, or no images;
+        if images of different sizes are read without `image_size`; or if `image_size`
+        is not a positive integer.
     """
     folder = Path(path)
     if not folder.is_dir():
-        raise FileNotFoundError(f"path={str(path)!r} is not a folder.")
+        raise FileNotFoundError(
+            f"path={str(path)!r} is not a folder; pass one with a sub-folder per class."
+        )
     classes = list_class_files(folder)
     if not classes:
         raise ValueError(
@@ -106,16 +108,16 @@ def list_class_files(folder: Path) -> dict[str, list[str]]:
     Returns
     -------
     dict of str to list of str
-        Files by the name of their sub-folder, both sorted; hidden names are left out.
+        Files by the name of their sub-folder, both sorted, without hidden names.
     """
     names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
     return {n: _list_images(folder / n) for n in names if not n.startswith(".")}
 
 
 def _list_images(folder: Path) -> list[str]:
-    """Image files below a folder, sorted."""
+    """List the image files below a folder, sorted."""
     found = []
-    # os.walk knows files from folders without asking about each of them again.
+    # os.walk tells files from folders without one system call per file.
     for parent, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += [
@@ -127,7 +129,7 @@ def _list_images(folder: Path) -> list[str]:
 
 
 def _read_all(filenames: list[str], image_size: int | None) -> np.ndarray:
-    """All images as one uint8 array of shape (n, height, width, 3)."""
+    """Read all images into one uint8 array of shape (n, height, width, 3)."""
     if image_size is not None:
         if not isinstance(image_size, Integral) or image_size < 1:
             raise ValueError(f"image_size={image_size!r} must be a positive integer.")
@@ -135,8 +137,8 @@ def _read_all(filenames: list[str], image_size: int | None) -> np.ndarray:
     shape = read_shape(filenames)
     if shape is None:
         raise ValueError(
-            "image_size=None, but the images differ in size: pass image_size=224, "
-            "say, or as_arrays=False for their paths."
+            "image_size=None, but the images differ in size: pass image_size, such as "
+            "image_size=224, or as_arrays=False for their paths."
         )
-    # Grey images too become RGB, as they do with an image_size.
+    # Grey images become RGB too, as they do with an image_size.
     return read_pictures(filenames, (shape[0], shape[1], 3))

@@ -136,7 +136,7 @@ def test_cifar10_targets_are_int64(tmp_path):
 
 def test_a_folder_that_is_no_class_of_cifar10_is_named(tmp_path):
     save(tmp_path / "cifar10" / "train" / "zebra" / "0.png", (1, 2, 3))
-    with pytest.raises(ValueError, match="'zebra', which is no class of CIFAR-10"):
+    with pytest.raises(ValueError, match="'zebra', which is not a class of CIFAR-10"):
         datasets.fetch_cifar10(tmp_path)
 
 

@@ -59,7 +59,7 @@ BOTH = pytest.mark.parametrize("make", [scratch, transfer])
     [
         ((12,), "Expected 2D array, got 1D array"),
         ((12, 8, 8, 3, 1), r"X must have shape .*; got \(12, 8, 8, 3, 1\)"),
-        ((12, 0, 8, 3), r"none of them empty; got \(12, 0, 8, 3\)"),
+        ((12, 0, 8, 3), r"no empty dimension; got \(12, 0, 8, 3\)"),
         ((12, 3, 8, 8), r"X of shape \(12, 3, 8, 8\) looks channels-first"),
         ((12, 50), r"image_shape=None cannot be inferred: .*n_features=50 .*\(5, 10"),
     ],

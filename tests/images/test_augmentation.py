@@ -57,7 +57,7 @@ def test_an_image_is_shifted_with_its_border_reflected_and_then_mirrored():
     assert place(x, where).flatten().tolist() == [3, 2, 1, 0, 1]
 
 
-def test_shifts_are_drawn_up_to_their_most_in_both_directions():
+def test_shifts_are_drawn_up_to_their_limit_in_both_directions():
     drawn = draw_placement(2000, 32, 16, True, seeded())
     assert drawn.down.unique().tolist() == [-2, -1, 0, 1, 2]
     assert drawn.right.unique().tolist() == [-1, 0, 1]

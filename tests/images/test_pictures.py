@@ -1,4 +1,4 @@
-"""Pictures are read upright, opaque and in 8 bits, or refused by name."""
+"""Pictures are read upright, opaque and with 8 bits, or refused by name."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from sktransfer._images.pictures import read_pictures, read_shape
 
@@ -120,7 +120,7 @@ def test_pixels_come_back_unchanged_and_in_order(tmp_path):
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tiff"])
 def test_exif_orientation_is_applied(tmp_path, orientation, suffix):
-    # Quarters of four greys tell all eight orientations apart.
+    # With four different quarters, all eight orientations look different.
     upright = np.kron([[0, 80], [160, 240]], np.ones((16, 32))).astype(np.uint8)
     stored = {
         1: upright,
@@ -139,6 +139,22 @@ def test_exif_orientation_is_applied(tmp_path, orientation, suffix):
     assert read_shape([path]) == (32, 64, 3)
     read = read_pictures([path], (32, 64, 1))[0, ..., 0].astype(int)
     np.testing.assert_allclose(read[8::16, 16::32], upright[8::16, 16::32], atol=6)
+
+
+def test_a_png_with_its_exif_behind_the_pixels_is_read_as_it_is_stored(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    left, right = np.full((32, 32), 80, np.uint8), np.full((32, 32), 160, np.uint8)
+    image = Image.fromarray(np.hstack([left, right]))
+    path = Path(saved(tmp_path, "a.png", image, exif=exif))
+    before, rest = path.read_bytes().split(b"eXIf", 1)
+    # A chunk is its length in four bytes, its name, its body and a checksum.
+    size = struct.unpack(">I", before[-4:])[0] + 4
+    tag, pixels, end = rest[:size], rest[size:-12], rest[-12:]
+    path.write_bytes(before[:-4] + pixels + before[-4:] + b"eXIf" + tag + end)
+    assert ImageOps.exif_transpose(Image.open(path)).size == (32, 64)
+    assert read_shape([path]) == (32, 64, 1)
+    assert read_pictures([path], (32, 64, 1))[0, 0, ::32, 0].tolist() == [80, 160]
 
 
 def test_one_lazy_image_listed_many_times_is_turned_every_time(tmp_path):

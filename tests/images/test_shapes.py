@@ -1,4 +1,4 @@
-"""Which numbers make an image, and on which scale, is told or refused by name."""
+"""Shape and scale of images are found, or refused with the value received."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_rows_get_their_image_shape(n_features, image_shape, expected):
 
 
 @pytest.mark.parametrize("n_features", [0, 2, 10, 3071])
-def test_rows_that_are_no_square_image_ask_for_a_shape(n_features):
+def test_rows_that_are_not_a_square_image_need_a_shape(n_features):
     with pytest.raises(ValueError, match=f"image_shape=None .*n_features={n_features}"):
         row_shape(n_features, None)
 
@@ -128,9 +128,9 @@ def test_scale_is_decided_by_dtype(dtype, scale):
         (np.zeros((0, 2, 2, 1)), 1),
     ],
 )
-def test_the_highest_value_is_told_in_the_unit_of_scaled_images(images, expected):
+def test_the_highest_value_is_found_in_units_of_full_brightness(images, expected):
     assert find_range(images)[1] == expected
 
 
-def test_the_lowest_value_is_told():
+def test_the_lowest_value_is_found():
     assert find_range(np.array([[[[-2.0]]], [[[1.0]]]])) == (-2, 1)
