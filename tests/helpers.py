@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from sklearn.base import BaseEstimator, ClassifierMixin
 
 from sktransfer import ResNetTransferClassifier, ScratchCNNClassifier
@@ -51,6 +52,12 @@ def epoch(x, augment, seed=0):
     batches = Batches(dataset, 16, torch.device("cpu"), augment, seeded(seed))
     shown, labels = zip(*[(some, labels) for some, (labels, _) in batches], strict=True)
     return torch.cat(shown)[torch.cat(labels).argsort()]
+
+
+def save_image(path, colour, size=(32, 32)):
+    """Save an image of one colour, in a folder that may not exist yet."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, colour).save(path)
 
 
 def files(path):
