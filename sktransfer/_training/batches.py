@@ -103,7 +103,9 @@ class Batches:
         elif views is None or set(views) == {AS_IT_IS}:
             return nothing
         else:
-            drawn = select_placement(views, draw_views(len(order), len(views), self.generator))
+            drawn = select_placement(
+                views, draw_views(len(order), len(views), self.generator)
+            )
         return drawn.to(self.device).split(len(self))
 
     def _alternate(self, order: torch.Tensor, drawn: Placement) -> torch.Tensor:
