@@ -1,4 +1,4 @@
-"""Pooled features of a pretrained ResNet, for any scikit-learn classifier."""
+"""ResNetFeatureExtractor: pooled features, for any scikit-learn classifier."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class ResNetFeatureExtractor(
 ):
     """Turn images into the pooled features of a pretrained ResNet.
 
-    Nothing is learned: :meth:`fit` loads the network and notes the image shape.
+    Nothing is learned: :meth:`fit` loads the network and records the image shape.
 
     Parameters
     ----------
@@ -42,18 +42,18 @@ class ResNetFeatureExtractor(
         :class:`ResNetTransferClassifier`.
 
     image_shape : tuple of (int, int, int), default=None
-        Height, width and channels of an image where X holds rows of pixels; one may
+        Height, width and channels of an image if X holds rows of pixels; one entry may
         be -1.
 
     activation_cache : "auto", path, ActivationCache or None, default="auto"
-        Where the activations of the stages that stay frozen are kept, so that no
-        image passes them twice: ``"auto"`` in the memory of this process, shared by
-        all fits and predictions in it; a folder, shared with other processes and
-        later runs too; an :class:`ActivationCache` of your own; or ``None``, nowhere.
-        On a CPU the results are the same, bit for bit.
+        Where to keep the activations of the stages that stay frozen, so that no image
+        passes them twice. ``"auto"``: in memory, shared by all fits and predictions of
+        this process. A path: also in this folder, shared with other processes and later
+        runs. An :class:`ActivationCache`: in that cache. ``None``: nowhere. On a CPU
+        the results are the same, bit for bit.
 
     device : str, default="auto"
-        ``"auto"`` takes CUDA where there is one; or a torch device.
+        A torch device. ``"auto"``: CUDA if it is available, else the CPU.
 
     precision : {"auto", "float32", "bfloat16"}, default="auto"
         Number format of matrix products. ``"auto"``: bfloat16 where the hardware
@@ -61,17 +61,16 @@ class ResNetFeatureExtractor(
         float32 elsewhere.
 
     random_state : int, RandomState instance or None, default=None
-        Seeds the weights where ``weights=None``.
+        Seeds the weights if ``weights=None``.
 
     verbose : int, default=0
-        From 1 on, :meth:`transform` shows a progress bar while images pass the network,
-        with images per second and the time left: in a terminal or a notebook, not in
-        the workers of a search.
+        From 1 on, :meth:`transform` shows a progress bar with images per second and the
+        time left, in a terminal or a notebook, but not in the workers of a search.
 
     Attributes
     ----------
     n_features_in_ : int
-        Numbers in an image: height times width times channels.
+        Number of values in an image: height times width times channels.
 
     image_shape_ : tuple of (int, int, int)
         Height, width and channels of an image.
@@ -80,7 +79,7 @@ class ResNetFeatureExtractor(
         The network, in stages.
 
     device_ : str
-        Where the network is.
+        Device that the network is on.
 
     precision_ : str
         Number format in which it computes.
@@ -91,7 +90,7 @@ class ResNetFeatureExtractor(
 
     Notes
     -----
-    The sources of the defaults are those of :class:`ResNetTransferClassifier`.
+    The defaults have the same sources as those of :class:`ResNetTransferClassifier`.
 
     Examples
     --------
@@ -157,7 +156,7 @@ class ResNetFeatureExtractor(
         ValueError
             If a parameter or `X` is not as described.
         OSError
-            If the weights are not here and cannot be downloaded.
+            If the weights are not on this machine and cannot be downloaded.
         """
         self._fit(X)
         return self
@@ -179,7 +178,7 @@ class ResNetFeatureExtractor(
         return images
 
     def transform(self, X: Any) -> np.ndarray:
-        """Pooled features of images.
+        """Compute the pooled features of images.
 
         Parameters
         ----------
@@ -189,7 +188,7 @@ class ResNetFeatureExtractor(
         Returns
         -------
         ndarray of shape (n_images, n_features), float32
-            512 features for resnet18 and 34, 2048 for the larger ones, 192 for
+            512 features for resnet18 and resnet34, 2048 for the larger ResNets, 192 for
             mini_resnet18.
         """
         from sktransfer._activations.cache import resolve_cache

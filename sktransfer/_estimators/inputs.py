@@ -1,4 +1,4 @@
-"""Images as every estimator takes them: checked once, then (n, h, w, c)."""
+"""X as every estimator takes it: checked once, then (n, height, width, channels)."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ from sktransfer._images.shapes import (
     row_shape,
 )
 
-# Floats a little above 1 may come from resizing or from brightened images.
+# Floats slightly above 1 may come from resizing or from brightened images.
 UNSCALED = 2
 
-# scikit-learn's digits are the smallest images that one meets: 8 x 8 pixels.
+# scikit-learn's digits, 8 x 8 pixels, are the smallest images in common use.
 SMALLEST_GUESS = 8
 
-# scikit-learn's word for a check of X alone, where y=None would be an error.
+# scikit-learn's word for checking X alone, since y=None would be an error.
 NO_LABELS = "no_validation"
 
 
 @contextmanager
 def restore_on_error(estimator: BaseEstimator) -> Iterator[None]:
-    """Leave an estimator as it was where the block raises."""
+    """Restore an estimator's attributes if the block raises an error."""
     before = dict(vars(estimator))
     try:
         yield
@@ -54,16 +54,16 @@ def restore_on_error(estimator: BaseEstimator) -> Iterator[None]:
 
 
 def warn_of_a_guess(shape: Shape) -> None:
-    """Warn where rows were taken for images too small to be any."""
+    """Warn if rows of numbers are hardly images."""
     if min(shape[:2]) < SMALLEST_GUESS:
         warn(
-            f"rows of {int(np.prod(shape))} numbers are taken for images of shape "
-            f"{shape}; pass image_shape={shape} if that is meant."
+            f"rows of {int(np.prod(shape))} numbers are read as images of shape "
+            f"{shape}; pass image_shape={shape} if that is right."
         )
 
 
 class ImageInput(BaseEstimator):
-    """What every estimator here does with ``X``: checked once, then (n, h, w, c)."""
+    """The base of every estimator here: it checks ``X`` and remembers its shape."""
 
     image_shape: Shape | None
     image_size: int | str | None
@@ -73,13 +73,13 @@ class ImageInput(BaseEstimator):
     def _check_images(
         self, X: Any, y: Any = NO_LABELS, *, reset: bool, min_samples: int = 1
     ) -> tuple[np.ndarray, Any]:
-        """Validate X, and y where given; set or compare the image shape.
+        """Validate X, and y if given; set or compare the image shape.
 
         Returns
         -------
         images : ndarray of shape (n_images, height, width, n_channels)
 
-        y : ndarray of shape (n_images,), or as it was where not given
+        y : ndarray of shape (n_images,), or unchanged if not given
         """
         refuse_bad_container(X)
         refuse_a_single_image(X, y)
@@ -110,11 +110,11 @@ class ImageInput(BaseEstimator):
                 raise ValueError(f"{error} For a single image pass X[None].") from None
             if "Input X contains" not in str(error):
                 raise
-            # scikit-learn's own message goes on about imputing columns.
+            # scikit-learn's own message recommends imputing columns.
             bad = np.flatnonzero(~np.isfinite(np.asarray(X, float)).all(axis=1))
             raise ValueError(
                 f"Input X contains NaN or infinity in {len(bad)} image(s), the first "
-                f"of which is X[{bad[0]}]; leave them out, or mend them."
+                f"of which is X[{bad[0]}]; leave them out, or repair them."
             ) from None
         if reset:
             self.image_shape_ = shape or row_shape(X.shape[1], self.image_shape)
@@ -125,7 +125,7 @@ class ImageInput(BaseEstimator):
         return images, y
 
     def _check_scale(self, images: np.ndarray, reset: bool) -> None:
-        """Warn where images are far brighter than those that fit has seen."""
+        """Warn if images are far brighter or darker than those that fit has seen."""
         darkness, brightness = find_range(images)
         if reset:
             self._brightness = brightness
@@ -133,14 +133,14 @@ class ImageInput(BaseEstimator):
                 warn(
                     f"X holds {images.dtype} values up to {brightness:g}, but a "
                     "pretrained backbone expects uint8 or floats in [0, 1] and is of "
-                    "little use here; pass X as uint8, or divide it by its full "
+                    "little use otherwise; pass X as uint8, or divide it by its full "
                     "brightness."
                 )
             elif self._expects_unit_scale() and darkness < 0:
                 warn(
                     f"X holds {images.dtype} values down to {darkness:g}, as if it "
-                    "were normalised already, which the network does by itself; pass "
-                    "uint8 or floats in [0, 1]."
+                    "were normalised already, but the network normalises by itself; "
+                    "pass uint8 or floats in [0, 1]."
                 )
             return
         is_brighter = brightness > UNSCALED * max(1.0, self._brightness)
@@ -149,17 +149,17 @@ class ImageInput(BaseEstimator):
             warn(
                 f"X holds {images.dtype} values up to {brightness:g}, but the images "
                 f"in fit had up to {self._brightness:g} (uint8 counts as 0 to 1); "
-                "pass X as fit had it."
+                "pass X on the same scale as in fit."
             )
 
     def _expects_unit_scale(self) -> bool:
-        """Whether the network was made for images scaled to [0, 1]."""
+        """Return whether the network was made for images scaled to [0, 1]."""
         raise NotImplementedError
 
     def _check_pictures(
         self, X: Any, y: Any, reset: bool, min_samples: int
     ) -> tuple[np.ndarray, Any]:
-        """Read files or PIL images; validate y where given."""
+        """Read files or PIL images; validate y if given."""
         pictures = list_pictures(X)
         if len(pictures) < min_samples:
             raise ValueError(
@@ -182,7 +182,7 @@ class ImageInput(BaseEstimator):
         return read_pictures(pictures, self.image_shape_), y
 
     def _shape_of_pictures(self, common: Shape | None) -> Shape:
-        """Shape at which pictures are read: given, shared by all, or square."""
+        """Choose the shape at which pictures are read: given, common, or square."""
         if self.image_shape is not None:
             shape = check_shape(self.image_shape)
             if min(shape) < 1 or shape[2] not in (1, 3):
@@ -197,9 +197,9 @@ class ImageInput(BaseEstimator):
         shrink = size / min(common[:2])
         if shrink >= 1 or self.image_size is None:
             return common
-        # The network will not see more: large photographs need not fill the memory.
+        # The network sees no more than this; photographs need not fill the memory.
         return (round(common[0] * shrink), round(common[1] * shrink), common[2])
 
     def _size_for_pictures(self) -> int:
-        """Height and width at which pictures of different sizes are read."""
+        """Return height and width at which pictures of different sizes are read."""
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""Train a small CNN from scratch: the honest baseline of transfer learning."""
+"""ScratchCNNClassifier: a small CNN from scratch, the honest baseline."""
 
 from __future__ import annotations
 
@@ -22,132 +22,138 @@ PEAK_RATE, RATE_BATCH = 1.5, 1024
 class ScratchCNNClassifier(BaseImageClassifier):
     """Classify images with a small convolutional network trained from scratch.
 
-    The network and the ways of training it are those of the speed runs on CIFAR-10
-    (Jordan [1]_): a first convolution that whitens patches of 2x2 pixels, six 3x3
-    convolutions with batch norm in ``layer1`` to ``layer3``, pooling and a linear
-    map; every stage learns from the first epoch. Images of any size and number
-    of channels will do.
+    The network and its training follow the speed runs on CIFAR-10 (Jordan [1]_): a
+    first convolution that whitens patches of 2x2 pixels, six 3x3 convolutions with
+    batch norm in ``layer1`` to ``layer3``, pooling and a linear layer. Every stage
+    learns from the first epoch. Images may have any size and number of channels.
 
     Parameters
     ----------
     width : int or tuple of (int, int, int), default=32
-        Channels of ``layer1`` to ``layer3``; of one number, the deeper two have twice
-        as many. ``(64, 256, 256)`` is the network of the speed runs.
+        Channels of ``layer1`` to ``layer3``. With a single number, ``layer2`` and
+        ``layer3`` have twice as many. ``(64, 256, 256)`` is the network of the speed
+        runs.
 
     whiten : bool, default=True
-        Whether the first convolution has fixed filters, made of the training images,
-        which make their small patches uncorrelated, or learns random ones.
+        Whether the first convolution has fixed filters, computed from the training
+        images, that make their small patches uncorrelated. Otherwise it starts from
+        random filters and learns.
 
     global_pool : {"avg", "max"}, default="avg"
         Whether the head sees the average or the maximum of each channel over the
         pixels.
 
     dropout : float, default=0.0
-        Share of the pooled features dropped while training, in [0, 1).
+        Share of the pooled features that is dropped in training, in [0, 1).
 
     image_size : "auto", int or None, default="auto"
         Height and width in pixels to which images are resized on the device.
-        ``"auto"`` leaves images of 16 to 64 pixels as they are and brings others into
-        that range. ``None`` leaves all images as they are.
+        ``"auto"``: images of 16 to 64 pixels keep their size, others are brought into
+        that range. ``None``: all images keep their size.
 
     image_shape : tuple of (int, int, int), default=None
-        Height, width and channels of an image where X holds rows of pixels; one may
+        Height, width and channels of an image if X holds rows of pixels; one entry may
         be -1. Square grey and RGB images are recognised without it.
 
     augment : {"flip", "flip_crop"}, DrawnViews, callable or None, default="flip_crop"
-        Random changes of the training images: mirrored; also shifted by up to a
-        sixteenth of their size; or a function of a batch tensor of shape
+        Random changes of the training images. ``"flip"``: mirrored. ``"flip_crop"``:
+        also shifted by up to a sixteenth of their size. :class:`DrawnViews`: one of a
+        few such views. A callable: a function of a batch tensor of shape
         (n, height, width, n_channels), uint8 or float32, that keeps the dtype.
 
     alternate_flip : bool, default=True
-        Whether ``"flip"`` and ``"flip_crop"`` mirror an image in every other epoch, so
-        that the network sees both sides equally often, rather than by lot.
+        Whether ``"flip"`` and ``"flip_crop"`` mirror an image in every other epoch
+        rather than at random, so that the network sees both sides equally often.
 
     max_epochs : int, default=18
         Passes over the training images.
 
     batch_size : "auto" or int, default="auto"
-        Images per step. ``"auto"``: 128, or less where an epoch would have fewer
-        than 32 steps, but at least 8.
+        Images per step. ``"auto"``: 128, or fewer if an epoch would otherwise have
+        fewer than 32 steps, but at least 8.
 
     lr : "auto" or float, default="auto"
-        Peak rate, per step. ``"auto"``: 1.5 for a batch of 1,024 images, and in
-        proportion for others.
+        Peak rate, per step. ``"auto"``: 1.5 for batches of 1,024 images, and in
+        proportion for other sizes.
 
     lr_schedule : {"triangle", "cosine"}, default="triangle"
-        How the rate goes: from a fifth of its peak up to it in the first 23 % of all
-        steps, and down to nearly zero; or along a cosine from the peak to zero.
+        How the rate changes. ``"triangle"``: from a fifth of the peak up to the peak in
+        the first 23 % of all steps, then down to nearly zero. ``"cosine"``: along a
+        cosine from the peak to zero.
 
     bias_lr_factor : float, default=64.0
         Rate of batch-norm biases as a multiple of `lr`; their weight decay is divided
-        by it.
+        by the same number.
 
     momentum : float, default=0.85
         Nesterov momentum of SGD, in [0, 1).
 
     weight_decay : float, default=1.3e-3
-        L2 penalty of the learning parameters.
+        L2 penalty on the learning parameters.
 
     lookahead : bool, default=True
-        Whether weights return to their own running mean every five steps, the more so
-        the nearer the end.
+        Whether to pull the weights towards their running average every five steps, more
+        strongly towards the end of training.
 
     label_smoothing : float, default=0.2
-        Share of each label spread over all classes, in [0, 1).
+        Share of each label that is spread over all classes, in [0, 1).
 
     class_weight : dict, "balanced" or None, default=None
         Weight of each class in the loss.
 
     early_stopping : "auto" or bool, default="auto"
-        Whether to set aside `validation_fraction` of the images, to stop when their
-        loss has not improved for `n_iter_no_change` epochs. ``"auto"``: from 10,000
-        images on, or where `X_val` is passed. With validation images, set aside or
-        passed to :meth:`fit`, the weights of the epoch with the least loss are
-        restored.
+        Whether to set aside `validation_fraction` of the images and stop when their
+        loss has not improved for `n_iter_no_change` epochs. ``"auto"``: if there are
+        10,000 images or more, or if `X_val` is passed. With validation images, set
+        aside or passed to :meth:`fit`, the weights of the epoch with the lowest
+        validation loss are restored.
 
     validation_fraction : float, default=0.1
-        Share of the images set aside, stratified, in (0, 1).
+        Share of the images that is set aside, stratified, in (0, 1).
 
     n_iter_no_change : int, default=5
         Epochs without improvement after which training stops.
 
     device : str, default="auto"
-        ``"auto"`` takes CUDA where there is one; or a torch device.
+        A torch device. ``"auto"``: CUDA if it is available, else the CPU.
 
     precision : {"auto", "float32", "bfloat16"}, default="auto"
-        Number format of matrix products, but for those of the head. ``"auto"``:
-        bfloat16 where the hardware multiplies it natively (most CUDA devices, CPUs
-        with AVX512-BF16 or AMX), float32 elsewhere.
+        Number format of matrix products, except those of the head, which are always
+        float32. ``"auto"``: bfloat16 where the hardware multiplies it natively (most
+        CUDA devices, CPUs with AVX512-BF16 or AMX), float32 elsewhere.
 
     compile : bool, default=False
-        Whether ``torch.compile`` makes kernels of the network, which takes from
-        seconds to minutes before the first step.
+        Whether ``torch.compile`` compiles the network, which takes seconds to minutes
+        before the first step.
 
     tta : {"flip", "flip_shift"} or None, default=None
-        Test-time augmentation: predict from the mean of the logits of an image as it
-        is and mirrored, and with ``"flip_shift"`` of both shifted, half as much.
+        Test-time augmentation: predict from the mean logits of several views.
+        ``"flip"``: the image and its mirror image. ``"flip_shift"``: also shifted
+        copies of both, with half the weight.
 
     callbacks : list of skorch callbacks, default=None
-        Copied before use. They see ``train_`` and ``valid_loss`` and ``_accuracy`` in
-        the history; those that score predictions themselves are refused.
+        Copied before use. The history that they see has ``train_loss``,
+        ``train_accuracy``, ``valid_loss`` and ``valid_accuracy``. Callbacks that score
+        predictions themselves are refused.
 
     net_params : dict, default=None
-        The optimizer of the skorch net in place of SGD: ``"optimizer"`` and
-        ``"optimizer__..."``. Another one needs another `lr` and `bias_lr_factor`.
+        The optimizer to use instead of SGD, as parameters of the skorch net:
+        ``"optimizer"`` and ``"optimizer__..."``. It needs its own `lr` and
+        `bias_lr_factor`.
 
     warm_start : bool, default=False
-        Whether :meth:`fit` goes on from the weights of the last fit; all stages that
+        Whether :meth:`fit` continues from the weights of the last fit. All stages that
         may learn then do so from the first epoch.
 
     random_state : int, RandomState instance or None, default=None
         Seeds the network, dropout, shuffling, augmentation and the validation split.
-        torch's global state is left alone; NumPy's too, unless ``None`` draws a seed
-        from it, as everywhere in scikit-learn.
+        torch's global state does not change. NumPy's changes only if ``None`` draws a
+        seed from it, as everywhere in scikit-learn.
 
     verbose : int, default=0
         From 1 on, :meth:`fit` prints a line per epoch. In a terminal or a notebook, but
         not in the workers of a search, a progress bar shows the epoch, images per
-        second, the loss and the time left; another shows predictions.
+        second, the loss and the time left; another bar shows predictions.
 
     Attributes
     ----------
@@ -155,32 +161,32 @@ class ScratchCNNClassifier(BaseImageClassifier):
         Labels seen in :meth:`fit`, sorted.
 
     n_features_in_ : int
-        Numbers in an image: height times width times channels.
+        Number of values in an image: height times width times channels.
 
     image_shape_ : tuple of (int, int, int)
         Height, width and channels of an image.
 
     net_ : skorch.NeuralNet
-        The trained net: ``net_.module_`` is the network, in stages, ``net_.history``
-        and ``net_.callbacks_`` are skorch's. Predict with the estimator itself.
+        The trained net. ``net_.module_`` is the network, in stages; ``net_.history``
+        and ``net_.callbacks_`` are skorch's. To predict, use the estimator itself.
 
     history_ : list of dict
-        Losses, accuracies and seconds of each epoch.
+        Losses, accuracies and duration in seconds of each epoch.
 
     n_iter_ : int
-        Epochs trained.
+        Number of epochs trained.
 
     best_epoch_ : int
-        Epoch, from 1, whose weights the estimator has.
+        Epoch, counted from 1, whose weights the estimator has.
 
     device_ : str
-        Where the network is.
+        Device that the network is on.
 
     precision_ : str
         Number format in which it computes.
 
     fit_time_ : float
-        Seconds that :meth:`fit` took.
+        Time that :meth:`fit` took, in seconds.
 
     See Also
     --------
@@ -188,24 +194,27 @@ class ScratchCNNClassifier(BaseImageClassifier):
 
     Notes
     -----
-    Sources of the defaults: `max_epochs` is that of the study this library grew from.
-    The network's plan, `whiten`, no `dropout`, images mirrored and shifted by a
-    sixteenth of the size (``augment="flip_crop"``), `alternate_flip`,
-    `lr`, `lr_schedule`, `bias_lr_factor`, `momentum`, `weight_decay` (his for batches
-    of 1,024), `lookahead` (after Zhang et al. [2]_), `label_smoothing` and the views of
-    `tta` are those of Jordan [1]_; ``benchmarks/ablation.py`` measures what most of
-    them contribute. `width` is smaller than his, for CPUs, and batches are too, which
-    learns more from an epoch. `global_pool` is ``"avg"``, before a linear map that
-    begins with larger weights, because that is better with few images (the same
-    program); his are maxima. Unlike his, whitening leaves directions of
-    little variance small, which are noise in JPEG files, its biases learn to the end,
-    batch norm divides by no less than a tenth, for images that hardly differ, and the
-    linear map has biases. ``early_stopping="auto"`` with its 10,000 images and
-    `validation_fraction` are those of scikit-learn's
-    ``HistGradientBoostingClassifier``; ``precision="auto"`` is faster
-    (``benchmarks/precision.py``); `compile` and `tta` are off because each costs time
-    that not everyone has. `image_size`, `batch_size` and `n_iter_no_change` are
-    customary values, not tuned.
+    Sources of the defaults: `max_epochs` is that of the study that this library grew
+    from. The following are those of Jordan [1]_: the plan of the network, `whiten`, no
+    `dropout`, images mirrored and shifted by a sixteenth of their size
+    (``augment="flip_crop"``), `alternate_flip`, `lr`, `lr_schedule`, `bias_lr_factor`,
+    `momentum`, `weight_decay` (for batches of 1,024), `lookahead` (after Zhang et al.
+    [2]_), `label_smoothing` and the views of `tta`. ``benchmarks/ablation.py`` measures
+    what most of them contribute.
+
+    These differ from Jordan: `width` and batches are smaller; the former for CPUs, the
+    latter because more steps per epoch learn more. `global_pool` is ``"avg"``, before a
+    linear layer with larger initial weights, because that is better with few images
+    (the same program); the speed runs pool maxima. Whitening keeps directions of little
+    variance small, because they are noise in JPEG files. The biases of the first
+    convolution learn to the end. Batch norm divides by no less than a tenth, for images
+    that hardly differ. The linear layer has biases.
+
+    ``early_stopping="auto"`` with its 10,000 images and `validation_fraction` are those
+    of scikit-learn's ``HistGradientBoostingClassifier``. ``precision="auto"`` is faster
+    (``benchmarks/precision.py``). `compile` and `tta` are off because each costs time.
+    `image_size`, `batch_size` and `n_iter_no_change` are customary values, not
+    tuned.
 
     A speed run on a GPU is ``ScratchCNNClassifier(width=(64, 256, 256),
     global_pool="max", batch_size=1024, max_epochs=10, tta="flip_shift",

@@ -1,4 +1,4 @@
-"""Fine-tune a pretrained ResNet."""
+"""ResNetTransferClassifier: a pretrained ResNet, fine-tuned."""
 
 from __future__ import annotations
 
@@ -23,33 +23,34 @@ if TYPE_CHECKING:
 class ResNetTransferClassifier(Pretrained, BaseImageClassifier):
     """Classify images with a pretrained ResNet, fine-tuned on them.
 
-    A new head is trained first; then the last stages of the backbone join it, one by
-    one, down to `unfreeze_depth`. Frozen stages keep their weights and their
-    batch-norm statistics bit for bit.
+    A new head is trained first. Then the last stages of the backbone join it, one by
+    one, down to `unfreeze_depth`. Frozen stages keep their weights and their batch-norm
+    statistics bit for bit.
 
     Parameters
     ----------
     backbone : str, default="resnet50"
-        ``"resnet18"``, ``"resnet34"``, ``"resnet50"``, ``"resnet101"``,
+        ``"resnet18"``, ``"resnet34"``, ``"resnet50"``, ``"resnet101"`` or
         ``"resnet152"`` of torchvision, or ``"mini_resnet18"``, a small network for
         32-pixel images whose weights are part of this package.
 
     weights : str, path-like, fitted estimator or None, default="auto"
-        ``"auto"`` takes torchvision's ``"IMAGENET1K_V1"``, or the bundled weights of
-        ``"mini_resnet18"``. Also another torchvision name (downloaded once), a
-        ``.pth`` or ``.safetensors`` file, a fitted :class:`ResNetTransferClassifier`
-        with the same backbone, or ``None`` for random weights.
+        ``"auto"``: torchvision's ``"IMAGENET1K_V1"`` (downloaded once), or the bundled
+        weights of ``"mini_resnet18"``. Also possible: another torchvision name
+        (downloaded once), a ``.pth`` or ``.safetensors`` file, a fitted
+        :class:`ResNetTransferClassifier` with the same backbone, or ``None`` for random
+        weights.
 
     unfreeze_depth : int, default=2
-        How many stages besides the head learn in the end, counted from the output:
-        0 the head only, 1 also ``layer4``, 2 ``layer3``, 3 ``layer2``, 4 ``layer1``,
-        5 everything.
+        How many stages besides the head learn in the end, counted from the output.
+        0: only the head; 1: also ``layer4``; 2: also ``layer3``; 3: also ``layer2``;
+        4: also ``layer1``; 5: everything.
 
     unfreeze_schedule : {"gradual", "immediate"} or mapping, default="gradual"
-        See :class:`UnfreezeSchedule`.
+        When the stages start to learn: see :class:`UnfreezeSchedule`.
 
     dropout : float, default=0.2
-        Share of the pooled features dropped while training, in [0, 1).
+        Share of the pooled features that is dropped in training, in [0, 1).
 
     image_size : "auto", int or None, default="auto"
         Height and width in pixels to which images are resized on the device.
@@ -57,99 +58,101 @@ class ResNetTransferClassifier(Pretrained, BaseImageClassifier):
         pixels and 224 for others. ``None`` leaves images as they are.
 
     image_shape : tuple of (int, int, int), default=None
-        Height, width and channels of an image where X holds rows of pixels; one may
+        Height, width and channels of an image if X holds rows of pixels; one entry may
         be -1. Square grey and RGB images are recognised without it.
 
     augment : {"flip", "flip_crop"}, DrawnViews, callable or None, default="flip"
-        Random changes of the training images: mirrored; also shifted by up to a
-        sixteenth of their size; one of a few such views drawn once, which frozen stages
-        then compute once each (:class:`DrawnViews`); or a function of a batch tensor
-        of shape (n, height, width, n_channels), uint8 or float32, that keeps the
-        dtype.
+        Random changes of the training images. ``"flip"``: mirrored. ``"flip_crop"``:
+        also shifted by up to a sixteenth of their size. :class:`DrawnViews`: one of a
+        few such views that are drawn once, so that frozen stages compute each only
+        once. A callable: a function of a batch tensor of shape
+        (n, height, width, n_channels), uint8 or float32, that keeps the dtype.
 
     max_epochs : int, default=5
         Passes over the training images.
 
     batch_size : "auto" or int, default="auto"
-        Images per step. ``"auto"``: 128, or less where an epoch would have fewer
-        than 32 steps, but at least 8.
+        Images per step. ``"auto"``: 128, or fewer if an epoch would otherwise have
+        fewer than 32 steps, but at least 8.
 
     lr : float, default=0.05
         Peak rate of the head, per step.
 
     backbone_lr_factor : float, default=0.1
-        Peak rate of the backbone's open stages as a share of `lr`.
+        Peak rate of the backbone's open stages, as a share of `lr`.
 
     momentum : float, default=0.9
         Nesterov momentum of SGD, in [0, 1).
 
     weight_decay : float, default=5e-4
-        L2 penalty of the learning parameters.
+        L2 penalty on the learning parameters.
 
     label_smoothing : float, default=0.0
-        Share of each label spread over all classes, in [0, 1).
+        Share of each label that is spread over all classes, in [0, 1).
 
     class_weight : dict, "balanced" or None, default=None
         Weight of each class in the loss.
 
     early_stopping : "auto" or bool, default="auto"
-        Whether to set aside `validation_fraction` of the images, to stop when their
-        loss has not improved for `n_iter_no_change` epochs. ``"auto"``: from 10,000
-        images on, or where `X_val` is passed. With validation images, set aside or
-        passed to :meth:`fit`, the weights of the epoch with the least loss are
-        restored.
+        Whether to set aside `validation_fraction` of the images and stop when their
+        loss has not improved for `n_iter_no_change` epochs. ``"auto"``: if there are
+        10,000 images or more, or if `X_val` is passed. With validation images, set
+        aside or passed to :meth:`fit`, the weights of the epoch with the lowest
+        validation loss are restored.
 
     validation_fraction : float, default=0.1
-        Share of the images set aside, stratified, in (0, 1).
+        Share of the images that is set aside, stratified, in (0, 1).
 
     n_iter_no_change : int, default=2
         Epochs without improvement after which training stops.
 
     activation_cache : "auto", path, ActivationCache or None, default="auto"
-        Where the activations of the stages that stay frozen are kept, so that no
-        image passes them twice: ``"auto"`` in the memory of this process, shared by
-        all fits and predictions in it; a folder, shared with other processes and
-        later runs too; an :class:`ActivationCache` of your own; or ``None``, nowhere.
-        On a CPU the results are the same, bit for bit.
+        Where to keep the activations of the stages that stay frozen, so that no image
+        passes them twice. ``"auto"``: in memory, shared by all fits and predictions of
+        this process. A path: also in this folder, shared with other processes and later
+        runs. An :class:`ActivationCache`: in that cache. ``None``: nowhere. On a CPU
+        the results are the same, bit for bit.
 
     device : str, default="auto"
-        ``"auto"`` takes CUDA where there is one; or a torch device.
+        A torch device. ``"auto"``: CUDA if it is available, else the CPU.
 
     precision : {"auto", "float32", "bfloat16"}, default="auto"
-        Number format of matrix products, but for those of the head. ``"auto"``:
-        bfloat16 where the hardware multiplies it natively (most CUDA devices, CPUs
-        with AVX512-BF16 or AMX), float32 elsewhere.
+        Number format of matrix products, except those of the head, which are always
+        float32. ``"auto"``: bfloat16 where the hardware multiplies it natively (most
+        CUDA devices, CPUs with AVX512-BF16 or AMX), float32 elsewhere.
 
     compile : bool, default=False
-        Whether ``torch.compile`` makes kernels of the stages that are trained, which
-        takes from seconds to minutes before the first step.
+        Whether ``torch.compile`` compiles the stages that are trained, which takes
+        seconds to minutes before the first step.
 
     tta : {"flip", "flip_shift"} or None, default=None
-        Test-time augmentation: predict from the mean of the logits of an image as it
-        is and mirrored, and with ``"flip_shift"`` of both shifted, half as much.
+        Test-time augmentation: predict from the mean logits of several views.
+        ``"flip"``: the image and its mirror image. ``"flip_shift"``: also shifted
+        copies of both, with half the weight.
 
     callbacks : list of skorch callbacks, default=None
-        Copied before use. They see ``train_`` and ``valid_loss`` and ``_accuracy`` in
-        the history; those that score predictions themselves are refused.
+        Copied before use. The history that they see has ``train_loss``,
+        ``train_accuracy``, ``valid_loss`` and ``valid_accuracy``. Callbacks that score
+        predictions themselves are refused.
 
     net_params : dict, default=None
-        The optimizer of the skorch net in place of SGD: ``"optimizer"`` and
-        ``"optimizer__..."``.
+        The optimizer to use instead of SGD, as parameters of the skorch net:
+        ``"optimizer"`` and ``"optimizer__..."``.
 
     warm_start : bool, default=False
-        Whether :meth:`fit` goes on from the weights of the last fit; all stages that
+        Whether :meth:`fit` continues from the weights of the last fit. All stages that
         may learn then do so from the first epoch.
 
     random_state : int, RandomState instance or None, default=None
         Seeds the head, dropout, shuffling, augmentation and the validation split.
-        torch's global state is left alone; NumPy's too, unless ``None`` draws a seed
-        from it, as everywhere in scikit-learn.
+        torch's global state does not change. NumPy's changes only if ``None`` draws a
+        seed from it, as everywhere in scikit-learn.
 
     verbose : int, default=0
         From 1 on, :meth:`fit` prints a line per epoch and, at the end, what the
         activation cache did. In a terminal or a notebook, but not in the workers of a
-        search, a progress bar shows the epoch, images per second, the loss and the
-        time left; others show images that pass the frozen stages, and predictions.
+        search, a progress bar shows the epoch, images per second, the loss and the time
+        left; other bars show images passing the frozen stages, and predictions.
 
     Attributes
     ----------
@@ -157,68 +160,67 @@ class ResNetTransferClassifier(Pretrained, BaseImageClassifier):
         Labels seen in :meth:`fit`, sorted.
 
     n_features_in_ : int
-        Numbers in an image: height times width times channels.
+        Number of values in an image: height times width times channels.
 
     image_shape_ : tuple of (int, int, int)
         Height, width and channels of an image.
 
     net_ : skorch.NeuralNet
-        The trained net: ``net_.module_`` is the network, in stages, ``net_.history``
-        and ``net_.callbacks_`` are skorch's. Predict with the estimator itself.
+        The trained net. ``net_.module_`` is the network, in stages; ``net_.history``
+        and ``net_.callbacks_`` are skorch's. To predict, use the estimator itself.
 
     history_ : list of dict
-        Losses, accuracies, depth and seconds of each epoch.
+        Losses, accuracies, depth and duration in seconds of each epoch.
 
     n_iter_ : int
-        Epochs trained.
+        Number of epochs trained.
 
     best_epoch_ : int
-        Epoch, from 1, whose weights the estimator has.
+        Epoch, counted from 1, whose weights the estimator has.
 
     device_ : str
-        Where the network is.
+        Device that the network is on.
 
     precision_ : str
         Number format in which it computes.
 
     fit_time_ : float
-        Seconds that :meth:`fit` took.
+        Time that :meth:`fit` took, in seconds.
 
     cache_info_ : CacheInfo
-        Activations that :meth:`fit` found (``hits``) and computed (``misses``), its
-        last check of the weights included, the bytes that they take in memory
-        (``n_bytes``) and on disk, and the ``seconds_saved``.
+        Activations that :meth:`fit` found (``hits``) and computed (``misses``),
+        including its final check of the weights; the bytes that they take in memory
+        (``n_bytes``) and on disk; and the ``seconds_saved``.
 
     See Also
     --------
-    ScratchCNNClassifier : The same without pretraining.
+    ScratchCNNClassifier : A small network without pretraining.
     ResNetFeatureExtractor : Pooled features for other classifiers.
 
     Notes
     -----
     Sources of the defaults: `backbone`, `unfreeze_depth`, the gradual
     `unfreeze_schedule`, `max_epochs` and early stopping with the best weights restored
-    follow the study this library grew from (the last 90 Keras layers of ResNet50 are
-    ``layer3`` and ``layer4``). ``weights="auto"`` takes torchvision's first ImageNet
-    weights, because label smoothing, with which the second were trained too, makes
-    worse frozen features (Kornblith et al. [1]_). `label_smoothing` is torch's default.
-    `weight_decay` and `momentum` are those of Salman et al. [2]_. 128 pixels for
-    images smaller than 96 is the rule of BiT [3]_; 224 is what ImageNet weights were
-    trained on. ``augment="flip"`` is the one that frozen stages can compute once.
-    `lr` and `backbone_lr_factor`: with the bundled backbone and 1,000 CIFAR-10
-    images, within a point of the best of eight pairs (0.02 and 0.3), two seeds
-    (``benchmarks/rates.py``); the smaller factor is the usual rule of one tenth, for
+    follow the study that this library grew from (the last 90 Keras layers of ResNet50
+    are ``layer3`` and ``layer4``). ``weights="auto"`` takes torchvision's first
+    ImageNet weights: the second were trained with label smoothing as well, which makes
+    frozen features worse (Kornblith et al. [1]_). `label_smoothing` is torch's default.
+    `weight_decay` and `momentum` are those of Salman et al. [2]_. 128 pixels for images
+    smaller than 96 is the rule of BiT [3]_; ImageNet weights were trained on 224.
+    ``augment="flip"`` has only two views, which frozen stages compute once each. `lr`
+    and `backbone_lr_factor`: with the bundled backbone and 1,000 CIFAR-10 images, two
+    seeds, they are within one percentage point of the best of eight pairs (0.02 and
+    0.3; ``benchmarks/rates.py``); the smaller factor is the usual rule of one tenth for
     larger backbones. ``early_stopping="auto"`` with its 10,000 images and
     `validation_fraction` are those of scikit-learn's
     ``HistGradientBoostingClassifier``. ``activation_cache="auto"`` and
     ``precision="auto"`` are faster (``benchmarks/grid_search.py``,
-    ``benchmarks/precision.py``); `compile` and `tta` are off because each costs time
-    that not everyone has. `batch_size`, `dropout` and `n_iter_no_change` are customary
-    values, not tuned.
+    ``benchmarks/precision.py``). `compile` and `tta` are off because each costs time.
+    `batch_size`, `dropout` and `n_iter_no_change` are customary values, not tuned.
 
-    Open stages train their batch norm, frozen ones do not. Keeping the statistics of
-    open stages is up to a point better on CIFAR-10 photographs and collapses on
-    images far from them, such as digits, where many stages learn
+    Open stages train their batch norm, frozen stages do not. Keeping the statistics of
+    open stages fixed is up to one percentage point better on CIFAR-10 photographs, but
+    fails on images that are far from them, such as digits, if many stages learn
     (``benchmarks/batch_norm.py``).
 
     References

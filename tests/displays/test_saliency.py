@@ -507,6 +507,6 @@ def test_picture_files_are_read_once(clf, X, tmp_path, monkeypatch):
 
 
 def test_images_on_a_wrong_scale_are_warned_of_once(clf, X):
-    with pytest.warns(UserWarning, match="pass X as fit had it") as caught:
+    with pytest.warns(UserWarning, match="same scale as in fit") as caught:
         SaliencyDisplay.from_estimator(clf, X.astype(np.float32))
     assert len(caught) == 1
