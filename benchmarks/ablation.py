@@ -3,11 +3,12 @@
     SKTRANSFER_DATA=FOLDER python benchmarks/ablation.py
     python benchmarks/ablation.py --table
 
-All pieces, and all but one at a time, trained on 10,000 stratified images of the
-official training split of CIFAR-10 for 10 epochs (``--n-images``, ``--epochs``);
-accuracy on 10,000 other images of that split, never the test split, since these
-results choose defaults. ``--table`` prints Markdown: medians over the seeds with least
-and greatest, and the difference to all pieces, paired by seed.
+The full recipe ("all pieces"), and the recipe with one piece changed at a time, trained
+for 10 epochs (``--epochs``) on 10,000 images (``--n-images``), a stratified sample of
+the official training split of CIFAR-10. Accuracy is measured on 10,000 other images of
+that split, never on the test split, since these results choose defaults. ``--table``
+prints Markdown: median, minimum and maximum over the seeds, and the mean difference
+from the full recipe, paired by seed.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ PREDICTED: dict[str, str | None] = {
 
 
 def run(record: Record, key: dict[str, Any], variants: list[str], seeds: int) -> None:
-    """Run what is missing."""
+    """Run what the record lacks."""
     X, y = datasets.fetch_cifar10(subset="train", return_X_y=True)
     for seed in range(seeds):
         X_train, X_valid, y_train, y_valid = train_test_split(
@@ -87,7 +88,7 @@ def run(record: Record, key: dict[str, Any], variants: list[str], seeds: int) ->
 
 
 def table(record: Record, key: dict[str, Any], seeds: int) -> str:
-    """The rows as a Markdown table."""
+    """Return the rows as a Markdown table."""
     lines = [
         "| variant | accuracy, % | more than all pieces, points | fit, s |",
         "|---|---:|---:|---:|",
@@ -108,7 +109,7 @@ def table(record: Record, key: dict[str, Any], seeds: int) -> str:
 
 
 def main() -> None:
-    """Run or print."""
+    """Run what the record lacks, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--n-images", type=int, default=10_000)
     parser.add_argument("--epochs", type=int, default=10)

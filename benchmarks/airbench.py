@@ -1,15 +1,16 @@
-"""The public speed run airbench94, run on the same images as ours.
+"""Run the public speed run airbench94 on the same images as ours.
 
     git clone https://github.com/KellerJordan/cifar10-airbench
 
-Its file ``legacy/airbench94.py`` is not part of this project: `speed_run` reads it
-from a clone and hands it our image files in the format of its own cache. On a GPU it
-runs as it is. On a CPU, for which it was not written, ``.cuda()`` and ``.half()`` do
-nothing, its CUDA events are a clock, and bfloat16 autocast stands in for half precision
-where the processor multiplies it natively.
+The file ``legacy/airbench94.py`` is not part of this project: `speed_run` reads it from
+a clone and gives it our images in the format of its own cache. On a GPU it runs
+unchanged. It was not written for a CPU: there, ``.cuda()`` does nothing, ``.half()``
+keeps float32, a clock replaces CUDA events, and bfloat16 autocast replaces half
+precision if the processor supports bfloat16 natively.
 
-Its images are shuffled once beforehand: it makes its whitening filters of the first
-5,000, which in the original files come in no order, but in a folder class by class.
+The images are shuffled once beforehand: airbench94 computes its whitening filters from
+the first 5,000 images. The official files are shuffled, but a folder is read class by
+class.
 """
 
 from __future__ import annotations
@@ -30,13 +31,13 @@ from sktransfer._networks.device import autocast, resolve_precision
 
 
 class _Clock:
-    """What the program asks of a CUDA event."""
+    """A clock with the methods of a CUDA event that the program calls."""
 
     def __init__(self, **kwargs: Any) -> None:
         self.at = 0.0
 
     def record(self) -> None:
-        """Take the time."""
+        """Store the time."""
         self.at = time.perf_counter()
 
     def elapsed_time(self, other: _Clock) -> float:
@@ -50,7 +51,7 @@ def _itself(x: Any, *args: Any, **kwargs: Any) -> Any:
 
 @contextmanager
 def _on_a_cpu() -> Iterator[None]:
-    """Let a program for CUDA run on a CPU."""
+    """Let a program written for CUDA run on a CPU."""
     with (
         mock.patch.object(torch.Tensor, "cuda", _itself),
         mock.patch.object(torch.Tensor, "half", torch.Tensor.float),
@@ -63,7 +64,7 @@ def _on_a_cpu() -> Iterator[None]:
 
 
 def _halved(make_net: Callable[[], Any]) -> Callable[[], Any]:
-    """Make its network compute in bfloat16 on a CPU that multiplies it natively."""
+    """Make its network compute in bfloat16 if the CPU supports it natively."""
     cpu = torch.device("cpu")
     precision = resolve_precision("auto", cpu)
 
@@ -83,7 +84,7 @@ def _halved(make_net: Callable[[], Any]) -> Callable[[], Any]:
 
 
 def _write(folder: Path, name: str, X: np.ndarray, y: np.ndarray) -> None:
-    """Write images as the program keeps them."""
+    """Write images in the format of the program's cache."""
     classes, labels = np.unique(y, return_inverse=True)
     order = np.random.default_rng(0).permutation(len(y))
     content = {
@@ -101,7 +102,7 @@ def speed_run(
     n_runs: int,
     epochs: float | None = None,
 ) -> Iterator[dict[str, float]]:
-    """Accuracy and seconds of each run, after one that warms up where there is a GPU.
+    """Yield accuracy and seconds of each run; on a GPU, after a warm-up run.
 
     Parameters
     ----------
@@ -112,18 +113,18 @@ def speed_run(
         Images (n, 32, 32, 3), uint8, and labels.
 
     n_runs : int
-        How often it trains.
+        Number of runs.
 
     epochs : float or None
-        In place of its own 9.9.
+        Number of epochs; ``None`` keeps its own 9.9.
 
     Yields
     ------
     dict
-        ``accuracy`` and ``accuracy_plain`` with and without its six views; ``seconds``
-        as it counts them, without the evaluation after each epoch but with that of the
-        six views at the end; ``all_seconds`` with all of it and with its data being
-        read.
+        ``accuracy`` and ``accuracy_plain``, with and without its six views;
+        ``seconds`` as it counts them, without the evaluation after each epoch but with
+        the one over six views at the end; ``all_seconds``, which includes every
+        evaluation and reading the data.
     """
     has_gpu = torch.cuda.is_available()
     tries_kernels = torch.backends.cudnn.benchmark

@@ -1,11 +1,11 @@
-"""Batch norm of open stages: trained, or its statistics kept, while fine-tuning.
+"""Batch norm of open stages during fine-tuning: trained, or statistics kept.
 
     SKTRANSFER_DATA=FOLDER python benchmarks/batch_norm.py
 
-The question behind a decision: stages that learn also train their batch norm. Here the
-same fine-tuning runs with the statistics of open stages kept as they were pretrained,
-on scikit-learn's digits (far from photographs) and on 1,000 CIFAR-10 images, at
-several depths; accuracy on held-out images.
+Should stages that learn also update their batch-norm statistics? The same fine-tuning
+runs with updated and with pretrained statistics, at several depths, on scikit-learn's
+digits (far from photographs) and on 1,000 CIFAR-10 images. Accuracy is measured on
+held-out images.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ class KeepStatistics(Callback):
     """Put the batch norm of every stage into eval mode before each step."""
 
     def on_batch_begin(self, net: Any, **kwargs: Any) -> None:
-        """After the net's train(), before the forward pass."""
+        """Run after the net's train() and before the forward pass."""
         for module in net.module_.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.eval()
 
 
 def digits() -> tuple[Any, ...]:
-    """100 training images, the others to test."""
+    """Return 100 training images, and the others for testing."""
     X, y = load_digits(return_X_y=True)
     X = X.reshape(-1, 8, 8) / 16
     return train_test_split(X, y, train_size=100, stratify=y, random_state=0)
 
 
 def cifar10() -> tuple[Any, ...]:
-    """1,000 training and 2,000 other images of the official training split."""
+    """Return 1,000 training and 2,000 other images of the official training split."""
     X, y = datasets.fetch_cifar10(subset="train", return_X_y=True)
     return train_test_split(
         X, y, train_size=1000, test_size=2000, stratify=y, random_state=0
@@ -51,7 +51,7 @@ def cifar10() -> tuple[Any, ...]:
 
 
 def main() -> None:
-    """Run what is missing."""
+    """Run what the record lacks."""
     record = Record("batch_norm")
     sets = {
         "digits": (digits, {"augment": None, "max_epochs": 18}),

@@ -1,11 +1,11 @@
-"""How many images at a time pass a network fastest, without gradients, on a CPU.
+"""The batch size at which a network is fastest, without gradients, on a CPU.
 
     python benchmarks/batches.py
 
-Milliseconds an image, resizing included, in batches of 8 to 64 images that are drawn in
-turn: the source of the sizes in ``sktransfer._networks.fixed_batches``. A single image
-costs a whole batch, so the smallest size that is about as fast as any is the best.
-Random weights and images.
+Milliseconds per image, including resizing, in batches of 8 to 64 images, with the sizes
+taken in turn: the source of the sizes in ``sktransfer._networks.fixed_batches``. A
+single image costs a whole batch, so the best size is the smallest one that is about as
+fast as the fastest. Weights and images are random.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ CASES = (
 
 
 def main() -> None:
-    """Measure what is missing."""
+    """Measure what the record lacks."""
     record = Record("batches")
     for backbone, pixels in CASES:
         if record.find(backbone=backbone, pixels=pixels):

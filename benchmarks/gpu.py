@@ -1,28 +1,28 @@
-"""Everything that is measured on a GPU, in one command that can be taken up again.
+"""Everything that is measured on a GPU, in one command that can be resumed.
 
     SKTRANSFER_DATA=FOLDER python benchmarks/gpu.py --airbench FILE --seeds 1
     SKTRANSFER_DATA=FOLDER python benchmarks/gpu.py --airbench FILE
 
-FOLDER holds ``cifar10`` and ``tinyimagenet32`` as folders of images, the latter 200
-classes of ImageNet in 32 pixels as ``train/<class>/*`` and ``val/<class>/*``; FILE is
-``legacy/airbench94.py`` of a clone (see ``airbench.py``; without it that peer is left
-out). Each experiment writes ``gpu_<name>.json`` into ``--out``, a row for each card;
-rows that are there are not run again, none is begun after ``--minutes``, and one that
-fails is written down with its error, so that a first command with one seed has all
-experiments and later ones fill them up. What was pretrained is kept in ``work/``: where
-that is lost, it is pretrained again. Without a GPU the same experiments run on a few
-images, as a rehearsal, and write to ``work/`` too, which is not kept.
+FOLDER holds ``cifar10`` and ``tinyimagenet32`` as folders of images; the latter has 200
+classes of ImageNet at 32 pixels, as ``train/<class>/*`` and ``val/<class>/*``. FILE is
+``legacy/airbench94.py`` of a clone (see ``airbench.py``); without it, that peer is left
+out. Each experiment writes ``gpu_<name>.json`` to ``--out``, with separate rows per
+card. Rows that exist are not run again, no run starts after ``--minutes``, and a run
+that fails is recorded with its error. A first command with one seed therefore covers
+all experiments, and later ones add the other seeds. The pretrained weights are kept in
+``work/``; if they are lost, pretraining is repeated. Without a GPU the same experiments
+run on a few images as a rehearsal, and write to ``work/`` as well, which is not kept.
 
-- scratch: `ScratchCNNClassifier` as the speed run and at 18 epochs, with and without
-  ``compile``, and airbench94, ten seeds each but three at 18 epochs;
-- pretrain: a ResNet-50 on the 200 classes of 32-pixel ImageNet, by the library's own
-  estimator, saved for the next;
+- scratch: `ScratchCNNClassifier` as the speed run, with and without ``compile``, and
+  airbench94, ten seeds each; and at 18 epochs, three seeds;
+- pretrain: a ResNet-50 on the 200 classes of 32-pixel ImageNet, trained by our own
+  estimator and saved for the experiments that follow;
 - transfer: that ResNet-50 and the bundled backbone on CIFAR-10, after each of 5 epochs,
   by depth and image size;
-- defaults: batch norm, image size, schedule and dropout, one changed at a time, scored
+- defaults: batch norm, image size, schedule and dropout, changed one at a time, scored
   on 10,000 training images that are set aside;
-- bare_loop: an epoch with every stage open, by a plain loop of torch;
-- throughput: images a second through encode, fit and predict, as a share of what the
+- bare_loop: seconds per epoch with every stage open, against a plain torch loop;
+- throughput: images per second in encode, fit and predict, as a share of what the
   machine's matrix products allow.
 """
 
@@ -72,7 +72,7 @@ Images = tuple[np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is run."""
+    """How many images, epochs, seeds and variants are run."""
 
     n_train: int
     n_test: int
@@ -94,7 +94,7 @@ PLAN = FULL if HAS_GPU else REHEARSAL
 
 
 class Bench:
-    """The images, and where results go."""
+    """The images, the command line, and where results go."""
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
@@ -107,7 +107,7 @@ class Bench:
         return X[rows], y[rows]
 
     def tiny(self, subset: str, n: int) -> Images:
-        """The 200 ImageNet classes."""
+        """Return `n` images of the 200 ImageNet classes and their labels."""
         folder = Path(os.environ["SKTRANSFER_DATA"]) / "tinyimagenet32" / subset
         X, y = datasets.load_image_folder(folder, as_arrays=True, return_X_y=True)
         rows = np.sort(np.random.default_rng(0).permutation(len(y))[:n])
@@ -115,12 +115,12 @@ class Bench:
 
     @property
     def weights(self) -> Path:
-        """Where the pretrained network is kept between experiments; not in git."""
+        """File of the pretrained network, kept between experiments; not in git."""
         WORK.mkdir(exist_ok=True)
         return WORK / f"{PLAN.big_backbone}_tinyimagenet.safetensors"
 
     def seeds(self, most: int) -> range:
-        """Seeds to run."""
+        """Return the seeds to run: at most `most`, and at most ``--seeds``."""
         return range(min(most, self.args.seeds or most))
 
     def recorded(
@@ -130,25 +130,25 @@ class Bench:
         run: Callable[..., dict[str, Any]],
         anew: bool = False,
     ) -> None:
-        """Run what the record lacks, or all of it, as long as there is time."""
+        """Run what the record lacks, or all if `anew`, until time is up."""
         record = Record(f"gpu_{name}", self.args.out if HAS_GPU else WORK)
         for key in keys:
             if not anew and self._is_done(record, key):
                 continue
             if time.perf_counter() - STARTED > 60 * self.args.minutes:
-                print(f"no time for {name}: {key}", flush=True)
+                print(f"no time left for {name}: {key}", flush=True)
                 continue
             record.add(**key, card=CARD, **measured(run, key))
 
     def _is_done(self, record: Record, key: dict[str, Any]) -> bool:
-        """Whether this card has a row of it that did not fail."""
+        """Whether the record has a row of this card that did not fail."""
         return any("error" not in row for row in record.find(**key, card=CARD))
 
 
 def measured(run: Callable[..., dict[str, Any]], key: dict[str, Any]) -> dict[str, Any]:
-    """What a run gave, with its memory, or its error: others may yet succeed."""
+    """Return the result of a run and its peak memory, or its error, and go on."""
     if HAS_GPU:
-        # What earlier runs hold counts as taken where the caches find their limits.
+        # Memory that earlier runs still hold would lower the limits of the caches.
         gc.collect()
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
@@ -162,7 +162,7 @@ def measured(run: Callable[..., dict[str, Any]], key: dict[str, Any]) -> dict[st
 
 
 def scratch(bench: Bench) -> None:
-    """Accuracy and seconds of the scratch CNN and of airbench94."""
+    """Measure accuracy and seconds of the scratch CNN and of airbench94."""
     settings: dict[str, dict[str, Any]] = {
         "speed run": SPEED_RUN,
         "speed run, compiled": {**SPEED_RUN, "compile": True},
@@ -172,7 +172,7 @@ def scratch(bench: Bench) -> None:
 
     def run(model: str, seed: int) -> dict[str, Any]:
         result = {}
-        if model not in is_warm:  # kernels are loaded, chosen and compiled once
+        if model not in is_warm:  # loads, selects and compiles kernels
             started = time.perf_counter()
             params = {**settings[model], "max_epochs": 1}
             scratch_run(bench.train, bench.test, 0, **params)
@@ -205,7 +205,7 @@ def scratch(bench: Bench) -> None:
 
 
 def pretrain(bench: Bench) -> None:
-    """A ResNet on the 200 classes, by the estimator that others fine-tune with."""
+    """Pretrain a ResNet on the 200 classes, with the estimator that fine-tunes it."""
 
     def run(backbone: str, epochs: int, size: int) -> dict[str, Any]:
         X, y = bench.tiny("train", PLAN.n_pretrain)
@@ -250,7 +250,7 @@ def pretrain(bench: Bench) -> None:
 
 
 def backbones(bench: Bench) -> dict[str, dict[str, Any]]:
-    """What is transferred: name and weights."""
+    """Return the backbones to transfer: name and weights."""
     known: dict[str, dict[str, Any]] = {"mini_resnet18": {"backbone": "mini_resnet18"}}
     if bench.weights.exists():
         big = PLAN.big_backbone
@@ -259,14 +259,14 @@ def backbones(bench: Bench) -> dict[str, dict[str, Any]]:
 
 
 def is_of_use(model: str, size: int) -> bool:
-    """Whether a backbone is run at an image size; the bundled one is for small ones."""
+    """Whether to run a backbone at an image size; the bundled one is for small ones."""
     return model != "mini_resnet18" or size <= 64
 
 
 def fine_tuned(
     train: Images, valid: Images, seed: int, **params: Any
 ) -> dict[str, Any]:
-    """Accuracy after each epoch, and seconds, those of validation among them."""
+    """Return accuracy after each epoch, and seconds, including validation."""
     clf = ResNetTransferClassifier(
         activation_cache=ActivationCache(),
         early_stopping=False,
@@ -281,7 +281,7 @@ def fine_tuned(
 
 
 def transfer(bench: Bench) -> None:
-    """Both backbones by depth and image size."""
+    """Measure both backbones by depth and image size."""
     known = backbones(bench)
 
     def run(model: str, depth: int, size: int, seed: int) -> dict[str, Any]:
@@ -300,7 +300,7 @@ def transfer(bench: Bench) -> None:
 
 
 def bare_loop(bench: Bench) -> None:
-    """Seconds of an epoch, ours and of a plain loop."""
+    """Measure the seconds per epoch of ours and of a plain loop."""
     known = backbones(bench)
     keys = [
         {"model": model, "depth": 5, "size": PLAN.sizes[0], "repeat": i}
@@ -315,7 +315,7 @@ def bare_loop(bench: Bench) -> None:
 def against_bare_loop(
     bench: Bench, known: dict[str, Any], model: str, depth: int, size: int, repeat: int
 ) -> dict[str, Any]:
-    """Seconds of an epoch with every stage open, and by plain torch on the device."""
+    """Return the seconds of the fastest epoch, all stages open: ours and bare torch."""
     X, y = bench.train
     labels = torch.from_numpy(np.unique(y, return_inverse=True)[1]).to(DEVICE)
     images = torch.from_numpy(X).to(DEVICE)
@@ -358,13 +358,13 @@ def against_bare_loop(
 
 
 def wait() -> None:
-    """Let the device finish."""
+    """Wait until the device has finished."""
     if HAS_GPU:
         torch.cuda.synchronize()
 
 
 def best_of(function: Callable[[], object], n: int = 5) -> float:
-    """Least seconds of a call."""
+    """Return the shortest of `n` calls, in seconds."""
     seconds = []
     for _ in range(n):
         wait()
@@ -376,7 +376,7 @@ def best_of(function: Callable[[], object], n: int = 5) -> float:
 
 
 def ceiling() -> float:
-    """FLOP a second of bfloat16 products."""
+    """Measure the FLOP per second of bfloat16 matrix products."""
     side = 8192 if HAS_GPU else 1024
     a = torch.randn(side, side, device=DEVICE, dtype=torch.bfloat16)
     b = torch.empty_like(a).normal_()
@@ -384,7 +384,7 @@ def ceiling() -> float:
 
 
 def throughput(bench: Bench) -> None:
-    """Images a second, as a share of the ceiling."""
+    """Measure images per second, as a share of the ceiling."""
     flop_per_second = ceiling()
     known = backbones(bench)
 
@@ -433,12 +433,12 @@ def throughput(bench: Bench) -> None:
 
 
 def defaults(bench: Bench) -> None:
-    """One default changed at a time."""
+    """Measure the effect of one changed default at a time."""
     known = backbones(bench)
-    # What a rehearsal has pretrained knows too little to keep its statistics.
+    # In a rehearsal the pretrained network is too weak to keep its statistics.
     model = PLAN.big_backbone if HAS_GPU else "mini_resnet18"
     if model not in known:
-        print(f"defaults: {model} is not pretrained yet", flush=True)
+        print(f"defaults: {model} is not pretrained yet; skipped", flush=True)
         return
     size = PLAN.sizes[min(2, len(PLAN.sizes) - 1)]
     largest = PLAN.sizes[-1]
@@ -477,7 +477,7 @@ EXPERIMENTS: dict[str, Callable[[Bench], None]] = {
 
 
 def main() -> None:
-    """Run what is missing."""
+    """Run what the record lacks."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -492,13 +492,13 @@ def main() -> None:
         "--minutes",
         type=float,
         default=25,
-        help="after which no run is begun (default: %(default)s)",
+        help="no run starts after these minutes (default: %(default)s)",
     )
-    parser.add_argument("--seeds", type=int, help="at most as many for each experiment")
+    parser.add_argument("--seeds", type=int, help="maximum number per experiment")
     args = parser.parse_args()
     if "SKTRANSFER_DATA" not in os.environ:
-        parser.error("SKTRANSFER_DATA must name the folder of the images.")
-    args.out = args.out.resolve()  # airbench94 runs in a folder of its own
+        parser.error("SKTRANSFER_DATA is not set; set it to the folder of the images.")
+    args.out = args.out.resolve()  # airbench94 changes the working directory
     bench = Bench(args)
     for name in args.only:
         started = time.perf_counter()

@@ -1,33 +1,34 @@
-"""A grid search over depth and dropout: ours against skorch, fastai and the ideal.
+"""Grid search over depth and dropout: ours against skorch, fastai and the ideal.
 
     SKTRANSFER_DATA=FOLDER python benchmarks/grid_search.py
     SKTRANSFER_DATA=FOLDER python benchmarks/grid_search.py --backbone resnet50
 
 Three dropouts and three folds at depth 0, at depths 0 and 1, and at depths 0 to 2 (9,
-18 and 27 fits) of 5 epochs on CIFAR-10 images, all of them in one process, in turn, by
-the terms in ``peers.py``:
+18 and 27 fits), 5 epochs each, on CIFAR-10 images. All contestants run in one process,
+in turn, on the terms of ``peers.py``:
 
-- ours: ``GridSearchCV`` over ``ResNetTransferClassifier`` with an empty cache, weights
-  not read yet;
+- ours: ``GridSearchCV`` over ``ResNetTransferClassifier``, starting with an empty cache
+  and with weights that are not yet loaded;
 - skorch: ``GridSearchCV`` over ``NeuralNetClassifier`` around torchvision's network;
 - fastai: a loop over candidates and folds with its ``Learner`` (only with ``--fastai``,
-  where it is installed);
-- ideal: bare torch; the network loaded once, frozen stages once for each depth, then
-  plain loops over copies of the suffix, which nothing that trains all those candidates
-  can beat;
+  if it is installed);
+- ideal: bare torch. The network is loaded once, the frozen stages are computed once per
+  depth, then plain loops train copies of the suffix. Nothing that trains all these
+  candidates can be faster;
 - uncached, once, before the others: ours with ``activation_cache=None``, whose scores
-  must be those of ours just before.
+  must equal those of ours just before it.
 
-With ``--as-shipped``, ours as it is by default: it opens stages gradually, mirrors
-images (two views), picks its rates and batches; once in float32, the default on a CPU,
-and once in bfloat16. skorch then has its batches of 128, in the order of the data, and
-validates on a fifth in each epoch; 5 epochs and the optimizer stay. With few images
-ours takes small batches, for more steps; ``--batch-size`` sets it for both.
+With ``--as-shipped``, both use their defaults. Ours opens stages gradually, mirrors
+images (two views) and chooses its rates and batch size; it runs once in float32, the
+default on a CPU, and once in bfloat16. skorch uses batches of 128 in the order of the
+data and validates on a fifth of it in each epoch. The 5 epochs and the optimizer stay.
+With few images ours chooses small batches, to make more steps; ``--batch-size`` sets
+the size for both.
 
-Each depth is a search of its own, one after another; their times are added up, which is
-what the larger searches take, since depths share no activations. Reported are the
-ratios of seconds to ours, and how many images passed frozen stages in ours: once for
-each place where the network is cut. Random weights: speed does not depend on them.
+Each depth is a search of its own; their times are added up, which is what the larger
+searches take, since depths share no activations. The report has each contestant's
+seconds divided by ours, and how many images passed the frozen stages in ours: once per
+cut of the network. Weights are random: speed does not depend on them.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ SKORCH_SHIPPED: dict[str, Any] = {
 
 
 def search(estimator: Any, name: str, X: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Mean score of each dropout."""
+    """Return the mean score of each dropout."""
     grid = {name: list(DROPOUTS)}
     made = GridSearchCV(estimator, grid, cv=FOLDS, refit=False, error_score="raise")
     scores: np.ndarray = made.fit(X, y).cv_results_["mean_test_score"]
@@ -74,27 +75,27 @@ def search(estimator: Any, name: str, X: np.ndarray, y: np.ndarray) -> np.ndarra
 
 
 def ours(setup: Setup, depth: int, **params: Any) -> np.ndarray:
-    """Ours with an empty cache, unless `params` have another, and weights unread."""
+    """Run ours, with weights not loaded and, unless `params` set it, an empty cache."""
     peers.forget_weights()
     params = {"cache": ActivationCache(), **params}
     return search(peers.ours(setup, depth, **params), "dropout", setup.X, setup.y)
 
 
 def skorch(setup: Setup, depth: int, **params: Any) -> np.ndarray:
-    """Plain skorch."""
+    """Run plain skorch."""
     net = peers.skorch(setup, depth, **params)
     return search(net, "module__dropout", setup.resized.numpy(), setup.y)
 
 
 def fastai(setup: Setup, depth: int) -> None:
-    """fastai, which has no search of its own."""
+    """Run fastai in a loop, since it has no grid search."""
     for dropout in DROPOUTS:
         for train, test in FOLDS.split(setup.X, setup.y):
             peers.fastai(setup, depth, dropout, train, test)
 
 
 def ideal(setup: Setup, depth: int) -> None:
-    """Frozen stages once, then bare loops over the suffixes."""
+    """Compute frozen stages once, then train the suffixes in bare loops."""
     labels = torch.from_numpy(setup.y)
     net = peers.loaded(setup)
     inputs = peers.activations(setup, net, depth)
@@ -111,7 +112,7 @@ def measure(
     depths: Sequence[int],
     rounds: int,
 ) -> dict[str, np.ndarray]:
-    """Seconds of each by depth and round, (n_depths, n_rounds)."""
+    """Return the seconds of each contestant, (n_depths, n_rounds)."""
     times = {name: np.zeros((len(depths), rounds)) for name in contestants}
     for i in range(rounds):
         for depth in depths:
@@ -123,7 +124,7 @@ def measure(
 
 
 def check_scores(setup: Setup, depths: Sequence[int]) -> dict[str, Any]:
-    """Passes an image in ours, by depth, where the cache changes no score."""
+    """Check that the cache changes no score; count passes per image by depth."""
     passes = []
     seconds = {"cached": 0.0, "uncached": 0.0}
     for depth in depths:
@@ -144,7 +145,7 @@ def check_scores(setup: Setup, depths: Sequence[int]) -> dict[str, Any]:
 
 
 def report(times: dict[str, np.ndarray], us: str) -> list[dict[str, Any]]:
-    """Ratios to ours for depth 0, depths 0 and 1, and so on."""
+    """Return the ratios to ours for depth 0, depths 0 and 1, and so on."""
     rows = []
     for n in range(1, len(times[us]) + 1):
         total = {name: seconds[:n].sum(axis=0) for name, seconds in times.items()}
@@ -166,28 +167,28 @@ def report(times: dict[str, np.ndarray], us: str) -> list[dict[str, Any]]:
 
 
 def images(n: int) -> tuple[np.ndarray, np.ndarray]:
-    """CIFAR-10 images and class indices."""
+    """Return `n` images of CIFAR-10 and their class indices."""
     X, y = datasets.fetch_cifar10(subset="test", return_X_y=True)
     X, _, y, _ = train_test_split(X, y, train_size=n, stratify=y, random_state=0)
     return X, y.astype(np.int64)
 
 
 def arguments() -> argparse.Namespace:
-    """What the command line says."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--backbone", default="resnet18")
     parser.add_argument("--size", type=int, default=64, help="pixels")
     parser.add_argument("--n-images", type=int, default=120)
     parser.add_argument("--deepest", type=int, default=2, help="largest depth")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--fastai", action="store_true", help="measure it too")
-    parser.add_argument("--as-shipped", action="store_true", help="by default settings")
-    parser.add_argument("--batch-size", type=int, help="for both, as shipped")
+    parser.add_argument("--fastai", action="store_true", help="measure fastai too")
+    parser.add_argument("--as-shipped", action="store_true", help="use defaults")
+    parser.add_argument("--batch-size", type=int, help="of both, with --as-shipped")
     return parser.parse_args()
 
 
 def chosen_contestants(args: argparse.Namespace) -> dict[str, Callable[..., Any]]:
-    """Who takes part, by name."""
+    """Return the contestants by name."""
     if args.as_shipped:
         batch = {"batch_size": args.batch_size} if args.batch_size else {}
         us, halved = SHIPPED | batch, {"precision": "bfloat16"}
@@ -201,7 +202,7 @@ def chosen_contestants(args: argparse.Namespace) -> dict[str, Callable[..., Any]
 
 
 def main() -> None:
-    """Measure what is missing."""
+    """Measure what the record lacks."""
     args = arguments()
     key = {
         "terms": "as shipped" if args.as_shipped else "equal",
@@ -225,7 +226,7 @@ def main() -> None:
             for n in (args.n_images, 90 if args.as_shipped else 30)
         )
         contestants = chosen_contestants(args)
-        # What is loaded and set up once in a process is not timed.
+        # So that what a process loads and sets up once is not timed.
         measure(few, contestants, [0], 1)
         extra = {} if args.as_shipped else check_scores(setup, depths)
         times = measure(setup, contestants, depths, args.rounds)

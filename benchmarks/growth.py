@@ -2,12 +2,12 @@
 
     python benchmarks/growth.py
 
-Time and peak memory, each in a process of its own with an empty cache: the bundled
-backbone, a head alone on random images of 32 pixels, 5 epochs. Images from 1,000 to
-50,000 in one fit; folds from 2 to 10 and candidates from 1 to 27 (dropouts) in a
-``GridSearchCV`` over 1,000 images. Memory is what the process's greatest resident set
-grew, the images being there, beyond that of a fit of 200 images before; beside it the
-bytes that the activations take by themselves.
+Time and peak memory of a linear probe on the bundled backbone: random images of 32
+pixels, 5 epochs, each case in its own process with an empty cache. One fit takes 1,000
+to 50,000 images; a ``GridSearchCV`` over 1,000 images takes 2 to 10 folds and 1 to 27
+candidates (dropouts). Memory is the growth of the peak resident set beyond that after
+loading the images and fitting 200 of them first. The bytes of the activations alone
+are reported beside it.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ CASES = [
 
 
 def peak_bytes() -> int:
-    """Greatest resident set of this process so far (Linux counts in KiB)."""
+    """Return the peak resident set of this process so far (Linux counts in KiB)."""
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def run(n_images: int, n_folds: int, n_candidates: int) -> dict[str, Any]:
-    """Seconds and bytes of one search, or of one fit."""
+    """Return seconds and bytes of one search, or of one fit."""
     from sklearn.model_selection import GridSearchCV
 
     from sktransfer import ActivationCache, ResNetTransferClassifier
@@ -73,9 +73,9 @@ def run(n_images: int, n_folds: int, n_candidates: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure what is missing."""
+    """Measure what the record lacks."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--case", help="one case as JSON, in this process")
+    parser.add_argument("--case", help="one case as JSON, to run in this process")
     case = parser.parse_args().case
     if case:
         print(json.dumps(run(**json.loads(case))))

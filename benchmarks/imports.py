@@ -1,8 +1,8 @@
-"""What ``import sktransfer`` adds to ``import sklearn``.
+"""Seconds that ``import sktransfer`` adds to ``import sklearn``.
 
     python benchmarks/imports.py
 
-In processes of their own, files in the page cache.
+Each round runs in its own process, with the files in the page cache.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ print(middle - started, time.perf_counter() - middle)
 
 
 def main() -> None:
-    """Measure, unless that is done."""
+    """Measure, unless the record has it."""
     record = Record("imports")
     if record.rows:
         return

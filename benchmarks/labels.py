@@ -1,17 +1,17 @@
-"""How many labels it takes: transfer against scratch on CIFAR-10.
+"""Transfer against scratch on CIFAR-10, by number of labelled images.
 
     SKTRANSFER_DATA=FOLDER python benchmarks/labels.py
     python benchmarks/labels.py --table
 
-The claim: with few labels, fine-tuning the bundled backbone beats training the
-scratch CNN on the same images. Stratified subsets of the official training split, one
-a seed; accuracy on the whole official test split; seconds of ``fit`` alone. Both run
-with their defaults, each fit with an empty activation cache; of 1,000 images and
-fewer, scratch also runs with enough epochs for 1,000 steps ("scratch, long"), so that
-a fixed number of epochs is no handicap.
-Finished rows are not run again, and transfer rows belong to the bundled weights that
-they were made with. ``--table`` prints Markdown: the median over the seeds, with the
-least and the greatest, and the vector instructions of the processor.
+The claim: with few labels, fine-tuning the bundled backbone beats training the scratch
+CNN on the same images. Training uses stratified subsets of the official training split,
+one per seed; accuracy is measured on the whole official test split, and seconds are
+those of ``fit`` alone. Both models use their defaults, and each fit an empty activation
+cache. With 1,000 images or fewer, scratch also runs with enough epochs for 1,000 steps
+("scratch, long"), so that a fixed number of epochs is no handicap.
+Finished rows are not run again; transfer rows are valid only for the bundled weights
+that they were made with. ``--table`` prints Markdown: median, minimum and maximum over
+the seeds, and the vector instructions of the processor.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ LONG_STEPS, LONG_UP_TO = 1000, 1000
 
 
 def long_epochs(n_images: int) -> int:
-    """Epochs for at least `LONG_STEPS` steps, and at least the default."""
+    """Return the epochs for at least `LONG_STEPS` steps, and no fewer than default."""
     steps = count_batches(n_images, resolve_batch_size("auto", n_images))
     return max(18, math.ceil(LONG_STEPS / steps))
 
@@ -55,13 +55,13 @@ MODELS: dict[str, Callable[[int, int], Any]] = {
 
 
 def key_of(name: str, n: int, seed: int) -> dict[str, Any]:
-    """What makes a row the same row."""
+    """Return the values that identify a row."""
     key = {"model": name, "n": n, "seed": seed}
     return {**key, "weights": bundled_weights()} if name == "transfer" else key
 
 
 def subset(y: np.ndarray, n: int, seed: int) -> np.ndarray:
-    """Rows of a stratified subset of n images."""
+    """Return the rows of a stratified subset of n images."""
     if n >= len(y):
         return np.arange(len(y))
     rows, _ = train_test_split(
@@ -71,7 +71,7 @@ def subset(y: np.ndarray, n: int, seed: int) -> np.ndarray:
 
 
 def run(record: Record, sizes: list[int], models: list[str]) -> None:
-    """Run what is missing."""
+    """Run what the record lacks."""
     X, y = datasets.fetch_cifar10(subset="train", return_X_y=True)
     X_test, y_test = datasets.fetch_cifar10(subset="test", return_X_y=True)
     for n in sizes:
@@ -91,7 +91,7 @@ def run(record: Record, sizes: list[int], models: list[str]) -> None:
 
 
 def table(record: Record) -> str:
-    """The rows as a Markdown table."""
+    """Return the rows as a Markdown table."""
     lines = [
         "| images | model | seeds | test accuracy, % | fit, s | processor |",
         "|---:|---|---:|---:|---:|---|",
@@ -113,7 +113,7 @@ def table(record: Record) -> str:
 
 
 def main() -> None:
-    """Run or print."""
+    """Run what the record lacks, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--sizes", type=int, nargs="+", default=list(SEEDS), choices=list(SEEDS)

@@ -1,11 +1,11 @@
-"""What the bundled weights know: a linear probe on CIFAR-10 against random weights.
+"""Linear probe on CIFAR-10: the bundled weights against random weights.
 
     SKTRANSFER_DATA=FOLDER python benchmarks/linear_probe.py
 
-The claim: logistic regression on the pooled features of the bundled backbone beats
-the same on the same network with random weights by at least 20 points, with all
-50,000 training images. Features are standardised and the penalty is chosen by three
-folds of the training images; accuracy on the official test split.
+The claim: with all 50,000 training images, logistic regression on the pooled features
+of the bundled backbone beats the same network with random weights by at least 20
+points. Features are standardised, and the penalty is chosen by cross-validation with
+three folds of the training images. Accuracy is measured on the official test split.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PENALTIES = (0.01, 0.1, 1.0)
 
 
 def main() -> None:
-    """Encode once for each network, then fit probes."""
+    """Encode once per network, then fit the probes."""
     record = Record("linear_probe")
     X, y = datasets.fetch_cifar10(subset="train", return_X_y=True)
     X_test, y_test = datasets.fetch_cifar10(subset="test", return_X_y=True)

@@ -1,16 +1,16 @@
-"""One fit of 5 epochs at depth 0, 1 and 2: ours, cached or not, against the peers.
+"""One fit of 5 epochs at depths 0, 1 and 2: ours, cached or not, against its peers.
 
     SKTRANSFER_DATA=FOLDER python benchmarks/one_fit.py
     SKTRANSFER_DATA=FOLDER python benchmarks/one_fit.py --fastai
 
-On the terms of ``peers.py``, all in one process, in turn:
+All run in one process, in turn, on the terms of ``peers.py``:
 
-- cold: ours with an empty cache, weights not read yet; warm: the same again, everything
-  there; uncached: the same with ``activation_cache=None``;
-- skorch, fastai (with ``--fastai``, where it is installed; it predicts one image), and
-  bare: a plain loop of torch over the whole network, frozen by ``requires_grad``.
+- cold: ours with an empty cache and with weights that are not yet loaded; warm: the
+  same again, with all of it in memory; uncached: ours with ``activation_cache=None``;
+- skorch; fastai (with ``--fastai``, if it is installed; it also predicts one image);
+  and bare: a plain torch loop over the whole network, frozen by ``requires_grad``.
 
-Random weights: speed does not depend on them.
+Weights are random: speed does not depend on them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from sktransfer import ActivationCache
 
 
 def contestants(setup: Setup, depth: int, with_fastai: bool) -> dict[str, Callable]:
-    """What each does in one fit."""
+    """Return one fit of each contestant, as a function."""
     rows = np.arange(len(setup.X))
     cache = ActivationCache()
 
@@ -65,13 +65,13 @@ def contestants(setup: Setup, depth: int, with_fastai: bool) -> dict[str, Callab
 
 
 def main() -> None:
-    """Measure what is missing."""
+    """Measure what the record lacks."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--backbone", default="resnet18")
     parser.add_argument("--size", type=int, default=64, help="pixels")
     parser.add_argument("--n-images", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--fastai", action="store_true", help="measure it too")
+    parser.add_argument("--fastai", action="store_true", help="measure fastai too")
     args = parser.parse_args()
     record = Record("one_fit")
     with tempfile.TemporaryDirectory() as folder:
@@ -91,7 +91,7 @@ def main() -> None:
             }
             if record.find(**key):
                 continue
-            # What is loaded and set up once in a process is not timed.
+            # So that what a process loads and sets up once is not timed.
             for run in contestants(few, depth, args.fastai).values():
                 run()
             runs = contestants(setup, depth, args.fastai)

@@ -1,14 +1,14 @@
-"""What the estimator costs on top of bare torch, over the same tensors.
+"""What the estimators cost compared with bare torch on the same tensors.
 
     python benchmarks/overhead.py
 
-Seconds of ours over seconds of a bare loop, in turn in one run: the aims are 1.3 for a
-head on activations that the cache has, 1.05 for a learning suffix and for ``predict``.
-The bare loops hold their tensors ready, draw as many batches and record nothing; ours
-is the whole of ``fit`` or ``predict``, with its checks, hashing of images and a copy of
-the network, which an earlier fit has read; for ``fit`` also its epochs alone, and those
-after the first, in which the activations are found. Random images: speed does not
-depend on what they show.
+Seconds of ours divided by seconds of a bare loop, both in turn in one run. The goals
+are 1.3 for a head on cached activations, and 1.05 for a suffix that learns and for
+``predict``. The bare loops have their tensors ready, use the same number of batches and
+record nothing. Ours is all of ``fit`` or ``predict``, including checks, hashing of
+images and a copy of the network, which an earlier fit has loaded. For ``fit`` there is
+also the ratio of its epochs alone, and of the epochs after the first, in which the
+activations are looked up. Images are random: speed does not depend on what they show.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from sktransfer._networks.fixed_batches import SMALL_BATCH
 
 N_ROUNDS, BATCH = 7, 128
 CPU = torch.device("cpu")
-# Depth, backbone, number of images: a suffix takes long enough to time.
+# Depth, backbone, number of images. A suffix is slow, so fewer images are enough.
 CASES = (
     (0, "mini_resnet18", 10_000),
     (0, "resnet50", 10_000),
@@ -44,7 +44,7 @@ CASES = (
 
 
 def timed(function: Callable[[], object]) -> float:
-    """Seconds of a call."""
+    """Return the seconds of a call."""
     started = time.perf_counter()
     function()
     return time.perf_counter() - started
@@ -52,7 +52,7 @@ def timed(function: Callable[[], object]) -> float:
 
 @torch.inference_mode()
 def bare_inference(net: nn.Module, images: np.ndarray, size: int) -> torch.Tensor:
-    """Most probable classes, in batches of `size` images."""
+    """Return the most probable classes, in batches of `size` images."""
     net.eval()
     batches = torch.from_numpy(images).split(size)
     return torch.cat([net(batch).argmax(1) for batch in batches])
@@ -61,7 +61,7 @@ def bare_inference(net: nn.Module, images: np.ndarray, size: int) -> torch.Tenso
 def measure_training(
     record: Record, depth: int, backbone: str, n: int, weights: str
 ) -> None:
-    """Ours against a bare loop over the same activations, warm cache."""
+    """Measure ours, with a warm cache, against a bare loop on the same activations."""
     chance = np.random.default_rng(0)
     X = chance.integers(0, 256, (n, 32, 32, 3), dtype=np.uint8)
     y = np.arange(n) % 10
@@ -110,7 +110,7 @@ def measure_training(
 
 
 def measure_scratch(record: Record, pieces: str) -> None:
-    """Ours against a bare loop over the same images, unchanged or augmented by ours."""
+    """Measure ours, with or without augmentation and lookahead, against a bare loop."""
     n = 2000
     X = np.random.default_rng(0).integers(0, 256, (n, 32, 32, 3), dtype=np.uint8)
     y = np.arange(n) % 10
@@ -140,7 +140,7 @@ def measure_scratch(record: Record, pieces: str) -> None:
 
 
 def measure_predict(record: Record) -> None:
-    """Ours against bare inference, nothing cached."""
+    """Measure ours against bare inference, with nothing cached."""
     chance = np.random.default_rng(0)
     X = chance.integers(0, 256, (1000, 32, 32, 3), dtype=np.uint8)
     clf = ResNetTransferClassifier(
@@ -169,7 +169,7 @@ def measure_predict(record: Record) -> None:
 
 
 def main() -> None:
-    """Measure what is missing."""
+    """Measure what the record lacks."""
     record = Record("overhead")
     with tempfile.TemporaryDirectory() as folder:
         for depth, backbone, n in CASES:

@@ -1,11 +1,12 @@
-"""The peers of the speed benchmarks: each trains the same candidate its own way.
+"""The peers of the speed benchmarks: each trains the same candidate in its own way.
 
-Same images (resized and normalised beforehand for the peers, which saves them that),
-same network and weights, float32, shuffled batches of one size, epochs, rates and
-optimizer, every stage that learns open from the first epoch, nothing augmented, nothing
-set aside. Two things differ, as they do where people write it: frozen stages of skorch,
-fastai and the bare loop have no gradients but train their batch norm, which ours hold
-still; and ours and the bare loops have torch's fused SGD, the others its default one.
+All have the same images, network, weights, number of epochs, rates and optimizer,
+float32, and shuffled batches of one size. Every stage that learns is open from the
+first epoch; nothing is augmented, and nothing is set aside. The peers' images are
+resized and normalised beforehand, which saves them this work. Two things differ, as
+they do in practice: the frozen stages of skorch, fastai and the bare loop have no
+gradients but still update their batch norm, while ours do not; and ours and the bare
+loops use torch's fused SGD, the others its default one.
 """
 
 from __future__ import annotations
@@ -38,21 +39,21 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Setup:
-    """What every peer gets.
+    """What every peer is given.
 
     Attributes
     ----------
     backbone, size
-        Network, and pixels of a side.
+        Name of the network, and height and width of its images in pixels.
 
     weights : str
-        File of a state dict.
+        File with a state dict.
 
     X, y : ndarray
-        Images as they come, and class indices.
+        Images as they are loaded, and class indices.
 
     resized : tensor of shape (n_images, 3, size, size)
-        Images as the first stage takes them.
+        Images as the first stage expects them.
     """
 
     backbone: str
@@ -66,7 +67,7 @@ class Setup:
 def made_setup(
     backbone: str, size: int, weights: str, X: np.ndarray, y: np.ndarray
 ) -> Setup:
-    """Everything ready."""
+    """Resize and normalise the images, and collect what every peer is given."""
     net = make_resnet(backbone, 10, 0.0, (size, size))
     with torch.no_grad():
         resized = net.preprocess(torch.from_numpy(X)).contiguous()
@@ -74,19 +75,19 @@ def made_setup(
 
 
 def write_weights(backbone: str, path: str) -> None:
-    """Write random weights, which look old enough to be read once."""
+    """Write random weights, in a file old enough for ours to load it only once."""
     torch.manual_seed(0)
     torch.save(make_resnet(backbone, 10, 0.0, None).state_dict(), path)
     os.utime(path, (0, 0))
 
 
 def forget_weights() -> None:
-    """Let our next fit read the weights, as the first one of a process does."""
+    """Make our next fit load the weights, as the first fit of a process does."""
     read_once._last.clear()
 
 
 class Network(nn.Module):
-    """torchvision's network as users wrap it: loaded, and frozen up to a depth."""
+    """torchvision's network as users wrap it: loaded, and frozen down to a depth."""
 
     def __init__(
         self, backbone: str, weights: str, depth: int, dropout: float, size: int
@@ -99,7 +100,7 @@ class Network(nn.Module):
             stage.requires_grad_(name in learning)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits of images (n, 3, size, size), normalised."""
+        """Return the logits of normalised images (n, 3, size, size)."""
         activation = images
         for _, stage in self.stages.items():
             activation = stage(activation)
@@ -112,7 +113,7 @@ def ours(
     cache: ActivationCache | None,
     **params: Any,
 ) -> ResNetTransferClassifier:
-    """Our estimator on the peers' terms, but for `params`."""
+    """Return our estimator on the peers' terms, except for `params`."""
     terms = {
         "unfreeze_schedule": "immediate",
         "augment": None,
@@ -138,7 +139,7 @@ def ours(
 
 
 def skorch(setup: Setup, depth: int, **params: Any) -> NeuralNetClassifier:
-    """A classifier of skorch around the network, as its documentation teaches."""
+    """Return a skorch classifier around the network, as in its documentation."""
     terms = {
         "criterion": nn.CrossEntropyLoss,
         "optimizer": torch.optim.SGD,
@@ -164,7 +165,7 @@ def skorch(setup: Setup, depth: int, **params: Any) -> NeuralNetClassifier:
 def fastai(
     setup: Setup, depth: int, dropout: float, train: np.ndarray, test: np.ndarray
 ) -> float:
-    """A Learner of fastai, frozen by `freeze_to`; the accuracy."""
+    """Fit a fastai Learner, frozen by `freeze_to`, and return its accuracy."""
     from fastai.callback.core import Callback, CancelValidException
     from fastai.data.core import DataLoaders
     from fastai.data.load import DataLoader
@@ -190,7 +191,7 @@ def fastai(
         splitter=lambda net: [list(s.parameters()) for _, s in net.stages.items()],
         train_bn=False,
     )
-    importlib.import_module("fastai.callback.progress")  # gives it no_bar
+    importlib.import_module("fastai.callback.progress")  # defines Learner.no_bar
     with learner.no_bar(), learner.no_logging():
         learner.freeze_to(-1 - depth)
         learner.fit(N_EPOCHS, LR, cbs=NoValidation())
@@ -199,7 +200,7 @@ def fastai(
 
 
 def loaded(setup: Setup) -> Stages:
-    """The network with its weights, in eval mode, made as fast as we make it."""
+    """Load the network with its weights, in eval mode, as fast as ours does."""
     size = (setup.size, setup.size)
     net = make_resnet(setup.backbone, 10, 0.0, size, random=False)
     net.load_state_dict(torch.load(setup.weights, weights_only=True))
@@ -208,7 +209,7 @@ def loaded(setup: Setup) -> Stages:
 
 @torch.no_grad()
 def activations(setup: Setup, net: Stages, depth: int) -> torch.Tensor:
-    """One pass of the stages that stay frozen, in batches as fast as any."""
+    """Pass the images through the frozen stages once, at the fastest batch size."""
     n_frozen = net.n_frozen(depth)
     outputs = []
     for some in setup.resized.split(choose_batch_size(net, setup.X.shape[1:], CPU)):
@@ -228,7 +229,7 @@ def bare(
     rows: np.ndarray,
     batch: int = BATCH,
 ) -> None:
-    """A plain loop of torch over inputs in memory; trains what asks for gradients."""
+    """Train the parameters that require gradients in a plain torch loop."""
     net.train()
     learning = [p for p in net.parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(learning, LR, fused=True, **OPTIMIZER)
@@ -242,7 +243,7 @@ def bare(
 
 
 def suffix(net: Stages, depth: int, dropout: float) -> nn.Module:
-    """A copy of the stages that learn."""
+    """Return a copy of the stages that learn."""
     names = net.names[net.n_frozen(depth) :]
     copied = copy.deepcopy(nn.Sequential(*(net.get_submodule(n) for n in names)))
     for module in copied.modules():
@@ -253,7 +254,7 @@ def suffix(net: Stages, depth: int, dropout: float) -> nn.Module:
 
 @torch.inference_mode()
 def predicted(net: nn.Module, inputs: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
-    """Most probable classes."""
+    """Return the most probable classes."""
     net.eval()
     parts = torch.from_numpy(rows).split(64)
     return torch.cat([net(inputs[some]).argmax(1) for some in parts])
@@ -261,7 +262,7 @@ def predicted(net: nn.Module, inputs: torch.Tensor, rows: np.ndarray) -> torch.T
 
 @contextmanager
 def counted_passes() -> Iterator[list[int]]:
-    """How many images pass frozen stages of ours, call by call."""
+    """List how many images pass frozen stages in ours, one number per call."""
     passed: list[int] = []
     encode: Callable[..., torch.Tensor] = Prefix.encode
 

@@ -1,12 +1,12 @@
-"""Number formats and memory layouts on this processor: the time of a training step.
+"""Time of a training step, by number format and memory layout, on this processor.
 
     python benchmarks/precision.py
 
-The questions behind ``precision="auto"`` and the layout of weights: does bfloat16
-autocast train faster on a CPU, and do weights in ``channels_last``? Networks as the
-estimators train them, all stages or the last ones on activations; every combination in
-turn in one run. Reported are the milliseconds of a step in float32 with plain weights,
-and that time over the time of each other combination.
+Does bfloat16 autocast train faster on a CPU, and do weights in ``channels_last``? The
+answers decide ``precision="auto"`` and the layout of weights. Networks are those that
+the estimators train: all stages, or the last ones on activations. Every combination
+runs in turn in one run. The report has the milliseconds of a step in float32 with plain
+weights, and how many times as fast each other combination is.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ LAYOUTS = {"plain": torch.contiguous_format, "channels_last": torch.channels_las
 
 
 def cnn(width: int) -> Stages:
-    """The network trained from scratch."""
+    """Return the network that is trained from scratch."""
     preprocess = Preprocess(None, [0.5] * 3, [0.25] * 3)
     widths = (width, 2 * width, 2 * width)
     return make_cnn(10, widths, 0.0, preprocess, torch.randn(24, 3, 2, 2))
 
 
-# Network, depth at which it learns, and images a step.
+# Network, unfreeze depth, and images per step.
 CASES: dict[str, tuple[Callable[[], Stages], int, int]] = {
     "CNN, width 32": (lambda: cnn(32), 4, 128),
     "CNN, width 64": (lambda: cnn(64), 4, 128),
@@ -61,14 +61,14 @@ CASES: dict[str, tuple[Callable[[], Stages], int, int]] = {
 
 
 def step_of(net: Stages, n_images: int, precision: str) -> Callable[[], None]:
-    """One training step of the stages that learn, on what the others put out."""
+    """Return a training step of the stages that learn, on their input activations."""
     n_frozen = len(net.frozen())
     images = torch.randint(0, 256, (n_images, 32, 32, 3), dtype=torch.uint8)
     labels = torch.randint(0, 10, (n_images,))
     with torch.no_grad():
         inputs = net.encode(images, n_frozen)
     if n_frozen:
-        inputs = inputs.contiguous()  # as the cache has them
+        inputs = inputs.contiguous()  # as the cache stores them
     optimizer = torch.optim.SGD(
         [p for p in net.parameters() if p.requires_grad], 0.01, momentum=0.9, fused=True
     )
@@ -84,7 +84,7 @@ def step_of(net: Stages, n_images: int, precision: str) -> Callable[[], None]:
 
 
 def main() -> None:
-    """Time all combinations in turn."""
+    """Time every combination in turn."""
     record = Record("precision")
     for name, (make, depth, n_images) in CASES.items():
         steps = {}

@@ -4,13 +4,14 @@
     python benchmarks/pretrain_mini_resnet18.py --data FOLDER --minutes 30 --resume
 
 FOLDER holds ``train/<class>/*`` and ``val/<class>/*`` images (Tiny ImageNet-200
-reduced to 32 pixels). The recipe: SGD with Nesterov momentum, batches of 128, one
-linear warm-up and a linear descent to zero over a fixed time budget, random flips
-and reflect-padded shifts, and images that grow to 32 pixels, so that the early epochs
-cost a fraction. ``--bfloat16`` is for processors that gain by it. ``--resume`` goes on
-from the weights that the last run wrote, with a new head. Writes the backbone (without
-its 200-class head) in half precision as safetensors, and adds the run, with top-1 on
-the validation images, to a log in JSON.
+reduced to 32 pixels). The recipe is SGD with Nesterov momentum, batches of 128, a
+linear warm-up and then a linear decay to zero over a fixed time budget, random flips
+and reflect-padded shifts. Images grow to 32 pixels during training, so the early epochs
+cost only a fraction. ``--bfloat16`` is for processors that are faster with it.
+``--resume`` continues from the weights that the last run wrote, with a new head. The
+program writes the backbone (without its 200-class head) in half precision as
+safetensors, and adds the run, with its top-1 accuracy on the validation images, to a
+JSON log.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from sktransfer._networks.weights import load_backbone
 
 MEAN = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1) * 255
 STD = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1) * 255
-# Share of the time budget from which on images have this many pixels.
+# Share of the time budget after which images have this size in pixels.
 SIZES = {0.0: 16, 0.25: 24, 0.6: 32}
 SIZES_RESUMED = {0.0: 24, 0.4: 32}
 
@@ -55,12 +56,12 @@ def read_split(folder: Path) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def size_at(progress: float, sizes: dict[float, int]) -> int:
-    """Image size in pixels at a share of the time budget."""
+    """Return the image size in pixels at a share of the time budget."""
     return [size for start, size in sizes.items() if progress >= start][-1]
 
 
 def lr_at(progress: float, peak: float) -> float:
-    """Linear warm-up over the first 5 %, then linearly down to zero."""
+    """Warm up linearly over the first 5 %, then decay linearly to zero."""
     return peak * min(progress / 0.05, (1 - progress) / 0.95)
 
 
@@ -82,7 +83,7 @@ def augment(images: torch.Tensor, size: int) -> torch.Tensor:
 
 @torch.inference_mode()
 def top1(net: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> float:
-    """Share of images whose most probable class is the right one."""
+    """Return the share of images whose most probable class is correct."""
     net.eval()
     right = 0
     for x, y in zip(images.split(500), labels.split(500), strict=True):

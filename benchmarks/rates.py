@@ -1,9 +1,9 @@
-"""Rates of fine-tuning: which ``lr`` and ``backbone_lr_factor`` are the defaults.
+"""The choice of the default ``lr`` and ``backbone_lr_factor`` for fine-tuning.
 
     SKTRANSFER_DATA=FOLDER python benchmarks/rates.py
 
-1,000 training and 2,000 validation images, both of CIFAR-10's official training split;
-the bundled backbone with otherwise default settings; two seeds.
+Uses 1,000 training and 2,000 validation images, all from the official training split of
+CIFAR-10, and the bundled backbone with otherwise default settings; two seeds.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ N_SEEDS = 2
 
 
 def main() -> None:
-    """Run what is missing."""
+    """Run what the record lacks."""
     record = Record("rates")
     X, X_test, y, y_test = cifar10()
     for lr in RATES:

@@ -1,4 +1,4 @@
-"""Results of a benchmark as JSON: one row a run, with where and how it was run."""
+"""Results of a benchmark as JSON: one row per run, with where and how it was run."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ import sktransfer._networks.weights as _weights
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
-# What is not kept: weights for the next experiment, rehearsals.
+# Not kept in git: weights for the next experiment, and rehearsals.
 WORK = HERE / "work"
 
 
 def commit() -> str:
-    """The commit of this copy, marked where the package has uncommitted changes."""
+    """Return the current commit, marked if the code has uncommitted changes."""
 
     def git(*arguments: str) -> str:
         try:
@@ -46,7 +46,7 @@ def commit() -> str:
 
 
 def cpu() -> str:
-    """Model of the processor."""
+    """Return the model of the processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -56,14 +56,14 @@ def cpu() -> str:
 
 
 def gpu() -> dict[str, Any]:
-    """Name and software of the GPU, where there is one."""
+    """Return the name and CUDA version of the GPU, if there is one."""
     if not torch.cuda.is_available():
         return {}
     return {"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda}
 
 
 def environment() -> dict[str, Any]:
-    """Command, commit, versions and hardware of this run."""
+    """Return command, commit, versions and hardware of this run."""
     return {
         "command": " ".join(["python", *sys.argv]),
         "commit": commit(),
@@ -81,13 +81,13 @@ def environment() -> dict[str, Any]:
 
 
 def bundled_weights() -> str:
-    """First digits of the SHA-256 of the bundled weights: other weights, other rows."""
+    """Return the start of the SHA-256 of the bundled weights, to mark their rows."""
     file = _weights.BUNDLED_FOLDER / "mini_resnet18.safetensors"
     return hashlib.sha256(file.read_bytes()).hexdigest()[:12]
 
 
 class Record:
-    """The rows of one benchmark, written one by one; finished ones are found again."""
+    """The rows of one benchmark, written one at a time so that a run can resume."""
 
     def __init__(self, name: str, folder: Path = RESULTS) -> None:
         self.path = folder / f"{name}.json"
@@ -95,18 +95,18 @@ class Record:
         if self.path.exists():
             content = json.loads(self.path.read_text())
         self.environments, self.rows = content["environments"], content["rows"]
-        self.here = environment()  # now: the code that runs is that of this moment
+        self.here = environment()  # now, before the code on disk can change
 
     def find(self, **key: Any) -> list[dict[str, Any]]:
         """Return the rows that have these values."""
         return [row for row in self.rows if key.items() <= row.items()]
 
     def cpu_of(self, row: dict[str, Any]) -> str:
-        """The processor that a row was run on."""
+        """Return the processor that a row was run on."""
         return str(self.environments[row["environment"]]["cpu"])
 
     def add(self, **row: Any) -> None:
-        """Write a row; the file is whole at any moment."""
+        """Add a row and write the file, which is complete at any moment."""
         if self.here not in self.environments:
             self.environments.append(self.here)
         self.rows.append({**row, "environment": self.environments.index(self.here)})
@@ -119,7 +119,7 @@ class Record:
 
 
 def spread(values: list[float], form: str) -> str:
-    """Median, and least and greatest in brackets."""
+    """Format the median, with minimum and maximum in brackets."""
     if len(values) == 1:
         return format(values[0], form)
     low, middle, high = (

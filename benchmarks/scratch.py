@@ -1,23 +1,24 @@
-"""ScratchCNNClassifier on CIFAR-10: accuracy against seconds, beside its peers.
+"""ScratchCNNClassifier and its peers on CIFAR-10: accuracy against seconds.
 
     SKTRANSFER_DATA=FOLDER python benchmarks/scratch.py
     python benchmarks/scratch.py --models airbench94 --airbench FILE
     python benchmarks/scratch.py --table
 
-All 50,000 training images, accuracy on the official test split, nothing set aside:
+All train on the 50,000 training images, with nothing set aside; accuracy is measured on
+the official test split:
 
-- ours: the estimator by default, for some numbers of epochs;
-- ours, speed run: the widths, pooling, batches and views of airbench94;
-- skorch: ``NeuralNetClassifier`` around the same network as ours by default, with SGD,
-  momentum and shuffling as its documentation teaches; nothing augmented;
-- airbench94: the public speed run itself, from a clone (``airbench.py``), where FILE is
-  its ``legacy/airbench94.py``, for as many epochs as ours (its own are 9.9).
+- ours: the estimator with its defaults, for several numbers of epochs;
+- ours, speed run: with the widths, pooling, batch size and views of airbench94;
+- skorch: ``NeuralNetClassifier`` around our default network, with SGD, momentum and
+  shuffling as in its documentation, and no augmentation;
+- airbench94: the public speed run itself, from a clone (``airbench.py``), for the same
+  number of epochs as ours (its own is 9.9); FILE is its ``legacy/airbench94.py``.
 
-Seconds are those of ``fit``, and of it and the predictions of the test split;
-airbench94 counts only both together, but not the statistics, checks and uploads that
-are in a ``fit``.
-``--table`` prints Markdown, medians over the seeds with least and greatest; of seeds
-that ran on several processors, seconds are those of the first.
+Seconds are those of ``fit``, and of ``fit`` plus predicting the test split. airbench94
+counts only both together, and leaves out the statistics, checks and uploads that our
+``fit`` includes.
+``--table`` prints Markdown: median, minimum and maximum over the seeds. If the seeds
+ran on several processors, seconds are those of the first one.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ SPEED_RUN: dict[str, Any] = {
 
 
 def ours(train: Images, test: Images, seed: int, **params: Any) -> dict[str, Any]:
-    """A fit of the estimator, and its score."""
+    """Fit the estimator and score it."""
     clf = ScratchCNNClassifier(early_stopping=False, random_state=seed, **params)
     clf.fit(*train)
     started = time.perf_counter()
@@ -75,12 +76,12 @@ class Network(nn.Module):
         self.stages = make_cnn(10, widths, 0.0, neutral, None)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits of normalised images (n, 3, height, width)."""
+        """Return the logits of normalised images (n, 3, height, width)."""
         return self.stages.decode(images, 0)
 
 
 def skorch(train: Images, test: Images, seed: int, epochs: int) -> dict[str, Any]:
-    """Plain skorch."""
+    """Fit plain skorch and score it."""
     torch.manual_seed(seed)
     mean, std = measure_channels(train[0], np.arange(len(train[0])))
 
@@ -115,7 +116,7 @@ def skorch(train: Images, test: Images, seed: int, epochs: int) -> dict[str, Any
 
 
 def missing(args: argparse.Namespace, record: Record) -> Iterator[dict[str, Any]]:
-    """What has to be run."""
+    """Yield the keys that the record lacks."""
     for seed in range(args.seeds):
         for model in args.models:
             counted = model in ("ours", "skorch")
@@ -126,7 +127,7 @@ def missing(args: argparse.Namespace, record: Record) -> Iterator[dict[str, Any]
 
 
 def run(args: argparse.Namespace, record: Record) -> None:
-    """Run what is missing."""
+    """Run what the record lacks."""
     train, test = (
         datasets.fetch_cifar10(subset=subset, return_X_y=True)
         for subset in ("train", "test")
@@ -146,7 +147,7 @@ def run(args: argparse.Namespace, record: Record) -> None:
 
 
 def table(record: Record) -> str:
-    """The rows as a Markdown table."""
+    """Return the rows as a Markdown table."""
     lines = [
         "| model | numbers | epochs | seeds | accuracy, % | fit, s | and predict, s |",
         "|---|---|---:|---:|---:|---:|---:|",
@@ -168,7 +169,7 @@ def table(record: Record) -> str:
 
 
 def main() -> None:
-    """Run or print."""
+    """Run what the record lacks, and print the table."""
     models = ["ours", "ours, speed run", "skorch"]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--airbench", type=Path, help="airbench94.py of a clone")

@@ -1,12 +1,12 @@
-"""Activations on disk: rows a second written and gathered, and what they take.
+"""Activations on disk: rows written and gathered per second, and their size.
 
     python benchmarks/store.py
 
-Rows of 4 KB, 100 KB and 800 KB (half-precision photographs behind late and early
-stages), written in files as the cache writes them, then gathered in random batches of
-64 with their checksums verified; by one process, and by two at once. The files lie in
-the system's temporary folder and stay in the page cache, so these are the figures of
-our code rather than of a disk.
+Rows of 4, 100 and 800 KB (half-precision activations of photographs, after late and
+early stages) are written as the cache writes them, by one process and by two at once,
+and gathered in random batches of 64 with their checksums verified. The files are in the
+system's temporary folder and stay in the page cache, so the results measure our code
+rather than a disk.
 """
 
 from __future__ import annotations
@@ -30,19 +30,20 @@ SPACE = "0" * 32
 
 
 def keys_of(numbers: np.ndarray) -> list[bytes]:
-    """A key for each number."""
+    """Return one key per number."""
     return [int(number).to_bytes(16, "little") for number in numbers]
+
+    """Open a store whose limit is out of reach."""
 
 
 def opened(folder: Path) -> Folder:
-    """A store without a limit that would matter."""
     store = Folder(folder, 2**40, print)
     store.prepare()
     return store
 
 
 def write(folder: Path, kilobytes: int, first: int, n: int) -> float:
-    """Seconds to write n rows."""
+    """Return the seconds to write n rows."""
     store = opened(folder)
     rows = torch.rand(n, kilobytes * 256)
     step = count_block_rows(rows)
@@ -54,7 +55,7 @@ def write(folder: Path, kilobytes: int, first: int, n: int) -> float:
 
 
 def gather(folder: Path, n: int) -> float:
-    """Seconds to read n rows once in random order."""
+    """Return the seconds to read n rows once, in random order."""
     store = opened(folder)
     order = np.random.default_rng(0).permutation(n)
     started = time.perf_counter()
@@ -68,13 +69,13 @@ def gather(folder: Path, n: int) -> float:
 
 
 def write_half(arguments: tuple[Path, int, int, int]) -> float:
-    """`write` in a worker, with one thread."""
+    """Call `write` in a worker, with one thread."""
     torch.set_num_threads(1)
     return write(*arguments)
 
 
 def main() -> None:
-    """Measure what is missing."""
+    """Measure what the record lacks."""
     record = Record("store")
     context = multiprocessing.get_context("spawn")
     with context.Pool(2) as pool:
