@@ -191,7 +191,7 @@ def _check_header(image: Image.Image) -> None:
 
 
 def _read_orientation(image: Image.Image) -> int:
-    # Pillow turns a TIFF by itself, and its own method for PNG decodes the pixels.
+    # Pillow turns a TIFF by itself, and PngImageFile.getexif would decode the pixels.
     if image.format == "TIFF":
         return 1
     return int(Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1))
