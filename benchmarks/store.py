@@ -33,10 +33,9 @@ def keys_of(numbers: np.ndarray) -> list[bytes]:
     """Return one key per number."""
     return [int(number).to_bytes(16, "little") for number in numbers]
 
-    """Open a store whose limit is out of reach."""
-
 
 def opened(folder: Path) -> Folder:
+    """Open a folder of activations whose limit is out of reach."""
     store = Folder(folder, 2**40, print)
     store.prepare()
     return store
