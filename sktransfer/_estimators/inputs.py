@@ -15,6 +15,7 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
+from sktransfer._estimators.documentation import Documented
 from sktransfer._feedback import warn
 from sktransfer._images.containers import (
     is_pictures,
@@ -62,7 +63,7 @@ def warn_of_a_guess(shape: Shape) -> None:
         )
 
 
-class ImageInput(BaseEstimator):
+class ImageInput(Documented):
     """The base of every estimator here: it checks ``X`` and remembers its shape."""
 
     image_shape: Shape | None

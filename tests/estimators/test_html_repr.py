@@ -2,12 +2,15 @@ import html
 import re
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
 from sklearn.utils import estimator_html_repr
 from skorch.callbacks import Checkpoint
 
+import sktransfer._estimators.documentation as documentation
 from sktransfer import (
     ActivationCache,
     ResNetFeatureExtractor,
@@ -15,6 +18,7 @@ from sktransfer import (
     ScratchCNNClassifier,
 )
 
+ROOT = Path(__file__).parents[2]
 ESTIMATORS = [ResNetTransferClassifier, ScratchCNNClassifier, ResNetFeatureExtractor]
 
 
@@ -48,9 +52,26 @@ def test_a_notebook_shows_that_an_estimator_is_fitted(fitted):
 
 
 @pytest.mark.parametrize("kind", ESTIMATORS)
-def test_no_link_leads_to_the_pages_of_another_project(kind):
-    assert kind()._get_doc_link() == ""
-    assert "href" not in estimator_html_repr(kind())
+def test_the_link_leads_to_the_page_of_the_class_in_our_own_documentation(kind):
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    docs = settings["project"]["urls"]["Documentation"].rstrip("/")
+    page = f"{docs}/generated/sktransfer.{kind.__name__}.html"
+    assert kind()._get_doc_link() == page
+    assert f'href="{page}"' in estimator_html_repr(kind())
+    assert "scikit-learn.org" not in estimator_html_repr(kind())
+
+
+def test_without_an_address_of_the_documentation_there_is_no_link(monkeypatch):
+    def not_installed(name):
+        raise documentation.PackageNotFoundError(name)
+
+    monkeypatch.setattr(documentation, "metadata", not_installed)
+    documentation.find_documentation.cache_clear()
+    try:
+        assert ScratchCNNClassifier()._get_doc_link() == ""
+        assert "href" not in estimator_html_repr(ScratchCNNClassifier())
+    finally:
+        documentation.find_documentation.cache_clear()
 
 
 def test_parameters_that_are_objects_are_shown_in_short(fitted):
