@@ -56,4 +56,5 @@ def test_the_door_of_a_room_holds_a_docstring_and_nothing_else():
 def test_no_room_has_more_than_ten_modules():
     package = Path(sktransfer.__file__).parent
     for folder in {path.parent for path in package.rglob("*.py")}:
-        assert len(list(folder.glob("*.py"))) <= 10, folder
+        modules = [path for path in folder.glob("*.py") if path.name != "__init__.py"]
+        assert len(modules) <= 10, folder
