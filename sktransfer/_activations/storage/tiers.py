@@ -3,6 +3,10 @@
 Memory belongs to one process and knows what it uses. The folder is shared by processes,
 any of which may end at any moment. So a row is computed under a lease, published whole,
 and looked for again before anybody computes it.
+
+Neither diskcache nor joblib.Memory does this: they pickle whole results, where here a
+batch of rows is one read of numbers, each row has a checksum, and no row is computed by
+two processes.
 """
 
 from __future__ import annotations
