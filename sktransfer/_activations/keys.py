@@ -1,7 +1,8 @@
 """Names for activations: hashes of the image, of the view, and of all else.
 
-joblib.hash would be shorter, but it pickles what it hashes: it is slower, and its hashes
-change with the versions of Python and NumPy, so that folders would no longer be found.
+joblib.hash would be shorter, but it pickles what it hashes: it is slower, and its
+hashes change with the versions of Python and NumPy, so that folders would no longer be
+found.
 """
 
 from __future__ import annotations
