@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from sklearn.utils import check_array
 from sklearn.utils.validation import (
+    _num_samples,
     check_consistent_length,
     check_is_fitted,
     column_or_1d,
@@ -14,7 +16,7 @@ from sklearn.utils.validation import (
 
 from sktransfer._displays.content.fitted_parts import fitted_parts
 from sktransfer._displays.content.predictions import check_counts, names_of
-from sktransfer._displays.content.shown_images import n_images, shown_images
+from sktransfer._displays.content.shown_images import read_if_pictures, shown_images
 from sktransfer._displays.drawing.image_grid import (
     FONT_SIZE,
     LEAST_FONT_SIZE,
@@ -28,7 +30,7 @@ from sktransfer._displays.drawing.panels import (
     shortened,
     size_of,
 )
-from sktransfer._estimators.classifier import BaseImageClassifier, softmax
+from sktransfer._images.pictures import refuse_what_is_no_set
 
 # Every image is drawn; more than this make a figure that nobody looks at.
 MOST_IMAGES = 100
@@ -225,21 +227,24 @@ class SaliencyDisplay:
         ['circle', 'circle', 'circle']
         >>> plt.show()
         """
-        from sktransfer._displays.content.grad_cam import checked_stage, grad_cam
+        from sktransfer._displays.content.grad_cam import check_stage, grad_cam
         from sktransfer._networks.device import resolve_device
 
         check_matplotlib(f"{cls.__name__}.from_estimator")
         check_counts(n_columns=n_columns)
         check_is_fitted(estimator)
         _check_few(X)
-        classifier, X = _classifier_and_images(estimator, X)
+        classifier, X = _find_classifier(estimator, X)
         stages, classes = classifier.net_.module_, classifier.classes_
-        stage = checked_stage(stages, stage)
+        stage = check_stage(stages, stage)
         names_of(classes, display_labels)
-        images, _ = classifier._check_images(X, reset=False)
-        positions = _target_positions(target, classes, len(images))
-        # Of the images that are read already: reading files twice is slow.
-        proba = softmax(classifier._logits_of(images))
+        refuse_what_is_no_set(X)
+        X = read_if_pictures(X, classifier.image_shape_)
+        positions = _find_targets(target, classes, _num_samples(X))
+        # Before anything else is done with X: it also checks the images.
+        proba = classifier.predict_proba(X)
+        images = check_array(X, ensure_2d=False, allow_nd=True)
+        images = images.reshape(len(images), *classifier.image_shape_)
         if positions is None:
             positions = proba.argmax(axis=1)
         device = resolve_device(classifier.device_)
@@ -352,17 +357,19 @@ def _draw_map(ax: Any, seen: np.ndarray) -> Any:
 
 def _check_few(X: Any) -> None:
     """Raise a ValueError where `X` holds more images than a figure does."""
-    # Whatever is no set of images is refused where it is read, in better words.
-    is_set = hasattr(X, "shape") or isinstance(X, (list, tuple))
-    if is_set and n_images(X) > MOST_IMAGES:
+    # Anything else is refused later, with a message of its own.
+    n_images = (
+        _num_samples(X) if hasattr(X, "shape") or isinstance(X, (list, tuple)) else 0
+    )
+    if n_images > MOST_IMAGES:
         raise ValueError(
-            f"X holds {n_images(X)} images, of which each is drawn, but a figure has "
-            f"room for {MOST_IMAGES}; pass fewer, such as X[:12]."
+            f"X holds {n_images} images, but a figure has room for {MOST_IMAGES}; "
+            "pass fewer, such as X[:12]."
         )
 
 
-def _classifier_and_images(estimator: Any, X: Any) -> tuple[BaseImageClassifier, Any]:
-    """The image classifier that a pipeline or a search ends in, and what it is given.
+def _find_classifier(estimator: Any, X: Any) -> tuple[Any, Any]:
+    """The image classifier that a pipeline or a search ends in, and its images.
 
     Raises
     ------
@@ -371,8 +378,7 @@ def _classifier_and_images(estimator: Any, X: Any) -> tuple[BaseImageClassifier,
     """
     last = estimator
     for last, steps_before in fitted_parts(estimator):
-        if isinstance(last, BaseImageClassifier):
-            check_is_fitted(last)
+        if _has_stages(last):
             for step in steps_before:
                 X = step.transform(X)
             return last, X
@@ -383,13 +389,23 @@ def _classifier_and_images(estimator: Any, X: Any) -> tuple[BaseImageClassifier,
     )
 
 
+def _has_stages(estimator: Any) -> bool:
+    """Whether it classifies images with a network of stages, whatever its class."""
+    from sktransfer._networks.stages import Stages
+
+    is_classifier = hasattr(estimator, "predict_proba")
+    module = getattr(getattr(estimator, "net_", None), "module_", None)
+    has_shape = hasattr(estimator, "image_shape_")
+    return is_classifier and has_shape and isinstance(module, Stages)
+
+
 def _class_names(estimator: Any, last: Any) -> str:
     """What was passed, and what it ends in where that is another thing."""
     name, end = type(estimator).__name__, type(last).__name__
     return name if last is estimator else f"{name} that ends in {end}"
 
 
-def _target_positions(target: Any, classes: np.ndarray, n: int) -> np.ndarray | None:
+def _find_targets(target: Any, classes: np.ndarray, n: int) -> np.ndarray | None:
     """Positions of the targets in `classes`, (n,), or None for the predicted ones.
 
     Raises

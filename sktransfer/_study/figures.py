@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 from sklearn.metrics import confusion_matrix
+from sklearn.utils import _safe_indexing
 
 from sktransfer._displays.comparison import ModelComparisonDisplay
 from sktransfer._displays.confused_pairs import ConfusedPairsDisplay
 from sktransfer._displays.content.confusions import most_confused
-from sktransfer._displays.content.shown_images import shown_images, taken
+from sktransfer._displays.content.shown_images import shown_images
 from sktransfer._displays.drawing.confusion_matrix import draw_matrix
 from sktransfer._displays.drawing.image_grid import MOST_CHARACTERS, Caption, draw_grid
 from sktransfer._displays.drawing.panels import new_figure, shortened
@@ -323,7 +324,7 @@ def _saliency(data: StudyData, model: Any, run: RunResult) -> Picture:
     """Where the model finds what speaks for its prediction, images drawn by lot."""
     rows = np.random.default_rng(0).permutation(len(data.y_test))[:N_SALIENCY]
     display = SaliencyDisplay.from_estimator(
-        model, taken(data.X_test, rows.tolist()), display_labels=data.names
+        model, _safe_indexing(data.X_test, rows.tolist()), display_labels=data.names
     )
     return _picture(
         display.figure_,

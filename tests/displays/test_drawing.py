@@ -117,7 +117,8 @@ def test_of_many_images_only_the_shown_ones_are_read():
 
 
 @pytest.mark.parametrize(
-    "kind", [list, np.array, pd.Series, lambda paths: pd.DataFrame({"path": paths})]
+    "kind",
+    [list, tuple, np.array, pd.Series, lambda paths: pd.DataFrame({"path": paths})],
 )
 def test_paths_are_shown_whole_and_never_enlarged(kind, tmp_path):
     for i, size in enumerate([(8, 6), (600, 300)]):
@@ -127,6 +128,17 @@ def test_paths_are_shown_whole_and_never_enlarged(kind, tmp_path):
     assert small.shape == (6, 8, 3)
     assert large.shape == (112, 224, 3)
     np.testing.assert_array_equal(small[0, 0], [1, 0, 0])
+
+
+@pytest.mark.parametrize(
+    "kind", [list, tuple, np.asarray, lambda X: X.tolist(), "memmap"]
+)
+def test_arrays_in_any_container_are_shown(kind, tmp_path):
+    X = np.arange(48, dtype=np.float32).reshape(3, 4, 4) / 48
+    np.save(tmp_path / "X.npy", X)
+    given = np.load(tmp_path / "X.npy", "r") if kind == "memmap" else kind(X)
+    shown = shown_images(given, [2, 0])
+    np.testing.assert_allclose(shown, X[[2, 0]], rtol=1e-6)
 
 
 def test_pictures_are_cut_to_what_an_estimator_sees():

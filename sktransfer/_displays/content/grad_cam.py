@@ -20,7 +20,7 @@ from sktransfer._networks.stages import Stages
 BATCH_SIZE = 16
 
 
-def checked_stage(stages: Stages, stage: str | None) -> str:
+def check_stage(stages: Stages, stage: str | None) -> str:
     """The stage of this name, or the last before the head.
 
     Raises

@@ -9,7 +9,7 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
-from sklearn.utils import assert_all_finite, check_array, check_scalar
+from sklearn.utils import _safe_indexing, assert_all_finite, check_array, check_scalar
 from sklearn.utils.validation import (
     check_consistent_length,
     check_is_fitted,
@@ -17,7 +17,7 @@ from sklearn.utils.validation import (
 )
 
 from sktransfer._displays.content.fitted_parts import fitted_parts
-from sktransfer._displays.content.shown_images import shown_images, taken
+from sktransfer._displays.content.shown_images import shown_images
 from sktransfer._images.pictures import is_pictures, refuse_what_is_no_set
 
 
@@ -265,7 +265,7 @@ def fitted_image_shape(estimator: Any, X: Any) -> tuple[int, ...] | None:
     Transformers may change the size of images; a shape that does not fit rows of pixels
     is not theirs.
     """
-    one = taken(X, [0])
+    one = _safe_indexing(X, [0])
     n_features = None
     if not is_pictures(one):
         n_features = np.shape(one)[1] if np.ndim(one) == 2 else None

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from sklearn.utils import _safe_indexing
+from sklearn.utils.validation import _num_samples
 
 from sktransfer._images.pictures import (
     Picture,
@@ -21,18 +23,9 @@ from sktransfer._images.shapes import Shape, array_shape, scale_of
 SHOWN_SIZE = 224
 
 
-def n_images(X: Any) -> int:
-    """How many images `X` holds."""
-    return int(X.shape[0]) if hasattr(X, "shape") else len(X)
-
-
-def taken(X: Any, rows: Sequence[int] | np.ndarray) -> Any:
-    """Some images of `X`, in its own kind of container."""
-    if hasattr(X, "iloc"):
-        return X.iloc[list(rows)]
-    if isinstance(X, np.ndarray):
-        return X[list(rows)]
-    return [X[row] for row in rows]
+def read_if_pictures(X: Any, image_shape: Shape) -> Any:
+    """The pictures in `X` as an array of images of this shape; numbers as they are."""
+    return read_pictures(picture_list(X), image_shape) if is_pictures(X) else X
 
 
 def shown_images(
@@ -57,8 +50,8 @@ def shown_images(
     list of ndarray, float32 in [0, 1]
         Of shape (height, width) where grey, else (height, width, 3).
     """
-    some = taken(X, [int(row) for row in rows])
-    if not len(some):
+    some = _safe_indexing(X, [int(row) for row in rows])
+    if not _num_samples(some):
         return []
     if is_pictures(some):
         return [
