@@ -8,18 +8,18 @@ from typing import Any
 import numpy as np
 
 from sktransfer._displays.content.predictions import (
-    Classified,
+    Predictions,
     check_counts,
-    classified,
-    classified_by,
+    check_predictions,
+    predict_images,
 )
 from sktransfer._displays.content.ranking import (
-    captions,
     check_show,
-    chosen,
-    said_of,
+    choose_rows,
+    grid_title,
+    write_captions,
 )
-from sktransfer._displays.content.shown_images import shown_images
+from sktransfer._displays.content.shown_images import prepare_images
 from sktransfer._displays.drawing.image_grid import draw_grid
 from sktransfer._displays.drawing.panels import check_matplotlib, percent
 
@@ -49,7 +49,7 @@ class PredictionGridDisplay:
         All labels.
 
     display_labels : sequence of length n_classes, default=None
-        How each class is printed, by default its label; long names are shortened.
+        How each class is printed, by default its label; long names are shorten.
 
     indices : ndarray of shape (n_shown,), int, default=None
         Where each image stands in the set that it was chosen from.
@@ -202,7 +202,7 @@ class PredictionGridDisplay:
         check_matplotlib(f"{cls.__name__}.from_estimator")
         check_show(show)
         check_counts(n_images=n_images, n_columns=n_columns)
-        images = classified_by(estimator, X, y, display_labels, image_shape)
+        images = predict_images(estimator, X, y, display_labels, image_shape)
         display = cls._of(images, show, n_images, display_labels, random_state)
         return display.plot(ax, n_columns=n_columns, im_kw=im_kw)
 
@@ -311,7 +311,7 @@ class PredictionGridDisplay:
         check_matplotlib(f"{cls.__name__}.from_predictions")
         check_show(show)
         check_counts(n_images=n_images, n_columns=n_columns)
-        images = classified(
+        images = check_predictions(
             X,
             y_true,
             y_proba,
@@ -326,23 +326,23 @@ class PredictionGridDisplay:
     @classmethod
     def _of(
         cls,
-        images: Classified,
+        images: Predictions,
         show: str,
         n_images: int,
         display_labels: Sequence[Any] | None,
         random_state: Any,
     ) -> PredictionGridDisplay:
         """The display of those images that are to be shown."""
-        rows = chosen(images, show, n_images, random_state)
+        rows = choose_rows(images, show, n_images, random_state)
         return cls(
-            images=shown_images(images.X, rows, images.image_shape),
+            images=prepare_images(images.X, rows, images.image_shape),
             y_true=images.classes[images.y_true[rows]],
             y_pred=images.classes[images.y_pred[rows]],
             confidences=images.confidences[rows],
             classes=images.classes,
             display_labels=display_labels,
             indices=rows,
-            title=said_of(images, show, len(rows)),
+            title=grid_title(images, show, len(rows)),
         )
 
     def plot(
@@ -383,7 +383,7 @@ class PredictionGridDisplay:
         self.ax_, self.axes_, _ = draw_grid(
             ax,
             self.images,
-            captions(
+            write_captions(
                 self.y_true, self.y_pred, details, self.classes, self.display_labels
             ),
             n_columns,

@@ -14,9 +14,12 @@ from sklearn.utils.validation import (
     column_or_1d,
 )
 
-from sktransfer._displays.content.fitted_parts import fitted_parts
-from sktransfer._displays.content.predictions import check_counts, names_of
-from sktransfer._displays.content.shown_images import read_if_pictures, shown_images
+from sktransfer._displays.content.predictions import (
+    check_counts,
+    name_classes,
+    walk_parts,
+)
+from sktransfer._displays.content.shown_images import prepare_images, read_if_pictures
 from sktransfer._displays.drawing.image_grid import (
     FONT_SIZE,
     LEAST_FONT_SIZE,
@@ -25,10 +28,10 @@ from sktransfer._displays.drawing.image_grid import (
 )
 from sktransfer._displays.drawing.panels import (
     check_matplotlib,
-    panels_in,
+    make_panels,
+    measure_axes,
     percent,
-    shortened,
-    size_of,
+    shorten,
 )
 from sktransfer._images.pictures import refuse_what_is_no_set
 
@@ -237,7 +240,7 @@ class SaliencyDisplay:
         classifier, X = _find_classifier(estimator, X)
         stages, classes = classifier.net_.module_, classifier.classes_
         stage = check_stage(stages, stage)
-        names_of(classes, display_labels)
+        name_classes(classes, display_labels)
         refuse_what_is_no_set(X)
         X = read_if_pictures(X, classifier.image_shape_)
         positions = _find_targets(target, classes, _num_samples(X))
@@ -249,7 +252,7 @@ class SaliencyDisplay:
             positions = proba.argmax(axis=1)
         device = resolve_device(classifier.device_)
         display = cls(
-            images=shown_images(images, range(len(images))),
+            images=prepare_images(images, range(len(images))),
             maps=grad_cam(stages, stage, images, positions, device),
             targets=classes[positions],
             proba=proba,
@@ -287,9 +290,9 @@ class SaliencyDisplay:
         n_columns = min(n_columns, len(self.images))
         height, width = np.shape(self.maps)[1:]
         aspect = float(np.clip(height / width, FLATTEST, TALLEST))
-        share = 1.0 if ax is None else min(1.0, size_of(ax)[0] / n_columns / WIDTH)
+        share = 1.0 if ax is None else min(1.0, measure_axes(ax)[0] / n_columns / WIDTH)
         font_size = max(LEAST_FONT_SIZE, FONT_SIZE * share)
-        self.ax_, self.axes_ = panels_in(
+        self.ax_, self.axes_ = make_panels(
             ax,
             2 * -(-len(self.images) // n_columns),
             n_columns,
@@ -312,7 +315,7 @@ class SaliencyDisplay:
         most = int(LINE * share * FONT_SIZE / font_size)
         image, caption = self.images[row], Caption(self._caption(row, most))
         draw_image(above, image, caption, font_size=font_size)
-        draw_image(below, _in_grey(image), Caption(""))
+        draw_image(below, _convert_to_grey(image), Caption(""))
         _draw_map(below, self.maps[row])
         # The two belong together: what room is left goes between images.
         above.set_anchor("S")
@@ -323,21 +326,21 @@ class SaliencyDisplay:
         names = self.classes if self.display_labels is None else self.display_labels
         best = int(self.proba[row].argmax())
         behind = f", {percent(float(self.proba[row, best]))}"
-        text = _line("Prediction: ", names[best], behind, most)
+        text = _caption_line("Prediction: ", names[best], behind, most)
         target = int(np.flatnonzero(self.classes == self.targets[row])[0])
         if target != best:
-            text += "\n" + _line("map for: ", names[target], "", most)
+            text += "\n" + _caption_line("map for: ", names[target], "", most)
         # A grey picture alone would leave one guessing.
         return text if self.maps[row].any() else text + "\n(nothing speaks for it)"
 
 
-def _line(before: str, name: Any, behind: str, most: int) -> str:
-    """A line of a caption, its name shortened so that all has `most` characters."""
+def _caption_line(before: str, name: Any, behind: str, most: int) -> str:
+    """A line of a caption, its name shorten so that all has `most` characters."""
     room = max(1, most - len(before) - len(behind))
-    return before + shortened(name, room) + behind
+    return before + shorten(name, room) + behind
 
 
-def _in_grey(image: np.ndarray) -> np.ndarray:
+def _convert_to_grey(image: np.ndarray) -> np.ndarray:
     """An image (height, width[, 3]) without its colours, (height, width)."""
     grey: np.ndarray = image if image.ndim == 2 else image @ LUMINANCE
     return grey
@@ -377,7 +380,7 @@ def _find_classifier(estimator: Any, X: Any) -> tuple[Any, Any]:
         If `estimator` ends in none.
     """
     last = estimator
-    for last, steps_before in fitted_parts(estimator):
+    for last, steps_before in walk_parts(estimator):
         if _has_stages(last):
             for step in steps_before:
                 X = step.transform(X)
@@ -385,7 +388,7 @@ def _find_classifier(estimator: Any, X: Any) -> tuple[Any, Any]:
     raise ValueError(
         "Expected 'estimator' to be a ResNetTransferClassifier or a "
         "ScratchCNNClassifier, or a pipeline or a search that ends in one. "
-        f"Got {_class_names(estimator, last)} instead."
+        f"Got {_describe(estimator, last)} instead."
     )
 
 
@@ -399,7 +402,7 @@ def _has_stages(estimator: Any) -> bool:
     return is_classifier and has_shape and isinstance(module, Stages)
 
 
-def _class_names(estimator: Any, last: Any) -> str:
+def _describe(estimator: Any, last: Any) -> str:
     """What was passed, and what it ends in where that is another thing."""
     name, end = type(estimator).__name__, type(last).__name__
     return name if last is estimator else f"{name} that ends in {end}"
@@ -423,6 +426,6 @@ def _find_targets(target: Any, classes: np.ndarray, n: int) -> np.ndarray | None
     if unknown:
         raise ValueError(
             f"target={unknown[0]!r} is none of the classes, which are "
-            f"{shortened(classes.tolist(), 200)}."
+            f"{shorten(classes.tolist(), 200)}."
         )
     return np.array([known[label] for label in labels])

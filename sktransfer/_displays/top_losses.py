@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from sktransfer._displays.content.predictions import (
-    Classified,
+    Predictions,
     check_counts,
-    classified,
-    classified_by,
+    check_predictions,
+    predict_images,
 )
-from sktransfer._displays.content.ranking import by_least, captions
-from sktransfer._displays.content.shown_images import shown_images
+from sktransfer._displays.content.ranking import sort_rows, write_captions
+from sktransfer._displays.content.shown_images import prepare_images
 from sktransfer._displays.drawing.image_grid import draw_grid
 from sktransfer._displays.drawing.panels import check_matplotlib, percent
 
@@ -48,7 +48,7 @@ class TopLossesDisplay:
         All labels.
 
     display_labels : sequence of length n_classes, default=None
-        How each class is printed, by default its label; long names are shortened.
+        How each class is printed, by default its label; long names are shorten.
 
     indices : ndarray of shape (n_shown,), int, default=None
         Where each image stands in the set that it was chosen from.
@@ -194,7 +194,7 @@ class TopLossesDisplay:
         """
         check_matplotlib(f"{cls.__name__}.from_estimator")
         check_counts(n_images=n_images, n_columns=n_columns)
-        images = classified_by(estimator, X, y, display_labels, image_shape)
+        images = predict_images(estimator, X, y, display_labels, image_shape)
         display = cls._of(images, n_images, display_labels)
         return display.plot(ax, n_columns=n_columns, im_kw=im_kw)
 
@@ -292,7 +292,7 @@ class TopLossesDisplay:
         """
         check_matplotlib(f"{cls.__name__}.from_predictions")
         check_counts(n_images=n_images, n_columns=n_columns)
-        images = classified(
+        images = check_predictions(
             X,
             y_true,
             y_proba,
@@ -307,16 +307,16 @@ class TopLossesDisplay:
     @classmethod
     def _of(
         cls,
-        images: Classified,
+        images: Predictions,
         n_images: int,
         display_labels: Sequence[Any] | None,
     ) -> TopLossesDisplay:
         """The display of the images of the highest loss."""
         n = len(images.y_true)
-        rows = by_least(-images.losses, np.arange(n))[:n_images]
+        rows = sort_rows(-images.losses, np.arange(n))[:n_images]
         accuracy = percent(1 - images.is_wrong.mean(), 1)
         return cls(
-            images=shown_images(images.X, rows, images.image_shape),
+            images=prepare_images(images.X, rows, images.image_shape),
             y_true=images.classes[images.y_true[rows]],
             y_pred=images.classes[images.y_pred[rows]],
             losses=images.losses[rows],
@@ -369,7 +369,7 @@ class TopLossesDisplay:
         self.ax_, self.axes_, _ = draw_grid(
             ax,
             self.images,
-            captions(
+            write_captions(
                 self.y_true, self.y_pred, details, self.classes, self.display_labels
             ),
             n_columns,

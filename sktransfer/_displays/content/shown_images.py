@@ -28,7 +28,7 @@ def read_if_pictures(X: Any, image_shape: Shape) -> Any:
     return read_pictures(picture_list(X), image_shape) if is_pictures(X) else X
 
 
-def shown_images(
+def prepare_images(
     X: Any, rows: Sequence[int] | np.ndarray, image_shape: Sequence[int] | None = None
 ) -> list[np.ndarray]:
     """Some images of `X`, ready for ``imshow``.
@@ -55,16 +55,18 @@ def shown_images(
         return []
     if is_pictures(some):
         return [
-            _in_unit(read_pictures([picture], _size_shown(picture, image_shape)))[0]
+            _scale_to_unit(
+                read_pictures([picture], _choose_size(picture, image_shape))
+            )[0]
             for picture in picture_list(some)
         ]
     some = np.asarray(some)
     # Three or four dimensions say the shape themselves.
     shape = array_shape(some.shape, image_shape if some.ndim == 2 else None)
-    return _in_unit(some.reshape(len(some), *shape))
+    return _scale_to_unit(some.reshape(len(some), *shape))
 
 
-def _size_shown(picture: Picture, image_shape: Sequence[int] | None) -> Shape:
+def _choose_size(picture: Picture, image_shape: Sequence[int] | None) -> Shape:
     """Shape at which a picture is read: never enlarged, at most `SHOWN_SIZE`."""
     # One picture always has a shape in common with itself.
     height, width, channels = common_shape([picture]) or (SHOWN_SIZE, SHOWN_SIZE, 3)
@@ -78,7 +80,7 @@ def _size_shown(picture: Picture, image_shape: Sequence[int] | None) -> Shape:
     return max(1, round(high * shrink)), max(1, round(wide * shrink)), channels
 
 
-def _in_unit(images: np.ndarray) -> list[np.ndarray]:
+def _scale_to_unit(images: np.ndarray) -> list[np.ndarray]:
     """Images (n, height, width, channels), in [0, 1] and of one or three channels."""
     # No colour space has two channels, and an eye sees no fourth.
     n_shown = 3 if images.shape[3] >= 3 else 1

@@ -8,7 +8,12 @@ from typing import Any
 import numpy as np
 from sklearn.isotonic import isotonic_regression
 
-from sktransfer._displays.drawing.panels import WRONG_COLOR, percent, shortened, size_of
+from sktransfer._displays.drawing.panels import (
+    WRONG_COLOR,
+    measure_axes,
+    percent,
+    shorten,
+)
 
 # As many classes as have room for their counts, and for their names.
 MOST_COUNTS, MOST_NAMES = 20, 60
@@ -57,7 +62,7 @@ def write_names(ax: Any, names: Sequence[str], first: Sequence[int]) -> None:
     n = len(names)
     most = MOST_NAMES if n <= MOST_NAMES else MOST_LARGE_NAMES
     stand = spread_out(n, most, first)
-    shown = [shortened(names[place], NAME_CHARACTERS) for place in stand]
+    shown = [shorten(names[place], NAME_CHARACTERS) for place in stand]
     font_size = 9.0 if n <= MOST_COUNTS else 7.0
     if MOST_LARGE_NAMES < n <= MOST_NAMES:
         font_size = max(5, font_size * MOST_LARGE_NAMES / n)
@@ -104,7 +109,7 @@ def write_counts(ax: Any, artist: Any) -> None:
     n = len(counts)
     n_digits = len(str(counts.max()))
     # In points; a digit is as wide as two thirds of its size.
-    room = 72 * min(size_of(ax)) / n
+    room = 72 * min(measure_axes(ax)) / n
     font_size = float(np.clip(room / (0.67 * n_digits), 4, 10))
     for true, predicted in np.ndindex(n, n):
         count = int(counts[true, predicted])
