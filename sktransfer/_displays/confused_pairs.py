@@ -17,14 +17,10 @@ from sktransfer._displays.content.predictions import (
 )
 from sktransfer._displays.content.ranking import sort_rows
 from sktransfer._displays.content.shown_images import prepare_images
+from sktransfer._displays.drawing.captions import Caption, percent, shorten
 from sktransfer._displays.drawing.confusion_matrix import draw_matrix
-from sktransfer._displays.drawing.image_grid import Caption, draw_image
-from sktransfer._displays.drawing.panels import (
-    check_matplotlib,
-    make_panels,
-    percent,
-    shorten,
-)
+from sktransfer._displays.drawing.image_grid import draw_image
+from sktransfer._displays.drawing.panels import check_matplotlib, make_panels
 
 # Inches of the matrix, and of the images beside it.
 HALF = (5.8, 5.4)

@@ -11,12 +11,12 @@ from sklearn.utils import check_scalar
 from sklearn.utils.validation import check_is_fitted
 
 from sktransfer._displays.content.predictions import walk_parts
+from sktransfer._displays.drawing.captions import shorten
 from sktransfer._displays.drawing.panels import (
     COLORS,
     MARKERS,
     check_matplotlib,
     make_panels,
-    shorten,
 )
 
 AXES = {"epoch": "Epoch", "seconds": "Seconds of epochs"}

@@ -13,15 +13,11 @@ from sktransfer._displays.content.predictions import (
     check_predictions,
     predict_images,
 )
-from sktransfer._displays.content.ranking import (
-    check_show,
-    choose_rows,
-    grid_title,
-    write_captions,
-)
+from sktransfer._displays.content.ranking import check_show, choose_rows
 from sktransfer._displays.content.shown_images import prepare_images
+from sktransfer._displays.drawing.captions import grid_title, percent, write_captions
 from sktransfer._displays.drawing.image_grid import draw_grid
-from sktransfer._displays.drawing.panels import check_matplotlib, percent
+from sktransfer._displays.drawing.panels import check_matplotlib
 
 
 class PredictionGridDisplay:

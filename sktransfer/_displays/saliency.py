@@ -20,18 +20,16 @@ from sktransfer._displays.content.predictions import (
     walk_parts,
 )
 from sktransfer._displays.content.shown_images import prepare_images, read_if_pictures
+from sktransfer._displays.drawing.captions import Caption, percent, shorten
 from sktransfer._displays.drawing.image_grid import (
     FONT_SIZE,
     LEAST_FONT_SIZE,
-    Caption,
     draw_image,
 )
 from sktransfer._displays.drawing.panels import (
     check_matplotlib,
     make_panels,
     measure_axes,
-    percent,
-    shorten,
 )
 from sktransfer._images.pictures import refuse_what_is_no_set
 

@@ -17,9 +17,10 @@ from sktransfer._displays.comparison import ModelComparisonDisplay
 from sktransfer._displays.confused_pairs import ConfusedPairsDisplay
 from sktransfer._displays.content.confusions import most_confused
 from sktransfer._displays.content.shown_images import prepare_images
+from sktransfer._displays.drawing.captions import Caption, shorten
 from sktransfer._displays.drawing.confusion_matrix import draw_matrix
-from sktransfer._displays.drawing.image_grid import MOST_CHARACTERS, Caption, draw_grid
-from sktransfer._displays.drawing.panels import make_figure, shorten
+from sktransfer._displays.drawing.image_grid import MOST_CHARACTERS, draw_grid
+from sktransfer._displays.drawing.panels import make_figure
 from sktransfer._displays.history import TrainingHistoryDisplay
 from sktransfer._displays.prediction_grid import PredictionGridDisplay
 from sktransfer._displays.saliency import SaliencyDisplay

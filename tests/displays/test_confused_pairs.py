@@ -20,8 +20,8 @@ from sktransfer import (
     ScratchCNNClassifier,
     most_confused,
 )
+from sktransfer._displays.drawing.captions import WRONG_COLOR
 from sktransfer._displays.drawing.confusion_matrix import spread_out
-from sktransfer._displays.drawing.panels import WRONG_COLOR
 from tests.helpers import CountingNet
 
 CLASSES = ["bird", "cat", "dog"]

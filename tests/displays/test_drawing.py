@@ -23,8 +23,9 @@ from sktransfer._displays.content.predictions import (
     predicts_most_probable,
 )
 from sktransfer._displays.content.shown_images import prepare_images
-from sktransfer._displays.drawing.image_grid import Caption, draw_grid, draw_image
-from sktransfer._displays.drawing.panels import make_axes, make_panels, percent, shorten
+from sktransfer._displays.drawing.captions import Caption, percent, shorten
+from sktransfer._displays.drawing.image_grid import draw_grid, draw_image
+from sktransfer._displays.drawing.panels import make_axes, make_panels
 from tests.helpers import Counting, CountingNet
 
 PROBA = np.array([[0.9, 0.1, 0.0], [0.2, 0.3, 0.5], [0.1, 0.8, 0.1]])

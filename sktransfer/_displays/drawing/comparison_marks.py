@@ -5,13 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
-from sktransfer._displays.drawing.panels import (
-    COLORS,
-    MARKERS,
-    measure_axes,
-    percent,
-    shorten,
-)
+from sktransfer._displays.drawing.captions import percent, shorten
+from sktransfer._displays.drawing.panels import COLORS, MARKERS, measure_axes
 
 # Median, least and greatest value of the seeds of a model.
 Range: TypeAlias = tuple[float, float, float]

@@ -8,12 +8,8 @@ from typing import Any
 import numpy as np
 from sklearn.isotonic import isotonic_regression
 
-from sktransfer._displays.drawing.panels import (
-    WRONG_COLOR,
-    measure_axes,
-    percent,
-    shorten,
-)
+from sktransfer._displays.drawing.captions import WRONG_COLOR, percent, shorten
+from sktransfer._displays.drawing.panels import measure_axes
 
 # As many classes as have room for their counts, and for their names.
 MOST_COUNTS, MOST_NAMES = 20, 60

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from sktransfer._displays.drawing.captions import Caption
 from sktransfer._displays.drawing.panels import (
     make_axes,
     make_panels,
@@ -30,15 +30,6 @@ LEAST_WIDTH = 5.0
 LEAST_FONT_SIZE = 4
 # Characters an inch of a title of 12 points, and inches of its line.
 TITLE_CHARACTERS, TITLE_LINE = 10, 0.2
-
-
-@dataclass(frozen=True)
-class Caption:
-    """What stands above an image, and in which colour; `framed` ones stand out."""
-
-    text: str
-    color: str = "black"
-    framed: bool = False
 
 
 def draw_image(

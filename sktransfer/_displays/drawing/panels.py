@@ -12,10 +12,6 @@ from sklearn.utils import _optional_dependencies
 # (https://jfly.uni-koeln.de/color/), the light ones last.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 MARKERS = ("o", "s", "D", "^", "v", "P")
-# Darker than in the palette, so that small text has a contrast of 4.5 on white.
-WRONG_COLOR = "#B84E00"
-# A mark beside the colour: colour alone is lost on some readers and printers.
-WRONG_MARK = "\N{BALLOT X}"
 
 
 def check_matplotlib(caller: str) -> None:
@@ -188,23 +184,3 @@ def _write_title(row: Any, text: str, options: Mapping[str, Any]) -> None:
     look = {"ha": "center", "va": "top", "fontsize": 12, **options}
     # The name of a class may hold dollar signs.
     row.text(**place, **look, transform=row.transAxes, parse_math=False)
-
-
-def shorten(name: Any, most: int) -> str:
-    """The text of a name in `most` characters, its middle left out where it must."""
-    text = " ".join(str(name).split())
-    if len(text) <= most:
-        return text
-    tail = (most - 1) // 3
-    return f"{text[: most - 1 - tail]}\N{HORIZONTAL ELLIPSIS}{text[len(text) - tail :]}"
-
-
-def percent(fraction: float, n_decimals: int = 0) -> str:
-    """A part of 1 as text; of little, and of almost all, a digit is kept."""
-    if 0 < fraction < 0.001:
-        return "< 0.1 %"
-    if 0.999 < fraction < 1:  # rounded up it would say that nothing is missing
-        return "> 99.9 %"
-    if 0 < fraction < 0.01 or 0.99 < fraction < 1:
-        n_decimals = max(n_decimals, 1)
-    return f"{100 * fraction:.{n_decimals}f} %"
