@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -206,9 +206,8 @@ class ConfusedPairsDisplay:
         check_matplotlib(f"{cls.__name__}.from_estimator")
         check_counts(n_pairs=n_pairs, n_images=n_images)
         images = predict_images(estimator, X, y, display_labels, image_shape)
-        return cls._of(images, n_pairs, n_images, display_labels).plot(
-            ax, cmap=cmap, im_kw=im_kw
-        )
+        display = cls._choose(images, n_pairs, n_images)
+        return display.plot(ax, cmap=cmap, im_kw=im_kw)
 
     @classmethod
     def from_predictions(
@@ -308,26 +307,13 @@ class ConfusedPairsDisplay:
         check_matplotlib(f"{cls.__name__}.from_predictions")
         check_counts(n_pairs=n_pairs, n_images=n_images)
         images = check_predictions(
-            X,
-            y_true,
-            y_proba,
-            y_pred=y_pred,
-            classes=classes,
-            display_labels=display_labels,
-            image_shape=image_shape,
+            X, y_true, y_proba, y_pred, classes, display_labels, image_shape
         )
-        return cls._of(images, n_pairs, n_images, display_labels).plot(
-            ax, cmap=cmap, im_kw=im_kw
-        )
+        display = cls._choose(images, n_pairs, n_images)
+        return display.plot(ax, cmap=cmap, im_kw=im_kw)
 
     @classmethod
-    def _of(
-        cls,
-        images: Predictions,
-        n_pairs: int,
-        n_images: int,
-        display_labels: Sequence[Any] | None,
-    ) -> ConfusedPairsDisplay:
+    def _choose(cls, images: Predictions, n_pairs: int, n_images: int) -> Self:
         """The display of the most confused pairs of these images."""
         n = len(images.classes)
         cells = n * images.y_true + images.y_pred
@@ -341,7 +327,7 @@ class ConfusedPairsDisplay:
             images=[prepare_images(images.X, r, images.image_shape) for r in rows],
             confidences=[images.confidences[r] for r in rows],
             classes=images.classes,
-            display_labels=display_labels,
+            display_labels=images.display_labels,
             indices=rows,
         )
 

@@ -19,6 +19,7 @@ from sklearn.preprocessing import FunctionTransformer
 from sktransfer._displays.content.predictions import (
     check_predictions,
     find_image_shape,
+    name_classes,
     predict_images,
     predicts_most_probable,
 )
@@ -297,7 +298,7 @@ def test_labels_become_positions_among_the_classes_also_unsorted_ones():
     found = check_predictions(X3, ["c", "a", "b"], PROBA, classes=["c", "b", "a"])
     assert found.y_true.tolist() == [0, 2, 1]
     assert found.y_pred.tolist() == [0, 2, 1]
-    assert found.names == ("c", "b", "a")
+    assert name_classes(found.classes, found.display_labels) == ("c", "b", "a")
 
 
 def test_a_class_without_images_keeps_its_column():

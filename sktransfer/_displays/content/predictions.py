@@ -40,8 +40,8 @@ class Predictions:
     classes : ndarray of shape (n_classes,)
         Labels, as in ``classes_``.
 
-    names : tuple of str
-        How each class is printed.
+    display_labels : sequence or None
+        How each class is printed; None prints its label.
 
     image_shape : tuple of int or None
         Of images that are rows of pixels.
@@ -52,7 +52,7 @@ class Predictions:
     y_pred: np.ndarray
     proba: np.ndarray
     classes: np.ndarray
-    names: tuple[str, ...]
+    display_labels: Sequence[Any] | None = None
     image_shape: tuple[int, ...] | None = None
 
     @property
@@ -113,14 +113,10 @@ def predict_images(
     if image_shape is None:
         image_shape = find_image_shape(estimator, X)
     prepare_images(X, [0], image_shape)
+    y_proba = estimator.predict_proba(X)
+    y_pred = None if predicts_most_probable(estimator) else estimator.predict(X)
     return check_predictions(
-        X,
-        y,
-        estimator.predict_proba(X),
-        y_pred=None if predicts_most_probable(estimator) else estimator.predict(X),
-        classes=classes,
-        display_labels=display_labels,
-        image_shape=image_shape,
+        X, y, y_proba, y_pred, classes, display_labels, image_shape
     )
 
 
@@ -128,7 +124,6 @@ def check_predictions(
     X: Any,
     y_true: Any,
     y_proba: Any,
-    *,
     y_pred: Any = None,
     classes: Any = None,
     display_labels: Sequence[Any] | None = None,
@@ -158,6 +153,7 @@ def check_predictions(
             f"classes: {known[:10].tolist()}.{remedy}"
         )
     check_sums(proba)
+    name_classes(known, display_labels)
     true = find_positions(y_true, X, known, "y_true")
     predicted = proba.argmax(axis=1)
     if y_pred is not None:
@@ -168,7 +164,7 @@ def check_predictions(
         y_pred=predicted,
         proba=proba,
         classes=known,
-        names=name_classes(known, display_labels),
+        display_labels=display_labels,
         image_shape=None if image_shape is None else tuple(image_shape),
     )
 
