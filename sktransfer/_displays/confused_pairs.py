@@ -85,10 +85,10 @@ class ConfusedPairsDisplay:
     Notes
     -----
     Colours follow the square root of the counts: on a linear scale the diagonal would
-    leave all confusions pale. Up to 20 classes the counts are written into the matrix;
-    beyond, a colour bar stands beside it. Up to 60 classes all are named; beyond, those
-    of the pairs, whose names move a little where they would overlap, and others that
-    leave room.
+    leave all confusions pale. With up to 20 classes, the counts are written into the
+    matrix; with more, there is a colour bar beside it. With up to 60 classes, each is
+    named beside the matrix; with more, every second, third and so on. The classes of
+    the pairs are always named above their images.
 
     Examples
     --------
