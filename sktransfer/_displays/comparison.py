@@ -12,17 +12,17 @@ from sktransfer._displays.content.scores import (
     COSTS,
     METRICS,
     Values,
-    as_seeds,
+    check_classes,
+    check_costs,
     check_known,
-    checked_classes,
-    checked_truth,
-    classes_of,
-    costs,
-    known_costs,
-    scores,
-    seeds_of_labels,
+    check_truth,
+    collect_classes,
+    collect_costs,
+    compute_scores,
+    list_seeds,
+    make_rows,
+    split_seeds,
     spread,
-    table_rows,
 )
 from sktransfer._displays.drawing.comparison_marks import (
     draw_legend,
@@ -33,9 +33,9 @@ from sktransfer._displays.drawing.comparison_marks import (
     set_axes,
 )
 from sktransfer._displays.drawing.panels import (
-    axes_in,
     check_matplotlib,
-    cleared_of_drawn,
+    clear_drawn,
+    make_axes,
     remember_drawn,
 )
 from sktransfer._images.containers import refuse_bad_container
@@ -219,12 +219,14 @@ default=None
         """
         check_matplotlib(f"{cls.__name__}.from_estimators")
         _check_options(x, y_metric)
-        models = {n: as_seeds(e) for n, e in _checked(estimators, "estimators").items()}
+        models = {
+            n: list_seeds(e) for n, e in _check_models(estimators, "estimators").items()
+        }
         counts = {name: len(seeds) for name, seeds in models.items()}
-        _check_any(counts, "estimators")
+        _check_not_empty(counts, "estimators")
         for name, seeds in models.items():
             _check_classifiers(name, seeds)
-        known = known_costs(
+        known = collect_costs(
             models,
             {
                 "seconds": seconds,
@@ -235,14 +237,16 @@ default=None
         # Before the predictions: an error must not wait until they are computed.
         check_known(known[x], x)
         refuse_bad_container(X)
-        truth = checked_truth(y)
+        truth = check_truth(y)
         check_consistent_length(X, truth)
         predictions = {
             name: [estimator.predict(X) for estimator in seeds]
             for name, seeds in models.items()
         }
         display = cls(
-            **scores(truth, predictions, classes_of(models, truth, predictions)),
+            **compute_scores(
+                truth, predictions, collect_classes(models, truth, predictions)
+            ),
             **known,
             x=x,
             y_metric=y_metric,
@@ -325,18 +329,18 @@ default=None
         """
         check_matplotlib(f"{cls.__name__}.from_predictions")
         _check_options(x, y_metric)
-        truth = checked_truth(y_true)
+        truth = check_truth(y_true)
         of_seeds = {
-            name: seeds_of_labels(predicted, len(truth))
-            for name, predicted in _checked(predictions, "predictions").items()
+            name: split_seeds(predicted, len(truth))
+            for name, predicted in _check_models(predictions, "predictions").items()
         }
         counts = {name: len(seeds) for name, seeds in of_seeds.items()}
-        _check_any(counts, "predictions")
+        _check_not_empty(counts, "predictions")
         given = (seconds, n_parameters, peak_memory)
         display = cls(
-            **scores(truth, of_seeds, checked_classes(labels, truth, of_seeds)),
+            **compute_scores(truth, of_seeds, check_classes(labels, truth, of_seeds)),
             **{
-                what: costs(values, counts, what)
+                what: check_costs(values, counts, what)
                 for what, values in zip(COSTS, given, strict=True)
             },
             x=x,
@@ -386,8 +390,8 @@ default=None
         labels = [legend_label(n, of_y[n], counts[n], y_metric) for n in ys]
         title = legend_title(counts, y_metric)
         is_alone = ax is None
-        ax = axes_in(ax, *figure_size(title, labels), f"{type(self).__name__}.plot")
-        cleared_of_drawn(ax)
+        ax = make_axes(ax, *figure_size(title, labels), f"{type(self).__name__}.plot")
+        clear_drawn(ax)
         others = set(ax.get_children())
         for i, (name, label) in enumerate(zip(ys, labels, strict=True)):
             seeds = (xs[name], ys[name] or ())
@@ -409,10 +413,10 @@ default=None
             ``peak_memory`` (bytes) the values ``<name>_median``, ``<name>_min`` and
             ``<name>_max`` over the seeds, ``None`` where unknown.
         """
-        return table_rows({w: getattr(self, w) or {} for w in (*METRICS, *COSTS)})
+        return make_rows({w: getattr(self, w) or {} for w in (*METRICS, *COSTS)})
 
 
-def _checked(models: Any, what: str) -> Mapping[str, Any]:
+def _check_models(models: Any, what: str) -> Mapping[str, Any]:
     """The models; TypeError unless they are a mapping, ValueError if it is empty."""
     if not isinstance(models, Mapping):
         raise TypeError(
@@ -424,7 +428,7 @@ def _checked(models: Any, what: str) -> Mapping[str, Any]:
     return models
 
 
-def _check_any(n_seeds: Mapping[str, int], what: str) -> None:
+def _check_not_empty(n_seeds: Mapping[str, int], what: str) -> None:
     """Raise where a model has nothing in its list."""
     for name, n in n_seeds.items():
         if not n:

@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
-from sktransfer._displays.content.confusions import ConfusedPair, pairs_in
+from sktransfer._displays.content.confusions import ConfusedPair, find_pairs
 from sktransfer._displays.content.predictions import (
-    Classified,
+    Predictions,
     check_counts,
-    classified,
-    classified_by,
-    names_of,
+    check_predictions,
+    name_classes,
+    predict_images,
 )
-from sktransfer._displays.content.ranking import by_least
-from sktransfer._displays.content.shown_images import shown_images
+from sktransfer._displays.content.ranking import sort_rows
+from sktransfer._displays.content.shown_images import prepare_images
+from sktransfer._displays.drawing.captions import Caption, percent, shorten
 from sktransfer._displays.drawing.confusion_matrix import draw_matrix
-from sktransfer._displays.drawing.image_grid import Caption, draw_image
-from sktransfer._displays.drawing.panels import (
-    check_matplotlib,
-    panels_in,
-    percent,
-    shortened,
-)
+from sktransfer._displays.drawing.image_grid import draw_image
+from sktransfer._displays.drawing.panels import check_matplotlib, make_panels
 
 # Inches of the matrix, and of the images beside it.
 HALF = (5.8, 5.4)
@@ -60,7 +56,7 @@ class ConfusedPairsDisplay:
         Label of each row and column.
 
     display_labels : sequence of length n_classes, default=None
-        How each class is printed, by default its label; long names are shortened.
+        How each class is printed, by default its label; long names are shorten.
 
     indices : sequence of ndarray of int, default=None
         For each pair, where its images stand in the set that they were chosen from.
@@ -89,10 +85,10 @@ class ConfusedPairsDisplay:
     Notes
     -----
     Colours follow the square root of the counts: on a linear scale the diagonal would
-    leave all confusions pale. Up to 20 classes the counts are written into the matrix;
-    beyond, a colour bar stands beside it. Up to 60 classes all are named; beyond, those
-    of the pairs, whose names move a little where they would overlap, and others that
-    leave room.
+    leave all confusions pale. With up to 20 classes, the counts are written into the
+    matrix; with more, there is a colour bar beside it. With up to 60 classes, each is
+    named beside the matrix; with more, every second, third and so on. The classes of
+    the pairs are always named above their images.
 
     Examples
     --------
@@ -209,10 +205,9 @@ class ConfusedPairsDisplay:
         """
         check_matplotlib(f"{cls.__name__}.from_estimator")
         check_counts(n_pairs=n_pairs, n_images=n_images)
-        images = classified_by(estimator, X, y, display_labels, image_shape)
-        return cls._of(images, n_pairs, n_images, display_labels).plot(
-            ax, cmap=cmap, im_kw=im_kw
-        )
+        images = predict_images(estimator, X, y, display_labels, image_shape)
+        display = cls._choose(images, n_pairs, n_images)
+        return display.plot(ax, cmap=cmap, im_kw=im_kw)
 
     @classmethod
     def from_predictions(
@@ -311,41 +306,28 @@ class ConfusedPairsDisplay:
         """
         check_matplotlib(f"{cls.__name__}.from_predictions")
         check_counts(n_pairs=n_pairs, n_images=n_images)
-        images = classified(
-            X,
-            y_true,
-            y_proba,
-            y_pred=y_pred,
-            classes=classes,
-            display_labels=display_labels,
-            image_shape=image_shape,
+        images = check_predictions(
+            X, y_true, y_proba, y_pred, classes, display_labels, image_shape
         )
-        return cls._of(images, n_pairs, n_images, display_labels).plot(
-            ax, cmap=cmap, im_kw=im_kw
-        )
+        display = cls._choose(images, n_pairs, n_images)
+        return display.plot(ax, cmap=cmap, im_kw=im_kw)
 
     @classmethod
-    def _of(
-        cls,
-        images: Classified,
-        n_pairs: int,
-        n_images: int,
-        display_labels: Sequence[Any] | None,
-    ) -> ConfusedPairsDisplay:
+    def _choose(cls, images: Predictions, n_pairs: int, n_images: int) -> Self:
         """The display of the most confused pairs of these images."""
         n = len(images.classes)
         cells = n * images.y_true + images.y_pred
         counts = np.bincount(cells, minlength=n * n).reshape(n, n)
-        found = pairs_in(counts, np.arange(n), n_pairs=n_pairs)
-        rows = [_rows_of(pair, images)[:n_images] for pair in found]
+        found = find_pairs(counts, np.arange(n), n_pairs=n_pairs)
+        rows = [_find_rows(pair, images)[:n_images] for pair in found]
         labels = images.classes.tolist()
         return cls(
             confusion_matrix=counts,
             pairs=[ConfusedPair(labels[t], labels[p], count) for t, p, count in found],
-            images=[shown_images(images.X, r, images.image_shape) for r in rows],
+            images=[prepare_images(images.X, r, images.image_shape) for r in rows],
             confidences=[images.confidences[r] for r in rows],
             classes=images.classes,
-            display_labels=display_labels,
+            display_labels=images.display_labels,
             indices=rows,
         )
 
@@ -381,11 +363,11 @@ class ConfusedPairsDisplay:
         """
         caller = f"{type(self).__name__}.plot"
         n_halves = 2 if len(self.pairs) else 1
-        self.ax_, halves = panels_in(ax, 1, n_halves, HALF, caller)
+        self.ax_, halves = make_panels(ax, 1, n_halves, HALF, caller)
         self.figure_ = self.ax_.figure
         self.matrix_ax_ = halves[0, 0]
         position = {label: i for i, label in enumerate(self.classes.tolist())}
-        names = names_of(self.classes, self.display_labels)
+        names = name_classes(self.classes, self.display_labels)
         draw_matrix(
             self.matrix_ax_,
             self.confusion_matrix,
@@ -408,16 +390,16 @@ class ConfusedPairsDisplay:
     ) -> np.ndarray:
         """A row of images for each pair, under a line that names it."""
         n_columns = max(LEAST_COLUMNS, *(len(images) for images in self.images))
-        _, places = panels_in(half, len(self.pairs), 1, HALF, caller)
+        _, places = make_panels(half, len(self.pairs), 1, HALF, caller)
         rows = []
         for number, (pair, place) in enumerate(
             zip(self.pairs, places[:, 0], strict=True), start=1
         ):
             true, predicted = (
-                shortened(name_of[label], NAME_CHARACTERS)
+                shorten(name_of[label], NAME_CHARACTERS)
                 for label in (pair.true, pair.predicted)
             )
-            _, panels = panels_in(
+            _, panels = make_panels(
                 place,
                 1,
                 n_columns,
@@ -441,7 +423,7 @@ class ConfusedPairsDisplay:
         return np.array(rows)
 
 
-def _rows_of(pair: ConfusedPair, images: Classified) -> np.ndarray:
+def _find_rows(pair: ConfusedPair, images: Predictions) -> np.ndarray:
     """Rows of the images of a pair of positions, the most confident ones first."""
     is_true, is_predicted = images.y_true == pair.true, images.y_pred == pair.predicted
-    return by_least(-images.confidences, np.flatnonzero(is_true & is_predicted))
+    return sort_rows(-images.confidences, np.flatnonzero(is_true & is_predicted))

@@ -10,13 +10,13 @@ import numpy as np
 from sklearn.utils import check_scalar
 from sklearn.utils.validation import check_is_fitted
 
-from sktransfer._displays.content.fitted_parts import fitted_parts
+from sktransfer._displays.content.predictions import walk_parts
+from sktransfer._displays.drawing.captions import shorten
 from sktransfer._displays.drawing.panels import (
     COLORS,
     MARKERS,
     check_matplotlib,
-    panels_in,
-    shortened,
+    make_panels,
 )
 
 AXES = {"epoch": "Epoch", "seconds": "Seconds of epochs"}
@@ -166,7 +166,7 @@ class TrainingHistoryDisplay:
         """
         check_matplotlib(f"{cls.__name__}.from_estimator")
         check_is_fitted(estimator)
-        for part, _ in fitted_parts(estimator):
+        for part, _ in walk_parts(estimator):
             if _has_history(part):
                 break
         else:
@@ -175,8 +175,8 @@ class TrainingHistoryDisplay:
                 "train_loss and train_accuracy, such as ResNetTransferClassifier. "
                 f"Got {type(estimator).__name__} instead."
             )
-        history = _checked_history(part.history_)
-        best = _best_epoch(history)
+        history = _check_history(part.history_)
+        best = _find_best_epoch(history)
         return cls(
             history=history,
             stage_names=part.net_.module_.names if hasattr(part, "net_") else None,
@@ -247,9 +247,12 @@ class TrainingHistoryDisplay:
         >>> plt.show()
         """
         check_matplotlib(f"{cls.__name__}.from_history")
-        rows = _checked_history(history)
+        rows = _check_history(history)
         return cls(
-            history=rows, stage_names=stage_names, best_epoch=_best_epoch(rows), x=x
+            history=rows,
+            stage_names=stage_names,
+            best_epoch=_find_best_epoch(rows),
+            x=x,
         ).plot(ax)
 
     def plot(self, ax: Any = None, *, x: str | None = None) -> TrainingHistoryDisplay:
@@ -279,12 +282,12 @@ class TrainingHistoryDisplay:
             `best_epoch` is none of its epochs, or there are too few `stage_names`.
         """
         x = self.x if x is None else x
-        history = _checked_history(self.history)
-        ends = _ends(history, x)
-        openings = _openings(history)
+        history = _check_history(self.history)
+        ends = _find_epoch_ends(history, x)
+        openings = _find_openings(history)
         _check_best_epoch(self.best_epoch, len(history))
         _check_names(self.stage_names, openings)
-        outer, panels = panels_in(
+        outer, panels = make_panels(
             ax, 1, 2, CELL, f"{type(self).__name__}.plot", margin=MARGIN
         )
         for panel, (key, label) in zip(panels[0], KEYS.items(), strict=True):
@@ -301,7 +304,7 @@ class TrainingHistoryDisplay:
         marked = len(ends) <= MOST_MARKERS
         values = np.empty(0)
         for i, (prefix, label) in enumerate(CURVES.items()):
-            found = _column(self.history, f"{prefix}_{key}")
+            found = _read_column(self.history, f"{prefix}_{key}")
             if np.isnan(found).all():
                 continue
             values = found
@@ -337,7 +340,7 @@ def _has_history(part: Any) -> bool:
     return isinstance(rows, list) and all(name in r for r in rows for name in NEEDED)
 
 
-def _checked_history(history: Any) -> list[dict[str, Any]]:
+def _check_history(history: Any) -> list[dict[str, Any]]:
     """The rows as dicts.
 
     Raises
@@ -381,24 +384,24 @@ def _check_names(names: Sequence[str] | None, openings: Sequence[Opening]) -> No
         )
 
 
-def _column(history: Sequence[Mapping[str, Any]], key: str) -> np.ndarray:
+def _read_column(history: Sequence[Mapping[str, Any]], key: str) -> np.ndarray:
     """A value of each row, (n_epochs,), nan where a row lacks it."""
     return np.array([row.get(key, np.nan) for row in history], dtype=float)
 
 
-def _best_epoch(history: Sequence[Mapping[str, Any]]) -> int | None:
+def _find_best_epoch(history: Sequence[Mapping[str, Any]]) -> int | None:
     """Epoch, from 1, with the least validation loss; None without validation."""
-    losses = _column(history, "valid_loss")
+    losses = _read_column(history, "valid_loss")
     return None if np.isnan(losses).all() else int(np.nanargmin(losses)) + 1
 
 
-def _ends(history: Sequence[Mapping[str, Any]], x: str) -> np.ndarray:
+def _find_epoch_ends(history: Sequence[Mapping[str, Any]], x: str) -> np.ndarray:
     """Where each epoch ends on the x-axis, (n_epochs,)."""
     if x not in AXES:
         raise ValueError(f"x={x!r} is unknown; pass 'epoch' or 'seconds'.")
     if x == "epoch":
         return np.arange(1, len(history) + 1, dtype=float)
-    seconds = _column(history, "dur")
+    seconds = _read_column(history, "dur")
     if np.isnan(seconds).any():
         raise ValueError(
             "x='seconds' needs the seconds of each epoch, 'dur', in every row of "
@@ -407,7 +410,7 @@ def _ends(history: Sequence[Mapping[str, Any]], x: str) -> np.ndarray:
     return np.cumsum(seconds)
 
 
-def _openings(history: Sequence[Mapping[str, Any]]) -> list[Opening]:
+def _find_openings(history: Sequence[Mapping[str, Any]]) -> list[Opening]:
     """When stages started to learn, by the depths of the epochs."""
     openings, depth = [], -1
     for epoch, row in enumerate(history, start=1):
@@ -424,7 +427,7 @@ def _opening_label(first: int, last: int, names: Sequence[str] | None) -> str:
         return f"depth {last}"
     if last - first + 1 == len(names) > 1:
         return "all stages"
-    stages = [shortened(names[-1 - i], MOST_CHARACTERS) for i in (last, first)]
+    stages = [shorten(names[-1 - i], MOST_CHARACTERS) for i in (last, first)]
     if first == last:
         return stages[0]
     return (", " if last - first == 1 else " to ").join(stages)

@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from sktransfer._displays.content.predictions import (
-    Classified,
+    Predictions,
     check_counts,
-    classified,
-    classified_by,
+    check_predictions,
+    predict_images,
 )
-from sktransfer._displays.content.ranking import (
-    captions,
-    check_show,
-    chosen,
-    said_of,
-)
-from sktransfer._displays.content.shown_images import shown_images
-from sktransfer._displays.drawing.image_grid import draw_grid
-from sktransfer._displays.drawing.panels import check_matplotlib, percent
+from sktransfer._displays.content.ranking import check_show, choose_rows
+from sktransfer._displays.drawing.captions import grid_title, percent
+from sktransfer._displays.drawing.panels import check_matplotlib
+from sktransfer._displays.predicted_images import PredictedImagesDisplay
 
 
-class PredictionGridDisplay:
+class PredictionGridDisplay(PredictedImagesDisplay):
     """Images with their true class, the predicted one and its probability.
 
     Wrong predictions have a coloured frame and a cross. It is recommended to use
@@ -49,7 +44,7 @@ class PredictionGridDisplay:
         All labels.
 
     display_labels : sequence of length n_classes, default=None
-        How each class is printed, by default its label; long names are shortened.
+        How each class is printed, by default its label; long names are shorten.
 
     indices : ndarray of shape (n_shown,), int, default=None
         Where each image stands in the set that it was chosen from.
@@ -105,14 +100,10 @@ class PredictionGridDisplay:
         indices: np.ndarray | None = None,
         title: str | None = None,
     ) -> None:
-        self.images = images
-        self.y_true = y_true
-        self.y_pred = y_pred
+        super().__init__(
+            images, y_true, y_pred, classes, display_labels, indices, title
+        )
         self.confidences = confidences
-        self.classes = classes
-        self.display_labels = display_labels
-        self.indices = indices
-        self.title = title
 
     @classmethod
     def from_estimator(
@@ -202,8 +193,8 @@ class PredictionGridDisplay:
         check_matplotlib(f"{cls.__name__}.from_estimator")
         check_show(show)
         check_counts(n_images=n_images, n_columns=n_columns)
-        images = classified_by(estimator, X, y, display_labels, image_shape)
-        display = cls._of(images, show, n_images, display_labels, random_state)
+        images = predict_images(estimator, X, y, display_labels, image_shape)
+        display = cls._choose(images, show, n_images, random_state)
         return display.plot(ax, n_columns=n_columns, im_kw=im_kw)
 
     @classmethod
@@ -311,39 +302,21 @@ class PredictionGridDisplay:
         check_matplotlib(f"{cls.__name__}.from_predictions")
         check_show(show)
         check_counts(n_images=n_images, n_columns=n_columns)
-        images = classified(
-            X,
-            y_true,
-            y_proba,
-            y_pred=y_pred,
-            classes=classes,
-            display_labels=display_labels,
-            image_shape=image_shape,
+        images = check_predictions(
+            X, y_true, y_proba, y_pred, classes, display_labels, image_shape
         )
-        display = cls._of(images, show, n_images, display_labels, random_state)
+        display = cls._choose(images, show, n_images, random_state)
         return display.plot(ax, n_columns=n_columns, im_kw=im_kw)
 
     @classmethod
-    def _of(
-        cls,
-        images: Classified,
-        show: str,
-        n_images: int,
-        display_labels: Sequence[Any] | None,
-        random_state: Any,
-    ) -> PredictionGridDisplay:
-        """The display of those images that are to be shown."""
-        rows = chosen(images, show, n_images, random_state)
-        return cls(
-            images=shown_images(images.X, rows, images.image_shape),
-            y_true=images.classes[images.y_true[rows]],
-            y_pred=images.classes[images.y_pred[rows]],
-            confidences=images.confidences[rows],
-            classes=images.classes,
-            display_labels=display_labels,
-            indices=rows,
-            title=said_of(images, show, len(rows)),
-        )
+    def _choose(
+        cls, images: Predictions, show: str, n_images: int, random_state: Any
+    ) -> Self:
+        """The display of the images that `show` asks for."""
+        rows = choose_rows(images, show, n_images, random_state)
+        title = grid_title(images, show, len(rows))
+        confidences = images.confidences[rows]
+        return cls._from_rows(images, rows, title, confidences=confidences)
 
     def plot(
         self,
@@ -378,18 +351,5 @@ class PredictionGridDisplay:
         ValueError
             If `n_columns` is less than 1.
         """
-        check_counts(n_columns=n_columns)
         details = [percent(proba) for proba in self.confidences]
-        self.ax_, self.axes_, _ = draw_grid(
-            ax,
-            self.images,
-            captions(
-                self.y_true, self.y_pred, details, self.classes, self.display_labels
-            ),
-            n_columns,
-            f"{type(self).__name__}.plot",
-            title=self.title,
-            im_kw=im_kw,
-        )
-        self.figure_ = self.ax_.figure
-        return self
+        return self._draw(details, ax, n_columns, im_kw)

@@ -6,29 +6,32 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from sklearn.utils import check_array
 from sklearn.utils.validation import (
+    _num_samples,
     check_consistent_length,
     check_is_fitted,
     column_or_1d,
 )
 
-from sktransfer._displays.content.fitted_parts import fitted_parts
-from sktransfer._displays.content.predictions import check_counts, names_of
-from sktransfer._displays.content.shown_images import n_images, shown_images
+from sktransfer._displays.content.predictions import (
+    check_counts,
+    name_classes,
+    walk_parts,
+)
+from sktransfer._displays.content.shown_images import prepare_images, read_if_pictures
+from sktransfer._displays.drawing.captions import Caption, percent, shorten
 from sktransfer._displays.drawing.image_grid import (
     FONT_SIZE,
     LEAST_FONT_SIZE,
-    Caption,
     draw_image,
 )
 from sktransfer._displays.drawing.panels import (
     check_matplotlib,
-    panels_in,
-    percent,
-    shortened,
-    size_of,
+    make_panels,
+    measure_axes,
 )
-from sktransfer._estimators.classifier import BaseImageClassifier
+from sktransfer._images.containers import refuse_bad_container
 
 # Every image is drawn; more than this make a figure that nobody looks at.
 MOST_IMAGES = 100
@@ -225,26 +228,29 @@ class SaliencyDisplay:
         ['circle', 'circle', 'circle']
         >>> plt.show()
         """
-        from sktransfer._displays.content.grad_cam import checked_stage, grad_cam
+        from sktransfer._displays.content.grad_cam import check_stage, grad_cam
         from sktransfer._networks.device import resolve_device
 
         check_matplotlib(f"{cls.__name__}.from_estimator")
         check_counts(n_columns=n_columns)
         check_is_fitted(estimator)
         _check_few(X)
-        classifier, X = _classifier_and_images(estimator, X)
+        classifier, X = _find_classifier(estimator, X)
         stages, classes = classifier.net_.module_, classifier.classes_
-        stage = checked_stage(stages, stage)
-        names_of(classes, display_labels)
-        images, _ = classifier._check_images(X, reset=False)
-        positions = _target_positions(target, classes, len(images))
-        # Of the images that are read already: reading files twice is slow.
-        proba = classifier.predict_proba(images)
+        stage = check_stage(stages, stage)
+        name_classes(classes, display_labels)
+        refuse_bad_container(X)
+        X = read_if_pictures(X, classifier.image_shape_)
+        positions = _find_targets(target, classes, _num_samples(X))
+        # Before anything else is done with X: it also checks the images.
+        proba = classifier.predict_proba(X)
+        images = check_array(X, ensure_2d=False, allow_nd=True)
+        images = images.reshape(len(images), *classifier.image_shape_)
         if positions is None:
             positions = proba.argmax(axis=1)
         device = resolve_device(classifier.device_)
         display = cls(
-            images=shown_images(images, range(len(images))),
+            images=prepare_images(images, range(len(images))),
             maps=grad_cam(stages, stage, images, positions, device),
             targets=classes[positions],
             proba=proba,
@@ -282,9 +288,9 @@ class SaliencyDisplay:
         n_columns = min(n_columns, len(self.images))
         height, width = np.shape(self.maps)[1:]
         aspect = float(np.clip(height / width, FLATTEST, TALLEST))
-        share = 1.0 if ax is None else min(1.0, size_of(ax)[0] / n_columns / WIDTH)
+        share = 1.0 if ax is None else min(1.0, measure_axes(ax)[0] / n_columns / WIDTH)
         font_size = max(LEAST_FONT_SIZE, FONT_SIZE * share)
-        self.ax_, self.axes_ = panels_in(
+        self.ax_, self.axes_ = make_panels(
             ax,
             2 * -(-len(self.images) // n_columns),
             n_columns,
@@ -307,7 +313,7 @@ class SaliencyDisplay:
         most = int(LINE * share * FONT_SIZE / font_size)
         image, caption = self.images[row], Caption(self._caption(row, most))
         draw_image(above, image, caption, font_size=font_size)
-        draw_image(below, _in_grey(image), Caption(""))
+        draw_image(below, _convert_to_grey(image), Caption(""))
         _draw_map(below, self.maps[row])
         # The two belong together: what room is left goes between images.
         above.set_anchor("S")
@@ -318,21 +324,21 @@ class SaliencyDisplay:
         names = self.classes if self.display_labels is None else self.display_labels
         best = int(self.proba[row].argmax())
         behind = f", {percent(float(self.proba[row, best]))}"
-        text = _line("Prediction: ", names[best], behind, most)
+        text = _caption_line("Prediction: ", names[best], behind, most)
         target = int(np.flatnonzero(self.classes == self.targets[row])[0])
         if target != best:
-            text += "\n" + _line("map for: ", names[target], "", most)
+            text += "\n" + _caption_line("map for: ", names[target], "", most)
         # A grey picture alone would leave one guessing.
         return text if self.maps[row].any() else text + "\n(nothing speaks for it)"
 
 
-def _line(before: str, name: Any, behind: str, most: int) -> str:
-    """A line of a caption, its name shortened so that all has `most` characters."""
+def _caption_line(before: str, name: Any, behind: str, most: int) -> str:
+    """A line of a caption, its name shorten so that all has `most` characters."""
     room = max(1, most - len(before) - len(behind))
-    return before + shortened(name, room) + behind
+    return before + shorten(name, room) + behind
 
 
-def _in_grey(image: np.ndarray) -> np.ndarray:
+def _convert_to_grey(image: np.ndarray) -> np.ndarray:
     """An image (height, width[, 3]) without its colours, (height, width)."""
     grey: np.ndarray = image if image.ndim == 2 else image @ LUMINANCE
     return grey
@@ -352,17 +358,19 @@ def _draw_map(ax: Any, seen: np.ndarray) -> Any:
 
 def _check_few(X: Any) -> None:
     """Raise a ValueError where `X` holds more images than a figure does."""
-    # Whatever is no set of images is refused where it is read, in better words.
-    is_set = hasattr(X, "shape") or isinstance(X, (list, tuple))
-    if is_set and n_images(X) > MOST_IMAGES:
+    # Anything else is refused later, with a message of its own.
+    n_images = (
+        _num_samples(X) if hasattr(X, "shape") or isinstance(X, (list, tuple)) else 0
+    )
+    if n_images > MOST_IMAGES:
         raise ValueError(
-            f"X holds {n_images(X)} images, of which each is drawn, but a figure has "
-            f"room for {MOST_IMAGES}; pass fewer, such as X[:12]."
+            f"X holds {n_images} images, but a figure has room for {MOST_IMAGES}; "
+            "pass fewer, such as X[:12]."
         )
 
 
-def _classifier_and_images(estimator: Any, X: Any) -> tuple[BaseImageClassifier, Any]:
-    """The image classifier that a pipeline or a search ends in, and what it is given.
+def _find_classifier(estimator: Any, X: Any) -> tuple[Any, Any]:
+    """The image classifier that a pipeline or a search ends in, and its images.
 
     Raises
     ------
@@ -370,26 +378,35 @@ def _classifier_and_images(estimator: Any, X: Any) -> tuple[BaseImageClassifier,
         If `estimator` ends in none.
     """
     last = estimator
-    for last, steps_before in fitted_parts(estimator):
-        if isinstance(last, BaseImageClassifier):
-            check_is_fitted(last)
+    for last, steps_before in walk_parts(estimator):
+        if _has_stages(last):
             for step in steps_before:
                 X = step.transform(X)
             return last, X
     raise ValueError(
         "Expected 'estimator' to be a ResNetTransferClassifier or a "
         "ScratchCNNClassifier, or a pipeline or a search that ends in one. "
-        f"Got {_class_names(estimator, last)} instead."
+        f"Got {_describe(estimator, last)} instead."
     )
 
 
-def _class_names(estimator: Any, last: Any) -> str:
+def _has_stages(estimator: Any) -> bool:
+    """Whether it classifies images with a network of stages, whatever its class."""
+    from sktransfer._networks.stages import Stages
+
+    is_classifier = hasattr(estimator, "predict_proba")
+    module = getattr(getattr(estimator, "net_", None), "module_", None)
+    has_shape = hasattr(estimator, "image_shape_")
+    return is_classifier and has_shape and isinstance(module, Stages)
+
+
+def _describe(estimator: Any, last: Any) -> str:
     """What was passed, and what it ends in where that is another thing."""
     name, end = type(estimator).__name__, type(last).__name__
     return name if last is estimator else f"{name} that ends in {end}"
 
 
-def _target_positions(target: Any, classes: np.ndarray, n: int) -> np.ndarray | None:
+def _find_targets(target: Any, classes: np.ndarray, n: int) -> np.ndarray | None:
     """Positions of the targets in `classes`, (n,), or None for the predicted ones.
 
     Raises
@@ -407,6 +424,6 @@ def _target_positions(target: Any, classes: np.ndarray, n: int) -> np.ndarray | 
     if unknown:
         raise ValueError(
             f"target={unknown[0]!r} is none of the classes, which are "
-            f"{shortened(classes.tolist(), 200)}."
+            f"{shorten(classes.tolist(), 200)}."
         )
     return np.array([known[label] for label in labels])

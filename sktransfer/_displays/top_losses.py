@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from sktransfer._displays.content.predictions import (
-    Classified,
+    Predictions,
     check_counts,
-    classified,
-    classified_by,
+    check_predictions,
+    predict_images,
 )
-from sktransfer._displays.content.ranking import by_least, captions
-from sktransfer._displays.content.shown_images import shown_images
-from sktransfer._displays.drawing.image_grid import draw_grid
-from sktransfer._displays.drawing.panels import check_matplotlib, percent
+from sktransfer._displays.content.ranking import sort_rows
+from sktransfer._displays.drawing.captions import percent
+from sktransfer._displays.drawing.panels import check_matplotlib
+from sktransfer._displays.predicted_images import PredictedImagesDisplay
 
 
-class TopLossesDisplay:
+class TopLossesDisplay(PredictedImagesDisplay):
     """The images of the highest loss: hard ones, and ones with a wrong label.
 
     The loss of an image is the cross-entropy of its prediction, -log of the probability
@@ -48,7 +48,7 @@ class TopLossesDisplay:
         All labels.
 
     display_labels : sequence of length n_classes, default=None
-        How each class is printed, by default its label; long names are shortened.
+        How each class is printed, by default its label; long names are shorten.
 
     indices : ndarray of shape (n_shown,), int, default=None
         Where each image stands in the set that it was chosen from.
@@ -108,15 +108,11 @@ class TopLossesDisplay:
         indices: np.ndarray | None = None,
         title: str | None = None,
     ) -> None:
-        self.images = images
-        self.y_true = y_true
-        self.y_pred = y_pred
+        super().__init__(
+            images, y_true, y_pred, classes, display_labels, indices, title
+        )
         self.losses = losses
         self.true_proba = true_proba
-        self.classes = classes
-        self.display_labels = display_labels
-        self.indices = indices
-        self.title = title
 
     @classmethod
     def from_estimator(
@@ -194,8 +190,8 @@ class TopLossesDisplay:
         """
         check_matplotlib(f"{cls.__name__}.from_estimator")
         check_counts(n_images=n_images, n_columns=n_columns)
-        images = classified_by(estimator, X, y, display_labels, image_shape)
-        display = cls._of(images, n_images, display_labels)
+        images = predict_images(estimator, X, y, display_labels, image_shape)
+        display = cls._choose(images, n_images)
         return display.plot(ax, n_columns=n_columns, im_kw=im_kw)
 
     @classmethod
@@ -292,40 +288,25 @@ class TopLossesDisplay:
         """
         check_matplotlib(f"{cls.__name__}.from_predictions")
         check_counts(n_images=n_images, n_columns=n_columns)
-        images = classified(
-            X,
-            y_true,
-            y_proba,
-            y_pred=y_pred,
-            classes=classes,
-            display_labels=display_labels,
-            image_shape=image_shape,
+        images = check_predictions(
+            X, y_true, y_proba, y_pred, classes, display_labels, image_shape
         )
-        display = cls._of(images, n_images, display_labels)
+        display = cls._choose(images, n_images)
         return display.plot(ax, n_columns=n_columns, im_kw=im_kw)
 
     @classmethod
-    def _of(
-        cls,
-        images: Classified,
-        n_images: int,
-        display_labels: Sequence[Any] | None,
-    ) -> TopLossesDisplay:
+    def _choose(cls, images: Predictions, n_images: int) -> Self:
         """The display of the images of the highest loss."""
         n = len(images.y_true)
-        rows = by_least(-images.losses, np.arange(n))[:n_images]
+        rows = sort_rows(-images.losses, np.arange(n))[:n_images]
         accuracy = percent(1 - images.is_wrong.mean(), 1)
-        return cls(
-            images=shown_images(images.X, rows, images.image_shape),
-            y_true=images.classes[images.y_true[rows]],
-            y_pred=images.classes[images.y_pred[rows]],
+        return cls._from_rows(
+            images,
+            rows,
+            f"Highest losses, {len(rows)} of {n} images; mean loss "
+            f"{images.losses.mean():.2f}, accuracy {accuracy}",
             losses=images.losses[rows],
             true_proba=images.proba[rows, images.y_true[rows]],
-            classes=images.classes,
-            display_labels=display_labels,
-            indices=rows,
-            title=f"Highest losses, {len(rows)} of {n} images; mean loss "
-            f"{images.losses.mean():.2f}, accuracy {accuracy}",
         )
 
     def plot(
@@ -361,21 +342,8 @@ class TopLossesDisplay:
         ValueError
             If `n_columns` is less than 1.
         """
-        check_counts(n_columns=n_columns)
         details = [
             f"loss {loss:.2f}\ntrue: {percent(proba)}"
             for loss, proba in zip(self.losses, self.true_proba, strict=True)
         ]
-        self.ax_, self.axes_, _ = draw_grid(
-            ax,
-            self.images,
-            captions(
-                self.y_true, self.y_pred, details, self.classes, self.display_labels
-            ),
-            n_columns,
-            f"{type(self).__name__}.plot",
-            title=self.title,
-            im_kw=im_kw,
-        )
-        self.figure_ = self.ax_.figure
-        return self
+        return self._draw(details, ax, n_columns, im_kw)

@@ -11,14 +11,16 @@ from typing import Any
 
 import numpy as np
 from sklearn.metrics import confusion_matrix
+from sklearn.utils import _safe_indexing
 
 from sktransfer._displays.comparison import ModelComparisonDisplay
 from sktransfer._displays.confused_pairs import ConfusedPairsDisplay
 from sktransfer._displays.content.confusions import most_confused
-from sktransfer._displays.content.shown_images import shown_images, taken
+from sktransfer._displays.content.shown_images import prepare_images
+from sktransfer._displays.drawing.captions import Caption, shorten
 from sktransfer._displays.drawing.confusion_matrix import draw_matrix
-from sktransfer._displays.drawing.image_grid import MOST_CHARACTERS, Caption, draw_grid
-from sktransfer._displays.drawing.panels import new_figure, shortened
+from sktransfer._displays.drawing.image_grid import MOST_CHARACTERS, draw_grid
+from sktransfer._displays.drawing.panels import make_figure
 from sktransfer._displays.history import TrainingHistoryDisplay
 from sktransfer._displays.prediction_grid import PredictionGridDisplay
 from sktransfer._displays.saliency import SaliencyDisplay
@@ -185,8 +187,8 @@ def _samples(data: StudyData) -> Picture:
     names = data.names[: len(rows)]
     frame, _, _ = draw_grid(
         None,
-        shown_images(data.X_train, rows),
-        [Caption(shortened(name, MOST_CHARACTERS)) for name in names],
+        prepare_images(data.X_train, rows),
+        [Caption(shorten(name, MOST_CHARACTERS)) for name in names],
         N_COLUMNS,
         CALLER,
     )
@@ -203,7 +205,7 @@ def _samples(data: StudyData) -> Picture:
 def _confusion(data: StudyData, results: Sequence[RunResult]) -> Picture:
     """The confusion matrix of each model."""
     runs = [group[-1] for group in by_model(results).values()]
-    figure = new_figure(CONFUSION_SIDE * len(runs), CONFUSION_SIDE, CALLER)
+    figure = make_figure(CONFUSION_SIDE * len(runs), CONFUSION_SIDE, CALLER)
     # The other engine cuts the titles of panels that must be square.
     figure.set_layout_engine("compressed")
     panels = figure.subplots(1, len(runs), squeeze=False)[0]
@@ -323,7 +325,7 @@ def _saliency(data: StudyData, model: Any, run: RunResult) -> Picture:
     """Where the model finds what speaks for its prediction, images drawn by lot."""
     rows = np.random.default_rng(0).permutation(len(data.y_test))[:N_SALIENCY]
     display = SaliencyDisplay.from_estimator(
-        model, taken(data.X_test, rows.tolist()), display_labels=data.names
+        model, _safe_indexing(data.X_test, rows.tolist()), display_labels=data.names
     )
     return _picture(
         display.figure_,

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
-from sktransfer._displays.content.scores import n_trainable
+from sktransfer._displays.content.scores import count_trainable
 from sktransfer._study.data import StudyData, load_data
 from sktransfer._study.figures import Picture, draw_pictures, png_files
 from sktransfer._study.html import check_drawing, render
@@ -117,7 +117,7 @@ def evaluate(data: StudyData, model_name: str, model: Any, seed: int) -> RunResu
         recall=float(recall),
         f1=float(f1),
         seconds=float(getattr(model, "fit_time_", elapsed)),
-        n_parameters=n_trainable(model),
+        n_parameters=count_trainable(model),
         n_epochs=getattr(model, "n_iter_", None) if hasattr(model, "net_") else None,
         peak_memory=memory.of(getattr(model, "device_", "cpu")),
         predictions=predicted,

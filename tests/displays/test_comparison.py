@@ -14,7 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from sktransfer import ModelComparisonDisplay, ResNetTransferClassifier
-from sktransfer._displays.content.scores import n_trainable, spread
+from sktransfer._displays.content.scores import count_trainable, spread
 
 Y_TRUE = np.array(["cat", "cat", "dog", "dog", "emu"])
 GOOD = Y_TRUE
@@ -229,8 +229,8 @@ def test_the_parameters_are_those_that_were_trained(fitted):
         for name in ("layer4", "head")
         for p in getattr(stages, name).parameters()
     )
-    assert n_trainable(fitted) == expected
-    assert n_trainable(LogisticRegression()) is None
+    assert count_trainable(fitted) == expected
+    assert count_trainable(LogisticRegression()) is None
 
 
 def test_seeds_are_a_list_of_estimators(digits):

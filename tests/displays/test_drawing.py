@@ -17,14 +17,16 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from sktransfer._displays.content.predictions import (
-    classified,
-    classified_by,
-    fitted_image_shape,
+    check_predictions,
+    find_image_shape,
+    name_classes,
+    predict_images,
     predicts_most_probable,
 )
-from sktransfer._displays.content.shown_images import shown_images
-from sktransfer._displays.drawing.image_grid import Caption, draw_grid, draw_image
-from sktransfer._displays.drawing.panels import axes_in, panels_in, percent, shortened
+from sktransfer._displays.content.shown_images import prepare_images
+from sktransfer._displays.drawing.captions import Caption, percent, shorten
+from sktransfer._displays.drawing.image_grid import draw_grid, draw_image
+from sktransfer._displays.drawing.panels import make_axes, make_panels
 from tests.helpers import Counting, CountingNet
 
 PROBA = np.array([[0.9, 0.1, 0.0], [0.2, 0.3, 0.5], [0.1, 0.8, 0.1]])
@@ -47,35 +49,35 @@ def boxes(panels):
 
 
 def test_a_uint8_image_is_divided_by_255_however_dark():
-    (image,) = shown_images(np.full((1, 4, 4), 3, np.uint8), [0])
+    (image,) = prepare_images(np.full((1, 4, 4), 3, np.uint8), [0])
     np.testing.assert_allclose(image, 3 / 255)
 
 
 def test_a_uint16_image_is_divided_by_65535():
-    (image,) = shown_images(np.full((1, 4, 4, 3), 65535, np.uint16), [0])
+    (image,) = prepare_images(np.full((1, 4, 4, 3), 65535, np.uint16), [0])
     assert image.shape == (4, 4, 3)
     np.testing.assert_allclose(image, 1)
 
 
 def test_floats_from_0_to_1_stay_as_they_are():
     X = np.random.default_rng(0).random((3, 4, 4, 3), dtype=np.float32) / 2
-    np.testing.assert_array_equal(shown_images(X, [2])[0], X[2])
+    np.testing.assert_array_equal(prepare_images(X, [2])[0], X[2])
 
 
 def test_floats_of_another_scale_are_moved_all_alike():
     X = np.stack([np.full((2, 2), 10.0), np.full((2, 2), 200.0)])
-    dark, bright = shown_images(X, [0, 1])
+    dark, bright = prepare_images(X, [0, 1])
     np.testing.assert_allclose(bright, 1)
     np.testing.assert_allclose(dark, 0.05)
 
 
 def test_normalised_floats_are_moved_to_0_to_1():
-    (image,) = shown_images(np.array([[[-2.0, 0.0], [1.0, 2.0]]]), [0])
+    (image,) = prepare_images(np.array([[[-2.0, 0.0], [1.0, 2.0]]]), [0])
     np.testing.assert_allclose(image, [[0, 0.5], [0.75, 1]])
 
 
 def test_pixels_that_are_not_finite_do_not_spoil_the_scale():
-    (image,) = shown_images(np.array([[[np.nan, 0.0], [4.0, 8.0]]]), [0])
+    (image,) = prepare_images(np.array([[[np.nan, 0.0], [4.0, 8.0]]]), [0])
     np.testing.assert_allclose(image, [[np.nan, 0], [0.5, 1]])
 
 
@@ -84,18 +86,18 @@ def test_pixels_that_are_not_finite_do_not_spoil_the_scale():
 )
 def test_an_image_is_shown_grey_or_in_three_colours(n_channels, shape):
     X = np.zeros((1, 4, 4, n_channels), np.uint8)
-    assert shown_images(X, [0])[0].shape == shape
+    assert prepare_images(X, [0])[0].shape == shape
 
 
 def test_rows_of_pixels_take_the_image_shape():
     X = np.arange(24, dtype=np.uint8).reshape(2, 12)
-    (image,) = shown_images(X, [1], (2, -1, 1))
+    (image,) = prepare_images(X, [1], (2, -1, 1))
     np.testing.assert_allclose(image, X[1].reshape(2, 6) / 255, rtol=1e-6)
 
 
 def test_a_frame_of_pixels_is_rows_by_position():
     frame = pd.DataFrame(np.eye(3, 4), index=[7, 8, 9])
-    np.testing.assert_array_equal(shown_images(frame, [2])[0], [[0, 0], [1, 0]])
+    np.testing.assert_array_equal(prepare_images(frame, [2])[0], [[0, 0], [1, 0]])
 
 
 class Watched(np.ndarray):
@@ -111,37 +113,49 @@ class Watched(np.ndarray):
 
 def test_of_many_images_only_the_shown_ones_are_read():
     X = np.arange(50, dtype=np.uint8).repeat(16).reshape(50, 4, 4).view(Watched)
-    (image,) = shown_images(X, [3])
+    (image,) = prepare_images(X, [3])
     np.testing.assert_allclose(image, 3 / 255)
     assert X.taken == ((1, 4, 4),)
 
 
 @pytest.mark.parametrize(
-    "kind", [list, np.array, pd.Series, lambda paths: pd.DataFrame({"path": paths})]
+    "kind",
+    [list, tuple, np.array, pd.Series, lambda paths: pd.DataFrame({"path": paths})],
 )
 def test_paths_are_shown_whole_and_never_enlarged(kind, tmp_path):
     for i, size in enumerate([(8, 6), (600, 300)]):
         Image.new("RGB", size, (255, 0, 0)).save(tmp_path / f"{i}.png")
     paths = kind([str(tmp_path / f"{i}.png") for i in range(2)])
-    small, large = shown_images(paths, [0, 1])
+    small, large = prepare_images(paths, [0, 1])
     assert small.shape == (6, 8, 3)
     assert large.shape == (112, 224, 3)
     np.testing.assert_array_equal(small[0, 0], [1, 0, 0])
 
 
+@pytest.mark.parametrize(
+    "kind", [list, tuple, np.asarray, lambda X: X.tolist(), "memmap"]
+)
+def test_arrays_in_any_container_are_shown(kind, tmp_path):
+    X = np.arange(48, dtype=np.float32).reshape(3, 4, 4) / 48
+    np.save(tmp_path / "X.npy", X)
+    given = np.load(tmp_path / "X.npy", "r") if kind == "memmap" else kind(X)
+    shown = prepare_images(given, [2, 0])
+    np.testing.assert_allclose(shown, X[[2, 0]], rtol=1e-6)
+
+
 def test_pictures_are_cut_to_what_an_estimator_sees():
     picture = Image.new("L", (60, 20), 255)
-    (image,) = shown_images([picture], [0], (32, 32, 3))
+    (image,) = prepare_images([picture], [0], (32, 32, 3))
     assert image.shape == (20, 20, 3)
 
 
 def test_a_grey_picture_is_shown_grey():
-    assert shown_images([Image.new("L", (5, 7))], np.array([0]))[0].shape == (7, 5)
+    assert prepare_images([Image.new("L", (5, 7))], np.array([0]))[0].shape == (7, 5)
 
 
 def test_long_names_lose_their_middle():
-    assert shortened("golden retriever", 10) == "golden…ver"
-    assert shortened("cat\n dog", 10) == "cat dog"
+    assert shorten("golden retriever", 10) == "golden…ver"
+    assert shorten("cat\n dog", 10) == "cat dog"
 
 
 def test_a_wrong_image_has_a_frame_in_its_colour_and_others_none():
@@ -221,7 +235,7 @@ def test_panels_without_an_image_are_invisible():
 def test_panels_take_the_place_of_axes_that_were_put_by_hand():
     figure = plt.figure()
     ax = figure.add_axes((0.5, 0.5, 0.4, 0.4))
-    _, panels = panels_in(ax, 2, 2, (1, 1), "f")
+    _, panels = make_panels(ax, 2, 2, (1, 1), "f")
     box = panels[1, 0].get_position()
     assert (box.x0, box.y0) == pytest.approx((0.5, 0.5))
 
@@ -249,9 +263,9 @@ def test_a_sentence_and_a_grid_replace_each_other():
 
 def test_axes_whose_panels_the_caller_removed_are_drawn_into_again():
     figure, ax = plt.subplots()
-    _, panels = panels_in(ax, 1, 2, (1, 1), "f")
+    _, panels = make_panels(ax, 1, 2, (1, 1), "f")
     panels[0, 0].remove()
-    panels_in(ax, 1, 3, (1, 1), "f")
+    make_panels(ax, 1, 3, (1, 1), "f")
     assert len(figure.axes) == 4
 
 
@@ -277,26 +291,26 @@ def test_only_a_whole_is_a_hundred_percent(fraction, n_decimals, text):
 def test_without_matplotlib_the_error_names_the_caller(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ImportError, match=r"Some\.plot requires matplotlib"):
-        axes_in(None, 1, 1, "Some.plot")
+        make_axes(None, 1, 1, "Some.plot")
 
 
 def test_labels_become_positions_among_the_classes_also_unsorted_ones():
-    found = classified(X3, ["c", "a", "b"], PROBA, classes=["c", "b", "a"])
+    found = check_predictions(X3, ["c", "a", "b"], PROBA, classes=["c", "b", "a"])
     assert found.y_true.tolist() == [0, 2, 1]
     assert found.y_pred.tolist() == [0, 2, 1]
-    assert found.names == ("c", "b", "a")
+    assert name_classes(found.classes, found.display_labels) == ("c", "b", "a")
 
 
 def test_a_class_without_images_keeps_its_column():
-    found = classified(X3, [0, 2, 2], PROBA, classes=[0, 1, 2])
+    found = check_predictions(X3, [0, 2, 2], PROBA, classes=[0, 1, 2])
     assert found.is_wrong.tolist() == [False, False, True]
     np.testing.assert_allclose(found.confidences, [0.9, 0.5, 0.8])
 
 
 def test_the_loss_is_the_cross_entropy_and_finite():
-    found = classified(X3, [0, 1, 2], PROBA)
+    found = check_predictions(X3, [0, 1, 2], PROBA)
     np.testing.assert_allclose(found.losses, -np.log([0.9, 0.3, 0.1]))
-    certain = classified(X3[:2], [0, 1], [[0.0, 1.0], [0.0, 1.0]])
+    certain = check_predictions(X3[:2], [0, 1], [[0.0, 1.0], [0.0, 1.0]])
     assert np.isfinite(certain.losses).all()
     assert certain.losses[0] > 100
 
@@ -305,7 +319,11 @@ def test_the_loss_is_the_cross_entropy_and_finite():
     "kind", [list, np.array, pd.Series, lambda y: pd.Series(y, dtype="string")]
 )
 def test_labels_may_be_texts_in_any_container(kind):
-    assert classified(X3, kind(["x", "z", "y"]), PROBA).y_true.tolist() == [0, 2, 1]
+    assert check_predictions(X3, kind(["x", "z", "y"]), PROBA).y_true.tolist() == [
+        0,
+        2,
+        1,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -336,45 +354,45 @@ def test_what_does_not_agree_is_told(changed, message):
     given |= changed
     X, y_true, y_proba = (given.pop(name) for name in ("X", "y_true", "y_proba"))
     with pytest.raises(ValueError, match=message):
-        classified(X, y_true, y_proba, **given)
+        check_predictions(X, y_true, y_proba, **given)
 
 
 def test_no_images_are_refused():
     with pytest.raises(ValueError, match=r"0 sample\(s\)"):
-        classified(X3[:0], [], np.empty((0, 3)), classes=[0, 1, 2])
+        check_predictions(X3[:0], [], np.empty((0, 3)), classes=[0, 1, 2])
 
 
 def test_one_path_is_no_set_of_images():
     with pytest.raises(TypeError, match="single str"):
-        classified("abc", [0, 1, 2], PROBA)
+        check_predictions("abc", [0, 1, 2], PROBA)
 
 
 def test_an_unfitted_estimator_is_refused():
     with pytest.raises(NotFittedError):
-        classified_by(LogisticRegression(), X3.reshape(3, -1), [0, 1, 2], None)
+        predict_images(LogisticRegression(), X3.reshape(3, -1), [0, 1, 2], None)
 
 
 @pytest.mark.parametrize("refuse", [GaussianMixture, FunctionTransformer])
 def test_what_is_no_classifier_is_refused(refuse):
     estimator = refuse().fit(np.random.default_rng(0).random((9, 2)))
     with pytest.raises(ValueError, match="to be a classifier"):
-        classified_by(estimator, X3.reshape(3, -1), [0, 1, 2], None)
+        predict_images(estimator, X3.reshape(3, -1), [0, 1, 2], None)
 
 
 def test_no_set_of_images_is_refused():
     with pytest.raises(TypeError, match="X is None; pass the images"):
-        classified(None, [0, 1, 2], PROBA)
+        check_predictions(None, [0, 1, 2], PROBA)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
 def test_rounded_probabilities_of_many_classes_are_taken(dtype):
     proba = np.random.default_rng(0).dirichlet(np.ones(1000), size=3).astype(dtype)
-    found = classified(X3, [0, 1, 2], proba, classes=np.arange(1000))
+    found = check_predictions(X3, [0, 1, 2], proba, classes=np.arange(1000))
     assert found.y_pred.tolist() == proba.argmax(axis=1).tolist()
 
 
 def test_given_predictions_take_the_place_of_the_most_probable_class():
-    found = classified(X3, [0, 1, 2], PROBA, y_pred=[1, 1, 1])
+    found = check_predictions(X3, [0, 1, 2], PROBA, y_pred=[1, 1, 1])
     assert found.y_pred.tolist() == [1, 1, 1]
     assert found.is_wrong.tolist() == [True, False, True]
     np.testing.assert_allclose(found.confidences, PROBA[:, 1])
@@ -393,7 +411,7 @@ def rows_and_labels():
 def test_the_prediction_is_that_of_the_estimator_not_the_most_probable_class(wrap):
     X, y = rows_and_labels()
     clf = wrap(FixedThresholdClassifier(LogisticRegression(), threshold=0.9))
-    found = classified_by(clf.fit(X, y), X, y, None)
+    found = predict_images(clf.fit(X, y), X, y, None)
     assert 1 - found.is_wrong.mean() == clf.score(X, y)
     assert found.y_pred.tolist() == clf.predict(X).tolist()
     assert found.y_pred.tolist() != found.proba.argmax(axis=1).tolist()
@@ -409,26 +427,26 @@ def test_a_network_in_a_pipeline_and_a_search_predicts_once():
     search.best_estimator_ = pipeline
     assert predicts_most_probable(search)
     assert not predicts_most_probable(Counting(PROBA).fit(X, y))
-    classified_by(pipeline, X, y, None)
+    predict_images(pipeline, X, y, None)
     assert net.n_calls_ == 1
 
 
 def test_rows_that_cannot_be_shown_are_refused_before_predicting():
     clf = Counting(PROBA).fit(None, [0, 1, 2])
     with pytest.raises(ValueError, match="image_shape=None cannot be inferred"):
-        classified_by(clf, np.zeros((3, 10)), [0, 1, 2], None)
+        predict_images(clf, np.zeros((3, 10)), [0, 1, 2], None)
     with pytest.raises(ValueError, match=r"image_shape=\(4, 4, 1\) does not fit"):
-        classified_by(clf, np.zeros((3, 10)), [0, 1, 2], None, (4, 4, 1))
+        predict_images(clf, np.zeros((3, 10)), [0, 1, 2], None, (4, 4, 1))
     assert clf.n_calls_ == 0
-    found = classified_by(clf, np.zeros((3, 10)), [0, 1, 2], None, (2, 5, 1))
+    found = predict_images(clf, np.zeros((3, 10)), [0, 1, 2], None, (2, 5, 1))
     assert found.image_shape == (2, 5, 1)
 
 
 def test_the_shape_behind_a_step_that_changes_it_is_not_that_of_the_rows():
     X, y = np.random.default_rng(0).random((12, 16)), np.arange(12) % 2
     pipeline = make_pipeline(FunctionTransformer(lambda X: X[:, ::2]), WithShape())
-    found = classified_by(pipeline.fit(X, y), X, y, None)
-    assert shown_images(X, [0], found.image_shape)[0].shape == (4, 4)
+    found = predict_images(pipeline.fit(X, y), X, y, None)
+    assert prepare_images(X, [0], found.image_shape)[0].shape == (4, 4)
 
 
 def test_the_image_shape_is_found_inside_pipelines_searches_and_wrappers():
@@ -439,8 +457,8 @@ def test_the_image_shape_is_found_inside_pipelines_searches_and_wrappers():
     threshold = FixedThresholdClassifier(WithShape()).fit(X, y)
     voting = VotingClassifier([("a", WithShape())]).fit(X, y)
     for estimator in (pipeline, search, calibrated, threshold, voting):
-        assert fitted_image_shape(estimator, X) == (4, 2, 1)
-    assert fitted_image_shape(LogisticRegression().fit(X, y), X) is None
+        assert find_image_shape(estimator, X) == (4, 2, 1)
+    assert find_image_shape(LogisticRegression().fit(X, y), X) is None
 
 
 def test_a_parameter_named_steps_is_no_pipeline():
@@ -448,4 +466,4 @@ def test_a_parameter_named_steps_is_no_pipeline():
         steps, estimators_ = 3, 5
 
     X, y = rows_and_labels()
-    assert classified_by(WithSteps().fit(X, y), X, y, None).image_shape is None
+    assert predict_images(WithSteps().fit(X, y), X, y, None).image_shape is None

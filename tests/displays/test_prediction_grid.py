@@ -17,7 +17,7 @@ from sktransfer import (
     ScratchCNNClassifier,
     TopLossesDisplay,
 )
-from sktransfer._displays.drawing.panels import WRONG_COLOR, WRONG_MARK
+from sktransfer._displays.drawing.captions import WRONG_COLOR, WRONG_MARK
 from tests.helpers import CountingNet
 
 DISPLAYS = [PredictionGridDisplay, TopLossesDisplay]

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
@@ -17,13 +18,14 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from torch import nn
 
-import sktransfer._displays.content.grad_cam as _saliency
-import sktransfer._estimators.inputs as _input
+import sktransfer._displays.content.grad_cam as grad_cam_module
+import sktransfer._displays.content.shown_images as shown_images_module
+import sktransfer._estimators.inputs as inputs_module
 from sktransfer import (
     ResNetTransferClassifier,
     ScratchCNNClassifier,
 )
-from sktransfer._displays.content.grad_cam import BATCH_SIZE, checked_stage, grad_cam
+from sktransfer._displays.content.grad_cam import BATCH_SIZE, check_stage, grad_cam
 from sktransfer._displays.saliency import MOST_IMAGES, SaliencyDisplay
 from sktransfer._images.pictures import read_pictures
 from sktransfer._images.preprocessing import Preprocess
@@ -170,7 +172,7 @@ def test_more_images_than_pass_at_once_have_the_maps_that_each_has_alone():
 
 
 def test_the_last_stage_before_the_head_is_looked_at_by_default():
-    assert checked_stage(bright_or_dark(), None) == "detect"
+    assert check_stage(bright_or_dark(), None) == "detect"
 
 
 def test_maps_of_a_trained_network_lie_on_what_decides_the_class(clf):
@@ -444,6 +446,26 @@ def test_other_classifiers_are_refused(X):
         SaliencyDisplay.from_estimator(pipeline, flat)
 
 
+class Borrowed(ClassifierMixin, BaseEstimator):
+    """A classifier of another class, with the fitted attributes of one of ours."""
+
+    def __init__(self, clf):
+        self.clf = clf
+
+    def fit(self, X, y):
+        for name in ("classes_", "image_shape_", "device_", "net_"):
+            setattr(self, name, getattr(self.clf, name))
+        return self
+
+    def predict_proba(self, X):
+        return self.clf.predict_proba(X)
+
+
+def test_a_classifier_is_recognised_by_its_attributes(clf, X):
+    seen = SaliencyDisplay.from_estimator(Borrowed(clf).fit(X, None), X)
+    assert np.array_equal(seen.maps, SaliencyDisplay.from_estimator(clf, X).maps)
+
+
 def test_it_is_drawn_in_the_place_of_axes_and_again_elsewhere(clf, X):
     figure, axes = plt.subplots(1, 2)
     display = SaliencyDisplay.from_estimator(clf, X, n_columns=3, ax=axes[1])
@@ -484,8 +506,8 @@ def test_errors_do_not_wait_until_maps_are_computed(clf, X, monkeypatch):
     def never(*args, **kwargs):
         raise AssertionError("computed too early")
 
-    monkeypatch.setattr(_saliency, "grad_cam", never)
-    monkeypatch.setattr(type(clf), "_logits_of", never)
+    monkeypatch.setattr(grad_cam_module, "grad_cam", never)
+    monkeypatch.setattr(type(clf), "predict_proba", never)
     with pytest.raises(ValueError, match="n_columns"):
         SaliencyDisplay.from_estimator(clf, X, n_columns=0)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
@@ -501,7 +523,8 @@ def test_picture_files_are_read_once(clf, X, tmp_path, monkeypatch):
         reads.append(args)
         return read_pictures(*args, **kwargs)
 
-    monkeypatch.setattr(_input, "read_pictures", counted)
+    for module in (inputs_module, shown_images_module):
+        monkeypatch.setattr(module, "read_pictures", counted)
     SaliencyDisplay.from_estimator(clf, [tmp_path / "0.png"])
     assert len(reads) == 1
 

@@ -110,13 +110,13 @@ def most_confused(
             )
     counts = confusion_matrix(y_true, y_pred, labels=labels)
     names = np.asarray(unique_labels(y_true, y_pred) if labels is None else labels)
-    return pairs_in(counts, names, n_pairs=n_pairs, min_count=min_count)
+    return find_pairs(counts, names, n_pairs=n_pairs, min_count=min_count)
 
 
 most_confused.__module__ = "sktransfer"
 
 
-def pairs_in(
+def find_pairs(
     counts: np.ndarray,
     classes: np.ndarray,
     *,

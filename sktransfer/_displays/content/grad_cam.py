@@ -20,7 +20,7 @@ from sktransfer._networks.stages import Stages
 BATCH_SIZE = 16
 
 
-def checked_stage(stages: Stages, stage: str | None) -> str:
+def check_stage(stages: Stages, stage: str | None) -> str:
     """The stage of this name, or the last before the head.
 
     Raises
@@ -80,11 +80,11 @@ def grad_cam(
             some = slice(start, start + BATCH_SIZE)
             batch = to_batch(images[some], device)
             chosen = torch.from_numpy(targets[some]).to(device)
-            maps.append(_maps(stages, stage, batch, chosen).cpu())
+            maps.append(_compute_maps(stages, stage, batch, chosen).cpu())
     return torch.cat(maps).numpy()
 
 
-def _maps(
+def _compute_maps(
     stages: Stages, stage: str, batch: torch.Tensor, targets: torch.Tensor
 ) -> torch.Tensor:
     """Maps in [0, 1] of a batch of images, (n, height, width)."""
@@ -113,7 +113,7 @@ def _warn_of_one_place(
     stages: Stages, stage: str, image: np.ndarray, device: torch.device
 ) -> None:
     """Warn where the output of a stage has a single place, and say which has more."""
-    sizes = _map_sizes(stages, image, device)
+    sizes = _measure_maps(stages, image, device)
     if sizes[stage] != (1, 1):
         return
     larger = [name for name, size in sizes.items() if size != (1, 1)]
@@ -128,7 +128,7 @@ def _warn_of_one_place(
 
 
 @torch.no_grad()
-def _map_sizes(
+def _measure_maps(
     stages: Stages, image: np.ndarray, device: torch.device
 ) -> dict[str, tuple[int, int]]:
     """Height and width of what each stage before the head puts out."""

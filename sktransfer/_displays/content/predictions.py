@@ -9,20 +9,20 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
-from sklearn.utils import assert_all_finite, check_array, check_scalar
+from sklearn.pipeline import Pipeline
+from sklearn.utils import _safe_indexing, assert_all_finite, check_array, check_scalar
 from sklearn.utils.validation import (
     check_consistent_length,
     check_is_fitted,
     column_or_1d,
 )
 
-from sktransfer._displays.content.fitted_parts import fitted_parts
-from sktransfer._displays.content.shown_images import shown_images, taken
+from sktransfer._displays.content.shown_images import prepare_images
 from sktransfer._images.containers import is_pictures, refuse_bad_container
 
 
 @dataclass(frozen=True)
-class Classified:
+class Predictions:
     """Images, their labels and their predictions.
 
     Attributes
@@ -40,8 +40,8 @@ class Classified:
     classes : ndarray of shape (n_classes,)
         Labels, as in ``classes_``.
 
-    names : tuple of str
-        How each class is printed.
+    display_labels : sequence or None
+        How each class is printed; None prints its label.
 
     image_shape : tuple of int or None
         Of images that are rows of pixels.
@@ -52,7 +52,7 @@ class Classified:
     y_pred: np.ndarray
     proba: np.ndarray
     classes: np.ndarray
-    names: tuple[str, ...]
+    display_labels: Sequence[Any] | None = None
     image_shape: tuple[int, ...] | None = None
 
     @property
@@ -81,13 +81,13 @@ def check_counts(**counts: Any) -> None:
         check_scalar(value, name, Integral, min_val=1)
 
 
-def classified_by(
+def predict_images(
     estimator: Any,
     X: Any,
     y: Any,
     display_labels: Sequence[Any] | None,
     image_shape: Sequence[int] | None = None,
-) -> Classified:
+) -> Predictions:
     """Predictions of a fitted classifier, a pipeline or a search.
 
     Raises
@@ -108,32 +108,27 @@ def classified_by(
             f"Got {type(estimator).__name__} instead."
         )
     # Before the predictions, which may take long.
-    positions_of(y, X, classes, "y")
-    names_of(classes, display_labels)
+    find_positions(y, X, classes, "y")
+    name_classes(classes, display_labels)
     if image_shape is None:
-        image_shape = fitted_image_shape(estimator, X)
-    shown_images(X, [0], image_shape)
-    return classified(
-        X,
-        y,
-        estimator.predict_proba(X),
-        y_pred=None if predicts_most_probable(estimator) else estimator.predict(X),
-        classes=classes,
-        display_labels=display_labels,
-        image_shape=image_shape,
+        image_shape = find_image_shape(estimator, X)
+    prepare_images(X, [0], image_shape)
+    y_proba = estimator.predict_proba(X)
+    y_pred = None if predicts_most_probable(estimator) else estimator.predict(X)
+    return check_predictions(
+        X, y, y_proba, y_pred, classes, display_labels, image_shape
     )
 
 
-def classified(
+def check_predictions(
     X: Any,
     y_true: Any,
     y_proba: Any,
-    *,
     y_pred: Any = None,
     classes: Any = None,
     display_labels: Sequence[Any] | None = None,
     image_shape: Sequence[int] | None = None,
-) -> Classified:
+) -> Predictions:
     """Predictions that were computed before, checked.
 
     Without `y_pred`, they are the most probable classes; without `classes`, those are
@@ -145,9 +140,9 @@ def classified(
         If lengths, classes or columns do not agree, or `y_proba` holds other numbers
         than probabilities.
     """
-    proba = checked_proba(y_proba)
+    proba = check_proba(y_proba)
     if classes is None:
-        known = np.unique(checked_labels(y_true, "y_true"))
+        known = np.unique(check_labels(y_true, "y_true"))
     else:
         known = column_or_1d(classes)
     check_consistent_length(y_true, proba)
@@ -158,22 +153,23 @@ def classified(
             f"classes: {known[:10].tolist()}.{remedy}"
         )
     check_sums(proba)
-    true = positions_of(y_true, X, known, "y_true")
+    name_classes(known, display_labels)
+    true = find_positions(y_true, X, known, "y_true")
     predicted = proba.argmax(axis=1)
     if y_pred is not None:
-        predicted = positions_of(y_pred, X, known, "y_pred")
-    return Classified(
+        predicted = find_positions(y_pred, X, known, "y_pred")
+    return Predictions(
         X=X,
         y_true=true,
         y_pred=predicted,
         proba=proba,
         classes=known,
-        names=names_of(known, display_labels),
+        display_labels=display_labels,
         image_shape=None if image_shape is None else tuple(image_shape),
     )
 
 
-def checked_proba(y_proba: Any) -> np.ndarray:
+def check_proba(y_proba: Any) -> np.ndarray:
     """`y_proba` as floats (n_images, n_classes); ValueError unless in [0, 1]."""
     proba: np.ndarray = check_array(
         y_proba, dtype=[np.float64, np.float32], input_name="y_proba"
@@ -200,7 +196,7 @@ def check_sums(proba: np.ndarray) -> None:
         )
 
 
-def names_of(
+def name_classes(
     classes: np.ndarray, display_labels: Sequence[Any] | None
 ) -> tuple[str, ...]:
     """How each class is printed; ValueError unless one name a class."""
@@ -213,14 +209,14 @@ def names_of(
     return tuple(str(name) for name in names)
 
 
-def checked_labels(labels: Any, name: str) -> np.ndarray:
+def check_labels(labels: Any, name: str) -> np.ndarray:
     """Labels as an array (n_images,); ValueError where one is nan."""
     array: np.ndarray = column_or_1d(labels, warn=True)
     assert_all_finite(array, input_name=name)
     return array
 
 
-def positions_of(labels: Any, X: Any, classes: np.ndarray, name: str) -> np.ndarray:
+def find_positions(labels: Any, X: Any, classes: np.ndarray, name: str) -> np.ndarray:
     """Where the label of each image stands in `classes`, (n_images,), int.
 
     Raises
@@ -231,7 +227,7 @@ def positions_of(labels: Any, X: Any, classes: np.ndarray, name: str) -> np.ndar
     refuse_bad_container(X)
     if X is None:
         raise TypeError("X is None; pass the images.")
-    array = checked_labels(labels, name)
+    array = check_labels(labels, name)
     check_consistent_length(X, array)
     if not len(array):
         raise ValueError("Found array with 0 sample(s) while a minimum of 1 is needed.")
@@ -249,44 +245,74 @@ def positions_of(labels: Any, X: Any, classes: np.ndarray, name: str) -> np.ndar
     return np.array([position[label] for label in array.tolist()])
 
 
+def walk_parts(estimator: Any) -> Iterator[tuple[Any, tuple[Any, ...]]]:
+    """Yield the estimator, then the last step of a pipeline or the best of a search.
+
+    Parameters
+    ----------
+    estimator : object
+        Fitted or not; a search that is not fitted has nothing inside.
+
+    Yields
+    ------
+    part : object
+        The outermost first.
+
+    steps_before : tuple of transformer
+        What data passes through before it reaches `part`; empty where it is given
+        what `estimator` is given.
+    """
+    part: Any = estimator
+    before: tuple[Any, ...] = ()
+    while part is not None:
+        yield part, before
+        if isinstance(part, Pipeline):
+            steps = tuple(step for _, step in part.steps)
+            # A pipeline writes a step that does nothing as a word or as None.
+            before += tuple(s for s in steps[:-1] if hasattr(s, "transform"))
+            part = steps[-1] if steps else None
+        else:
+            part = getattr(part, "best_estimator_", None)
+
+
 def predicts_most_probable(estimator: Any) -> bool:
     """Whether ``predict`` is known to be the most probable class, at no second pass.
 
     It is for the classifiers with a network, also at the end of a pipeline or as the
     best of a search. Others decide as they like, such as by a threshold.
     """
-    *_, (last, _) = fitted_parts(estimator)
+    *_, (last, _) = walk_parts(estimator)
     return hasattr(last, "net_") and hasattr(last, "image_shape_")
 
 
-def fitted_image_shape(estimator: Any, X: Any) -> tuple[int, ...] | None:
+def find_image_shape(estimator: Any, X: Any) -> tuple[int, ...] | None:
     """Shape of the images in `X`, where an estimator was fitted on such.
 
     Transformers may change the size of images; a shape that does not fit rows of pixels
     is not theirs.
     """
-    one = taken(X, [0])
+    one = _safe_indexing(X, [0])
     n_features = None
     if not is_pictures(one):
         n_features = np.shape(one)[1] if np.ndim(one) == 2 else None
-    for shape in _image_shapes(estimator):
+    for shape in _find_image_shapes(estimator):
         if n_features is None or prod(shape) == n_features:
             return shape
     return None
 
 
-def _image_shapes(estimator: Any) -> Iterator[tuple[int, ...]]:
+def _find_image_shapes(estimator: Any) -> Iterator[tuple[int, ...]]:
     """Shapes that an estimator and those in it were fitted on, what `X` meets first."""
     part = estimator
-    for part, before in fitted_parts(estimator):
+    for part, before in walk_parts(estimator):
         for step in before:
-            yield from _image_shapes(step)
+            yield from _find_image_shapes(step)
         if hasattr(part, "image_shape_"):
             yield tuple(part.image_shape_)
     for name in ("estimators_", "calibrated_classifiers_"):
         wrapped = getattr(part, name, None)
         if isinstance(wrapped, (list, tuple)) and wrapped:
-            yield from _image_shapes(wrapped[0])
+            yield from _find_image_shapes(wrapped[0])
     wrapped = getattr(part, "estimator_", getattr(part, "estimator", None))
     if wrapped is not None:
-        yield from _image_shapes(wrapped)
+        yield from _find_image_shapes(wrapped)

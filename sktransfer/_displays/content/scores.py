@@ -10,7 +10,7 @@ from sklearn.metrics import accuracy_score, f1_score
 from sklearn.utils.multiclass import unique_labels
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
-from sktransfer._displays.content.fitted_parts import fitted_parts
+from sktransfer._displays.content.predictions import walk_parts
 
 METRICS = ("accuracy", "f1_macro")
 COSTS = ("seconds", "n_parameters", "peak_memory")
@@ -32,38 +32,38 @@ def spread(values: Sequence[float]) -> Spread:
     return Spread(float(np.median(values)), float(min(values)), float(max(values)))
 
 
-def found_in(estimator: Any, attribute: str) -> Any:
+def find_attribute(estimator: Any, attribute: str) -> Any:
     """A fitted attribute of an estimator, pipeline or search; None without it."""
-    for part, _ in fitted_parts(estimator):
+    for part, _ in walk_parts(estimator):
         if hasattr(part, attribute):
             return getattr(part, attribute)
     return None
 
 
-def n_trainable(estimator: Any) -> int | None:
+def count_trainable(estimator: Any) -> int | None:
     """How many parameters a fitted estimator trained; None where it has no net."""
-    net = found_in(estimator, "net_")
+    net = find_attribute(estimator, "net_")
     if net is None:
         return None
     return int(sum(p.numel() for p in net.module_.parameters() if p.requires_grad))
 
 
-def fit_seconds(estimator: Any) -> float | None:
+def find_fit_seconds(estimator: Any) -> float | None:
     """Seconds that the fit of an estimator took; None where it did not measure it.
 
     Of a pipeline, those of its last step; of a search, of the refit of the best; after
     several with ``warm_start=True``, of the last alone.
     """
-    seconds = found_in(estimator, "fit_time_")
+    seconds = find_attribute(estimator, "fit_time_")
     return None if seconds is None else float(seconds)
 
 
-def as_seeds(value: Any) -> list[Any]:
+def list_seeds(value: Any) -> list[Any]:
     """A list of one thing a seed, of such a list or of the only one."""
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
-def seeds_of_labels(predictions: Any, n_images: int) -> list[np.ndarray]:
+def split_seeds(predictions: Any, n_images: int) -> list[np.ndarray]:
     """One array of labels a seed: of a list of them, of rows, or of the only one."""
     if isinstance(predictions, (list, tuple)):
         are_seeds = not predictions or np.ndim(predictions[0])
@@ -76,7 +76,7 @@ def seeds_of_labels(predictions: Any, n_images: int) -> list[np.ndarray]:
     ]
 
 
-def checked_truth(y_true: Any) -> np.ndarray:
+def check_truth(y_true: Any) -> np.ndarray:
     """`y_true` as an array (n_images,); ValueError where it is empty."""
     truth: np.ndarray = column_or_1d(y_true, warn=True)
     if not len(truth):
@@ -84,7 +84,7 @@ def checked_truth(y_true: Any) -> np.ndarray:
     return truth
 
 
-def checked_classes(
+def check_classes(
     labels: Any, truth: np.ndarray, predictions: Mapping[str, Sequence[np.ndarray]]
 ) -> np.ndarray:
     """Classes over which macro F1 is a mean, the same for every model and seed.
@@ -115,20 +115,20 @@ def checked_classes(
     return classes
 
 
-def classes_of(
+def collect_classes(
     models: Mapping[str, Sequence[Any]],
     truth: np.ndarray,
     predictions: Mapping[str, Sequence[np.ndarray]],
 ) -> np.ndarray:
     """All labels that occur, then those that an estimator might have predicted."""
-    occur = checked_classes(None, truth, predictions).tolist()
+    occur = check_classes(None, truth, predictions).tolist()
     for estimator in (estimator for seeds in models.values() for estimator in seeds):
         classes = np.asarray(getattr(estimator, "classes_", ())).tolist()
         occur += [label for label in classes if label not in occur]
     return np.array(occur)
 
 
-def scores(
+def compute_scores(
     truth: np.ndarray,
     predictions: Mapping[str, Sequence[np.ndarray]],
     classes: np.ndarray,
@@ -147,7 +147,7 @@ def scores(
     }
 
 
-def costs(
+def check_costs(
     given: Mapping[str, Any] | None, n_seeds: Mapping[str, int], what: str
 ) -> dict[str, list[float] | None]:
     """Values of each model, one a seed; a single number counts for every seed.
@@ -187,27 +187,27 @@ def costs(
             f"are {list(n_seeds)}."
         )
     return {
-        name: _cost(given.get(name), n, f"{what}[{name!r}]")
+        name: _check_cost(given.get(name), n, f"{what}[{name!r}]")
         for name, n in n_seeds.items()
     }
 
 
-def known_costs(
+def collect_costs(
     models: Mapping[str, Sequence[Any]], given: Mapping[str, Mapping[str, Any] | None]
 ) -> dict[str, dict[str, list[float] | None]]:
     """Each of `given` by model: as passed, else as the fitted estimators tell it."""
     n_seeds = {name: len(seeds) for name, seeds in models.items()}
-    measures = {"seconds": fit_seconds, "n_parameters": n_trainable}
-    known = {what: costs(values, n_seeds, what) for what, values in given.items()}
+    measures = {"seconds": find_fit_seconds, "n_parameters": count_trainable}
+    known = {what: check_costs(values, n_seeds, what) for what, values in given.items()}
     for what, measure in measures.items():
         told = {name: [measure(e) for e in seeds] for name, seeds in models.items()}
-        for name, values in costs(told, n_seeds, what).items():
+        for name, values in check_costs(told, n_seeds, what).items():
             if known[what][name] is None:
                 known[what][name] = values
     return known
 
 
-def _cost(value: Any, n_seeds: int, what: str) -> list[float] | None:
+def _check_cost(value: Any, n_seeds: int, what: str) -> list[float] | None:
     """One number a seed, finite and not negative; None where any is unknown."""
     numbers = list(value) if np.ndim(value) else [value] * n_seeds
     if len(numbers) != n_seeds:
@@ -239,7 +239,7 @@ def check_known(values: Values, what: str) -> None:
             )
 
 
-def table_rows(quantities: Mapping[str, Values]) -> list[dict[str, Any]]:
+def make_rows(quantities: Mapping[str, Values]) -> list[dict[str, Any]]:
     """One row a model: seeds, and median, least and greatest of every quantity.
 
     `quantities` maps their names to values of all models; accuracy is among them.

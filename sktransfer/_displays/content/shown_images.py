@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from sklearn.utils import _safe_indexing
+from sklearn.utils.validation import _num_samples
 
 from sktransfer._images.containers import Picture, is_pictures, list_pictures
 from sktransfer._images.pictures import read_pictures, read_shape
@@ -16,21 +18,12 @@ from sktransfer._images.shapes import Shape, array_shape, scale_of
 SHOWN_SIZE = 224
 
 
-def n_images(X: Any) -> int:
-    """How many images `X` holds."""
-    return int(X.shape[0]) if hasattr(X, "shape") else len(X)
+def read_if_pictures(X: Any, image_shape: Shape) -> Any:
+    """The pictures in `X` as an array of images of this shape; numbers as they are."""
+    return read_pictures(list_pictures(X), image_shape) if is_pictures(X) else X
 
 
-def taken(X: Any, rows: Sequence[int] | np.ndarray) -> Any:
-    """Some images of `X`, in its own kind of container."""
-    if hasattr(X, "iloc"):
-        return X.iloc[list(rows)]
-    if isinstance(X, np.ndarray):
-        return X[list(rows)]
-    return [X[row] for row in rows]
-
-
-def shown_images(
+def prepare_images(
     X: Any, rows: Sequence[int] | np.ndarray, image_shape: Sequence[int] | None = None
 ) -> list[np.ndarray]:
     """Some images of `X`, ready for ``imshow``.
@@ -52,21 +45,23 @@ def shown_images(
     list of ndarray, float32 in [0, 1]
         Of shape (height, width) where grey, else (height, width, 3).
     """
-    some = taken(X, [int(row) for row in rows])
-    if not len(some):
+    some = _safe_indexing(X, [int(row) for row in rows])
+    if not _num_samples(some):
         return []
     if is_pictures(some):
         return [
-            _in_unit(read_pictures([picture], _size_shown(picture, image_shape)))[0]
+            _scale_to_unit(
+                read_pictures([picture], _choose_size(picture, image_shape))
+            )[0]
             for picture in list_pictures(some)
         ]
     some = np.asarray(some)
     # Three or four dimensions say the shape themselves.
     shape = array_shape(some.shape, image_shape if some.ndim == 2 else None)
-    return _in_unit(some.reshape(len(some), *shape))
+    return _scale_to_unit(some.reshape(len(some), *shape))
 
 
-def _size_shown(picture: Picture, image_shape: Sequence[int] | None) -> Shape:
+def _choose_size(picture: Picture, image_shape: Sequence[int] | None) -> Shape:
     """Shape at which a picture is read: never enlarged, at most `SHOWN_SIZE`."""
     # One picture always has a shape in common with itself.
     height, width, channels = read_shape([picture]) or (SHOWN_SIZE, SHOWN_SIZE, 3)
@@ -80,7 +75,7 @@ def _size_shown(picture: Picture, image_shape: Sequence[int] | None) -> Shape:
     return max(1, round(high * shrink)), max(1, round(wide * shrink)), channels
 
 
-def _in_unit(images: np.ndarray) -> list[np.ndarray]:
+def _scale_to_unit(images: np.ndarray) -> list[np.ndarray]:
     """Images (n, height, width, channels), in [0, 1] and of one or three channels."""
     # No colour space has two channels, and an eye sees no fourth.
     n_shown = 3 if images.shape[3] >= 3 else 1

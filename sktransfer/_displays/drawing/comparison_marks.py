@@ -5,13 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
-from sktransfer._displays.drawing.panels import (
-    COLORS,
-    MARKERS,
-    percent,
-    shortened,
-    size_of,
-)
+from sktransfer._displays.drawing.captions import percent, shorten
+from sktransfer._displays.drawing.panels import COLORS, MARKERS, measure_axes
 
 # Median, least and greatest value of the seeds of a model.
 Range: TypeAlias = tuple[float, float, float]
@@ -46,7 +41,7 @@ def legend_label(name: str, score: Range, n_seeds: int, y_metric: str) -> str:
     told = f"{median}, 1 seed"
     if n_seeds > 1:
         told = f"{median} ({least} to {greatest}), {n_seeds} seeds"
-    return f"{shortened(name, MOST_CHARACTERS)}\n{told}"
+    return f"{shorten(name, MOST_CHARACTERS)}\n{told}"
 
 
 def legend_title(n_seeds: Mapping[str, int], y_metric: str) -> str:
@@ -121,7 +116,7 @@ def draw_legend(ax: Any, title: str, labels: Sequence[str], is_alone: bool) -> N
     place: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1, 0.5)}
     if not is_alone:
         title = title.replace(", ", ",\n")
-        size = _font_size(size_of(ax)[0], [title, *labels])
+        size = _font_size(measure_axes(ax)[0], [title, *labels])
         place = {"loc": "best", "fontsize": size, "title_fontsize": size}
     ax.legend(title=title, alignment="left", frameon=not is_alone, **place)
 

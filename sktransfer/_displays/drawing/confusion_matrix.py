@@ -6,15 +6,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from sklearn.isotonic import isotonic_regression
+from sklearn.metrics import ConfusionMatrixDisplay
 
-from sktransfer._displays.drawing.panels import WRONG_COLOR, percent, shortened, size_of
+from sktransfer._displays.drawing.captions import WRONG_COLOR, percent, shorten
+from sktransfer._displays.drawing.panels import measure_axes
 
-# As many classes as have room for their counts, and for their names.
+# Up to this many classes, there is room for all counts, and for all names.
 MOST_COUNTS, MOST_NAMES = 20, 60
-# As many names as have room in 7 points; of a few more classes all have, in 5.
+# There is room for this many names of 7 points; up to `MOST_NAMES`, they are smaller.
 MOST_LARGE_NAMES = 40
-# As many classes as have room for the number of a pair beside a count.
+# Up to this many classes, the number of a pair fits beside a count.
 MOST_ROOMY = 12
 NAME_CHARACTERS = 14
 # On white, a contrast of 4.5.
@@ -27,99 +28,67 @@ def draw_matrix(
     names: Sequence[str],
     outlined: Sequence[tuple[int, int]],
     cmap: Any,
-) -> Any:
+) -> None:
     """Draw counts (n_classes, n_classes); outline cells (true, predicted), numbered."""
     from matplotlib.colors import PowerNorm
 
     n = len(counts)
-    # Of the square root: on a linear scale the diagonal outshines all confusions.
+    has_counts = n <= MOST_COUNTS
+    # On a linear scale the diagonal would leave all confusions pale.
     norm = PowerNorm(0.5, vmin=0, vmax=max(1, counts.max()))
-    artist = ax.imshow(counts, cmap=cmap, norm=norm, interpolation="nearest")
-    write_names(ax, names, [place for cell in outlined for place in cell])
-    ax.set(xlabel="Predicted label", ylabel="True label")
-    n_images, n_right = int(counts.sum()), int(np.trace(counts))
-    said = "" if outlined else "\nNo confusions."
-    accuracy = percent(n_right / n_images, 1)
-    ax.set_title(f"{n_images} images, accuracy {accuracy}{said}")
-    if n <= MOST_COUNTS:
-        write_counts(ax, artist)
+    matrix = ConfusionMatrixDisplay(counts).plot(
+        ax=ax,
+        cmap=cmap,
+        include_values=has_counts,
+        values_format="d",
+        colorbar=False,
+        im_kw={"norm": norm},
+        text_kw={"fontsize": count_size(ax, counts)},
+    )
+    if has_counts:
+        color_counts(matrix)
     else:
-        ax.figure.colorbar(artist, ax=ax, shrink=0.6, label="Images")
+        ax.figure.colorbar(matrix.im_, ax=ax, shrink=0.6, label="Images")
+    write_names(ax, names)
+    n_images, n_right = int(counts.sum()), int(np.trace(counts))
+    ending = "" if outlined else "\nNo confusions."
+    accuracy = percent(n_right / n_images, 1)
+    ax.set_title(f"{n_images} images, accuracy {accuracy}{ending}")
     for number, (true, predicted) in enumerate(outlined, start=1):
         outline(ax, true, predicted, str(number), is_roomy=n <= MOST_ROOMY)
-    return artist
 
 
-def write_names(ax: Any, names: Sequence[str], first: Sequence[int]) -> None:
-    """Name classes on both sides, those in `first` where there is no room for all."""
-    from matplotlib.transforms import Affine2D
+def count_size(ax: Any, counts: np.ndarray) -> float:
+    """Size in points at which every count fits into its cell."""
+    room = 72 * min(measure_axes(ax)) / len(counts)
+    # A digit is as wide as two thirds of its size.
+    return float(np.clip(room / (0.67 * len(str(counts.max()))), 4, 10))
 
+
+def color_counts(matrix: ConfusionMatrixDisplay) -> None:
+    """Make counts light on dark cells: scikit-learn assumes a linear scale."""
+    for cell, text in np.ndenumerate(matrix.text_):
+        count = matrix.confusion_matrix[cell]
+        *color, _ = matrix.im_.cmap(matrix.im_.norm(count))
+        # Relative luminance, roughly.
+        is_dark = float(np.dot(color, (0.21, 0.72, 0.07))) < 0.45
+        # Most cells hold zeros, which must not distract from the others.
+        text.set_color("white" if is_dark else "black" if count else GREY)
+
+
+def write_names(ax: Any, names: Sequence[str]) -> None:
+    """Name the classes on both sides: all, or every second, third and so on."""
     n = len(names)
-    most = MOST_NAMES if n <= MOST_NAMES else MOST_LARGE_NAMES
-    stand = spread_out(n, most, first)
-    shown = [shortened(names[place], NAME_CHARACTERS) for place in stand]
+    step = 1 if n <= MOST_NAMES else -(-n // MOST_LARGE_NAMES)
+    shown = [shorten(name, NAME_CHARACTERS) for name in names[::step]]
     font_size = 9.0 if n <= MOST_COUNTS else 7.0
     if MOST_LARGE_NAMES < n <= MOST_NAMES:
         font_size = max(5, font_size * MOST_LARGE_NAMES / n)
+    # The name of a class may hold dollar signs.
     look = {"fontsize": font_size, "parse_math": False}
     is_upright = max(map(len, shown)) * n > 30
-    ax.set_xticks(list(stand), shown, rotation=90 if is_upright else 0, **look)
-    ax.set_yticks(list(stand), shown, **look)
-    moves = [there - place for place, there in stand.items()]
-    for x, y, move in zip(
-        ax.get_xticklabels(), ax.get_yticklabels(), moves, strict=True
-    ):
-        # The tick stays at its class, the name beside it moves, in units of cells.
-        x.set_transform(Affine2D().translate(move, 0) + x.get_transform())
-        y.set_transform(Affine2D().translate(0, move) + y.get_transform())
-
-
-def spread_out(n: int, most: int, first: Sequence[int]) -> dict[int, float]:
-    """Which of the places 0 to n-1 are named, about `most`, and where the names stand.
-
-    Those in `first` always are, as far as `most` allows, and move where they are too
-    close to each other; others fill the room that is left, evenly.
-    """
-    if n <= most:
-        return {place: float(place) for place in range(n)}
-    apart = n / most
-    kept = np.sort(list(dict.fromkeys(first))[:most])
-    # The least moves after which neighbours are this far apart are an isotonic fit.
-    offsets = apart * np.arange(len(kept))
-    # In a corner they may stand out a little.
-    low, high = -apart, n - 1 + apart - apart * (len(kept) - 1)
-    there = offsets
-    if len(kept):
-        there = offsets + isotonic_regression(kept - offsets, y_min=low, y_max=high)
-    stand = dict(zip(kept.tolist(), there.tolist(), strict=True))
-    for place in range(n):
-        if all(abs(place - other) >= apart for other in stand.values()):
-            stand[place] = float(place)
-    return dict(sorted(stand.items()))
-
-
-def write_counts(ax: Any, artist: Any) -> None:
-    """Write each count into its cell, in a size that fits."""
-    counts = artist.get_array()
-    n = len(counts)
-    n_digits = len(str(counts.max()))
-    # In points; a digit is as wide as two thirds of its size.
-    room = 72 * min(size_of(ax)) / n
-    font_size = float(np.clip(room / (0.67 * n_digits), 4, 10))
-    for true, predicted in np.ndindex(n, n):
-        count = int(counts[true, predicted])
-        *color, _ = artist.cmap(artist.norm(count))
-        # Relative luminance, roughly; zeros are there, but not in the way.
-        is_dark = float(np.dot(color, (0.21, 0.72, 0.07))) < 0.45
-        ax.text(
-            predicted,
-            true,
-            str(count),
-            ha="center",
-            va="center",
-            fontsize=font_size,
-            color="white" if is_dark else "black" if count else GREY,
-        )
+    ax.set_xticks(range(0, n, step), shown, rotation=90 if is_upright else 0, **look)
+    ax.set_yticks(range(0, n, step), shown, **look)
 
 
 def outline(ax: Any, true: int, predicted: int, text: str, *, is_roomy: bool) -> None:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from sktransfer._displays.drawing.captions import Caption
 from sktransfer._displays.drawing.panels import (
-    axes_in,
-    panels_in,
+    make_axes,
+    make_panels,
+    measure_axes,
     remember_drawn,
     remove_drawn,
-    size_of,
 )
 
 # Inches: a caption of three lines of 9 points above an image.
@@ -30,15 +30,6 @@ LEAST_WIDTH = 5.0
 LEAST_FONT_SIZE = 4
 # Characters an inch of a title of 12 points, and inches of its line.
 TITLE_CHARACTERS, TITLE_LINE = 10, 0.2
-
-
-@dataclass(frozen=True)
-class Caption:
-    """What stands above an image, and in which colour; `framed` ones stand out."""
-
-    text: str
-    color: str = "black"
-    framed: bool = False
 
 
 def draw_image(
@@ -102,11 +93,11 @@ def draw_grid(
     is_own = ax is None
     width = max(CELL[0], LEAST_WIDTH / n_columns)
     if not is_own:
-        width = size_of(ax)[0] / n_columns
+        width = measure_axes(ax)[0] / n_columns
     font_size = max(LEAST_FONT_SIZE, FONT_SIZE * min(1, width / CELL[0]))
     lines = title_lines(title, width * n_columns)
     title_height = TITLE_LINE * (len(lines) + 1) if lines else 0.0
-    outer, panels = panels_in(
+    outer, panels = make_panels(
         ax,
         n_rows,
         n_columns,
@@ -141,13 +132,13 @@ def title_lines(title: str | None, width: float) -> list[str]:
 
 def draw_text(ax: Any, text: str, caller: str) -> Any:
     """Write a sentence in the middle of `ax`, or of a new figure."""
-    outer = axes_in(ax, LEAST_WIDTH, 1.5, caller)
+    outer = make_axes(ax, LEAST_WIDTH, 1.5, caller)
     remove_drawn(outer)
     outer.set_axis_off()
     written = outer.text(
         0.5,
         0.5,
-        textwrap.fill(text, int(TITLE_CHARACTERS * size_of(outer)[0])),
+        textwrap.fill(text, int(TITLE_CHARACTERS * measure_axes(outer)[0])),
         ha="center",
         va="center",
         fontsize=12,

@@ -12,10 +12,6 @@ from sklearn.utils import _optional_dependencies
 # (https://jfly.uni-koeln.de/color/), the light ones last.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 MARKERS = ("o", "s", "D", "^", "v", "P")
-# Darker than in the palette, so that small text has a contrast of 4.5 on white.
-WRONG_COLOR = "#B84E00"
-# A mark beside the colour: colour alone is lost on some readers and printers.
-WRONG_MARK = "\N{BALLOT X}"
 
 
 def check_matplotlib(caller: str) -> None:
@@ -23,7 +19,7 @@ def check_matplotlib(caller: str) -> None:
     _optional_dependencies.check_matplotlib_support(caller)
 
 
-def new_figure(width: float, height: float, caller: str) -> Any:
+def make_figure(width: float, height: float, caller: str) -> Any:
     """An empty pyplot figure, in inches; ImportError naming `caller` without it."""
     check_matplotlib(caller)
     import matplotlib.pyplot as plt
@@ -31,10 +27,10 @@ def new_figure(width: float, height: float, caller: str) -> Any:
     return plt.figure(figsize=(width, height), layout="constrained")
 
 
-def axes_in(ax: Any, width: float, height: float, caller: str) -> Any:
+def make_axes(ax: Any, width: float, height: float, caller: str) -> Any:
     """`ax`, or the axes of a new figure of this size."""
     if ax is None:
-        return new_figure(width, height, caller).subplots()
+        return make_figure(width, height, caller).subplots()
     check_matplotlib(caller)
     return ax
 
@@ -46,7 +42,7 @@ def is_constrained(figure: Any) -> bool:
     return isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine)
 
 
-def size_of(ax: Any) -> tuple[float, float]:
+def measure_axes(ax: Any) -> tuple[float, float]:
     """Width and height of the place of `ax`, in inches."""
     box = ax.get_position(original=True)
     # Of a subfigure too, which has no size in inches of its own.
@@ -57,7 +53,7 @@ def size_of(ax: Any) -> tuple[float, float]:
     )
 
 
-def panels_in(
+def make_panels(
     ax: Any,
     n_rows: int,
     n_columns: int,
@@ -115,11 +111,11 @@ def panels_in(
     panels : ndarray of matplotlib Axes, shape (n_rows, n_columns)
     """
     width, height = cell
-    outer = axes_in(ax, width * n_columns, height * n_rows + margin, caller)
+    outer = make_axes(ax, width * n_columns, height * n_rows + margin, caller)
     remove_drawn(outer)
     outer.set_axis_off()
-    place = _place_of(outer)
-    inner = size_of(outer)[1]
+    place = _find_place(outer)
+    inner = measure_axes(outer)[1]
     space = {}
     if text_height and not is_constrained(outer.figure):
         title_height = title_height + text_height if title else 0
@@ -140,7 +136,7 @@ def panels_in(
     return outer, panels
 
 
-def _place_of(ax: Any) -> Any:
+def _find_place(ax: Any) -> Any:
     """The place of axes in a grid, one of their own where they were put by hand."""
     place = ax.get_subplotspec()
     if place is None:
@@ -169,7 +165,7 @@ def remove_drawn(ax: Any) -> None:
     ax.sktransfer_drawn = []
 
 
-def cleared_of_drawn(ax: Any) -> None:
+def clear_drawn(ax: Any) -> None:
     """Empty axes in which, or in whose place, a display was drawn; leave others alone.
 
     Their scales and limits would be those of the first picture.
@@ -188,23 +184,3 @@ def _write_title(row: Any, text: str, options: Mapping[str, Any]) -> None:
     look = {"ha": "center", "va": "top", "fontsize": 12, **options}
     # The name of a class may hold dollar signs.
     row.text(**place, **look, transform=row.transAxes, parse_math=False)
-
-
-def shortened(name: Any, most: int) -> str:
-    """The text of a name in `most` characters, its middle left out where it must."""
-    text = " ".join(str(name).split())
-    if len(text) <= most:
-        return text
-    tail = (most - 1) // 3
-    return f"{text[: most - 1 - tail]}\N{HORIZONTAL ELLIPSIS}{text[len(text) - tail :]}"
-
-
-def percent(fraction: float, n_decimals: int = 0) -> str:
-    """A part of 1 as text; of little, and of almost all, a digit is kept."""
-    if 0 < fraction < 0.001:
-        return "< 0.1 %"
-    if 0.999 < fraction < 1:  # rounded up it would say that nothing is missing
-        return "> 99.9 %"
-    if 0 < fraction < 0.01 or 0.99 < fraction < 1:
-        n_decimals = max(n_decimals, 1)
-    return f"{100 * fraction:.{n_decimals}f} %"
