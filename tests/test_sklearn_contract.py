@@ -24,14 +24,14 @@ MINIBATCHES = {
 
 
 @pytest.mark.parametrize(
-    ("estimator", "expected_failures", "n_checks"),
+    ("estimator", "expected_failures", "least_checks"),
     [
         pytest.param(
             ScratchCNNClassifier(
                 width=8, max_epochs=10, **{**TINY, "image_size": 9}, **NO_CHANCE
             ),
             MINIBATCHES,
-            63,
+            62,
             id="scratch",
         ),
         pytest.param(
@@ -45,7 +45,7 @@ MINIBATCHES = {
                 **NO_CHANCE,
             ),
             MINIBATCHES,
-            63,
+            62,
             id="transfer, head only",
         ),
         pytest.param(
@@ -61,7 +61,7 @@ MINIBATCHES = {
                 **NO_CHANCE,
             ),
             MINIBATCHES,
-            63,
+            62,
             id="transfer, every stage",
         ),
         pytest.param(
@@ -73,7 +73,7 @@ MINIBATCHES = {
     ],
 )
 @pytest.mark.filterwarnings("ignore")
-def test_every_check_of_scikit_learn_passes(estimator, expected_failures, n_checks):
+def test_every_check_of_scikit_learn_passes(estimator, expected_failures, least_checks):
     results = check_estimator(
         estimator,
         expected_failed_checks=expected_failures,
@@ -84,4 +84,5 @@ def test_every_check_of_scikit_learn_passes(estimator, expected_failures, n_chec
     assert {name: r["status"] for name, r in others.items()} == dict.fromkeys(
         expected_failures, "xfail"
     ), [r["exception"] for r in others.values()]
-    assert len(results) == n_checks
+    # Later releases have more; fewer would mean that a tag has switched some off.
+    assert len(results) >= least_checks

@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import resource
 import signal
 import time
 import warnings
@@ -23,8 +22,14 @@ from sktransfer._activations.storage.segments import (
 )
 from tests.helpers import files
 
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
+
 SPACE = "a" * 32
-fork = multiprocessing.get_context("fork")
+fork = multiprocessing.get_context("fork" if hasattr(os, "fork") else None)
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 
 
 def keys_of(numbers):
@@ -160,6 +165,7 @@ def write_for_ever(path, first, done):
         done.send(start)
 
 
+@needs_fork
 def test_fifty_killed_writers_lose_no_published_row_and_publish_no_wrong_one(tmp_path):
     chance = np.random.default_rng(0)
     published = []
@@ -202,6 +208,7 @@ def hold(path, keys, ready):
     time.sleep(600)
 
 
+@needs_fork
 def test_a_lease_excludes_other_processes_and_dies_with_its_own(tmp_path):
     keys = keys_of(i << 80 for i in range(4))
     receive, send = fork.Pipe(duplex=False)
@@ -248,6 +255,7 @@ def test_a_limit_below_one_file_warns_once_and_writes_nothing(tmp_path):
     assert not files(tmp_path)
 
 
+@pytest.mark.skipif(resource is None, reason="no limit on files here")
 def test_a_full_disk_warns_once_and_leaves_no_half_file(tmp_path):
     said = []
     store = filled(tmp_path, n_files=1, said=said)

@@ -1,7 +1,6 @@
 """Fits, processes and runs share a folder of activations, and nothing else changes."""
 
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -18,6 +17,11 @@ from sktransfer._activations.prefix import Prefix
 from sktransfer._activations.storage.segments import read_segment
 from sktransfer._networks.resnet import MINI_WIDTH
 from tests.helpers import files, fit_cached, pictures, transfer
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
 
 
 @pytest.fixture
@@ -170,6 +174,7 @@ def test_damaged_files_change_no_probability_and_warn_once(tmp_path):
     assert mended.cache_info_.misses == 0
 
 
+@pytest.mark.skipif(resource is None, reason="no limit on files here")
 def test_a_full_disk_changes_no_probability_and_warns_once(tmp_path):
     X, y = pictures(60)
     expected = fit_cached(X, y, None).predict_proba(X)

@@ -1,4 +1,3 @@
-import os
 import signal
 import sys
 import threading
@@ -356,7 +355,7 @@ class Signal(Callback):
 
     def on_epoch_end(self, net, **kwargs):
         if len(net.history) == 2:
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
 
 
 def test_ctrl_c_between_epochs_is_not_taken_for_a_callback_that_stops():

@@ -3,23 +3,50 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
-try:
-    import fcntl
-except ImportError:  # Windows: processes may compute the same, none waits
-    fcntl = None  # type: ignore[assignment]
+# Not filelock or portalocker: they lock whole files, and this is one file for all
+# keys, in which a key's lock is a single byte that need not exist.
+if sys.platform == "win32":
+    import msvcrt
 
-# A key's lock is the byte at this number of the lock file; 7 bytes fit into an offset.
-OFFSET_BYTES = 7
+    def _lock(descriptor: int, key: bytes) -> None:
+        """Lock a key's byte, or raise; only one thread at a time may call this."""
+        os.lseek(descriptor, _offset(key), os.SEEK_SET)
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+
+    def _unlock(descriptor: int, key: bytes) -> None:
+        os.lseek(descriptor, _offset(key), os.SEEK_SET)
+        msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
+
+    def _offset(key: bytes) -> int:
+        # Microsoft promises locks beyond the end of a file, but no range of positions:
+        # 31 bits fit everywhere. Keys that share a byte only wait for each other.
+        return int.from_bytes(key[:4], "big") >> 1
+
+else:
+    import fcntl
+
+    def _lock(descriptor: int, key: bytes) -> None:
+        """Lock a key's byte, or raise."""
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _offset(key))
+
+    def _unlock(descriptor: int, key: bytes) -> None:
+        fcntl.lockf(descriptor, fcntl.LOCK_UN, 1, _offset(key))
+
+    def _offset(key: bytes) -> int:
+        # 7 bytes are the most that fit into a signed offset.
+        return int.from_bytes(key[:7], "big")
 
 
 class Leases:
     """Locks on keys, by byte ranges of one file.
 
-    The system frees the locks of a process that dies. Threads of one process do not
-    exclude each other. Where the file system has no locks, all are granted.
+    The system frees the locks of a process that dies. Threads of one process may all
+    get the same key. Where the file system has no locks, every key is granted.
 
     Parameters
     ----------
@@ -34,12 +61,10 @@ class Leases:
 
     def take(self, key: bytes) -> bool:
         """Lock a key, unless another process has; True where there are no locks."""
-        if fcntl is None:
-            return True
         try:
             if self.descriptor is None:
                 self.descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
-            fcntl.lockf(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _offset(key))
+            _lock(self.descriptor, key)
         except (BlockingIOError, PermissionError):
             # Two words for "taken"; a file that cannot be opened has no holder.
             return self.descriptor is None
@@ -49,14 +74,8 @@ class Leases:
 
     def give_back(self, keys: Sequence[bytes]) -> None:
         """Unlock keys."""
-        if fcntl is None or self.descriptor is None:
+        if self.descriptor is None:
             return
         for key in keys:
-            try:
-                fcntl.lockf(self.descriptor, fcntl.LOCK_UN, 1, _offset(key))
-            except OSError:
-                return
-
-
-def _offset(key: bytes) -> int:
-    return int.from_bytes(key[:OFFSET_BYTES], "big")
+            with suppress(OSError):  # on Windows, a key that was granted without a lock
+                _unlock(self.descriptor, key)
