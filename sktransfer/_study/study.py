@@ -18,7 +18,12 @@ from sktransfer._displays.content.scores import n_trainable
 from sktransfer._study.data import StudyData, load_data
 from sktransfer._study.figures import Picture, draw_pictures, png_files
 from sktransfer._study.html import check_drawing, render
-from sktransfer._study.machine import PeakMemory, hardware, torch_threads, versions
+from sktransfer._study.machine import (
+    PeakMemory,
+    describe_hardware,
+    limit_torch_threads,
+    list_versions,
+)
 from sktransfer._study.report import (
     RunResult,
     by_model,
@@ -119,7 +124,7 @@ def evaluate(data: StudyData, model_name: str, model: Any, seed: int) -> RunResu
         seconds=float(getattr(model, "fit_time_", elapsed)),
         n_parameters=n_trainable(model),
         n_epochs=getattr(model, "n_iter_", None) if hasattr(model, "net_") else None,
-        peak_memory=memory.of(getattr(model, "device_", "cpu")),
+        peak_memory=memory.get_peak(getattr(model, "device_", "cpu")),
         predictions=predicted,
         proba=proba,
     )
@@ -196,7 +201,7 @@ def study(
         name: " ".join(repr(make(0)).split()) for name, make in plan.models.items()
     }
     announce(plan.data, settings, report)
-    with torch_threads(plan.n_threads):
+    with limit_torch_threads(plan.n_threads):
         about = {"command": command, **surroundings(), "networks": {}}
         return _run(plan, settings, about, report)
 
@@ -286,6 +291,6 @@ def surroundings() -> dict[str, Any]:
     """When the study began, and on what it runs."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": versions(),
-        "hardware": hardware(),
+        "versions": list_versions(),
+        "hardware": describe_hardware(),
     }

@@ -162,7 +162,7 @@ def test_the_peak_memory_of_a_fit_counts_what_it_allocates_on_linux():
     for n in (1, 25_000_000, 1):
         with PeakMemory() as memory:
             np.ones(n)
-        peaks.append(memory.of("cpu"))
+        peaks.append(memory.get_peak("cpu"))
     if not CLEAR_REFS.exists():  # another system
         assert peaks == [None] * 3
     else:
@@ -174,7 +174,7 @@ def test_without_a_high_water_mark_the_peak_memory_is_unknown(monkeypatch, tmp_p
     monkeypatch.setattr("sktransfer._study.machine.CLEAR_REFS", tmp_path / "none")
     with PeakMemory() as memory:
         pass
-    assert memory.of("cpu") is None
+    assert memory.get_peak("cpu") is None
 
 
 @pytest.mark.parametrize(
