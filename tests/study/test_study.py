@@ -19,7 +19,7 @@ from skorch.callbacks import Callback
 
 from sktransfer import ResNetTransferClassifier, ScratchCNNClassifier
 from sktransfer.__main__ import command_line, main
-from sktransfer._study.data import load_data, split, stratified_sample
+from sktransfer._study.data import draw_stratified, load_data, split_indices
 from sktransfer._study.machine import CLEAR_REFS, PeakMemory
 from sktransfer._study.report import verdict
 from sktransfer._study.study import (
@@ -201,7 +201,7 @@ def test_few_test_images_leave_a_gain_open():
 
 def test_the_split_is_disjoint_and_stratified():
     y = np.repeat([0, 1, 2], [60, 30, 10])
-    train, test = split(y, 20, 40)
+    train, test = split_indices(y, 20, 40)
     assert not set(train) & set(test)
     assert np.bincount(y[train]).tolist() == [12, 6, 2]
     assert np.bincount(y[test]).tolist() == [24, 12, 4]
@@ -209,16 +209,16 @@ def test_the_split_is_disjoint_and_stratified():
 
 def test_a_rare_class_keeps_one_image():
     y = np.repeat([0, 1], [99, 1])
-    assert np.bincount(y[stratified_sample(y, 5, "n")]).tolist() == [4, 1]
+    assert np.bincount(y[draw_stratified(y, 5, "n")]).tolist() == [4, 1]
 
 
 def test_a_rare_class_is_both_trained_on_and_tested():
     y = np.repeat([0, 1], [98, 2])
-    train, test = split(y, 80, None)
+    train, test = split_indices(y, 80, None)
     assert np.bincount(y[train]).tolist() == [79, 1]
     assert np.bincount(y[test]).tolist() == [19, 1]
-    with pytest.raises(ValueError, match="class '1' has a single image; two are"):
-        split(np.repeat([0, 1], [99, 1]), 80, None)
+    with pytest.raises(ValueError, match="class '1' has a single image; add one"):
+        split_indices(np.repeat([0, 1], [99, 1]), 80, None)
 
 
 class Interrupted(Rows):
@@ -374,7 +374,7 @@ def test_a_folder_with_train_and_test_inside_keeps_that_split(tmp_path):
     (tmp_path / ".ipynb_checkpoints").mkdir()
     assert load_data(str(tmp_path), None, None).names == ("a", "b")
     (tmp_path / "test" / "a").rename(tmp_path / "test" / "c")
-    with pytest.raises(ValueError, match="classes that its training images have not"):
+    with pytest.raises(ValueError, match="missing from the training images: c"):
         load_data(str(tmp_path), None, None)
 
 
