@@ -49,7 +49,7 @@ class RunResult:
     proba: np.ndarray | None = field(repr=False, compare=False)
 
 
-def by_model(results: Iterable[RunResult]) -> dict[str, list[RunResult]]:
+def group_by_model(results: Iterable[RunResult]) -> dict[str, list[RunResult]]:
     """Group results by model, in order of appearance."""
     groups: dict[str, list[RunResult]] = {}
     for result in results:
@@ -125,11 +125,11 @@ def describe_model(data: StudyData, runs: Sequence[RunResult]) -> str:
     return "\n".join(lines)
 
 
-def summary(results: Iterable[RunResult]) -> dict[str, dict[str, Any]]:
+def summarise(results: Iterable[RunResult]) -> dict[str, dict[str, Any]]:
     """Median, least and greatest of each measure, by model; None where not told."""
     return {
         model: {measure: _spread(runs, measure) for measure in MEASURES}
-        for model, runs in by_model(results).items()
+        for model, runs in group_by_model(results).items()
     }
 
 
@@ -214,10 +214,10 @@ def study_content(
         "classes": list(data.names),
         "settings": dict(settings),
         "runs": runs,
-        "summary": summary(results),
+        "summary": summarise(results),
         "per_class": {
             model: per_class(data, runs[-1])
-            for model, runs in by_model(results).items()
+            for model, runs in group_by_model(results).items()
         },
         **about,
         "verdict": conclusion,

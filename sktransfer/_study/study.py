@@ -16,7 +16,7 @@ from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
 from sktransfer._displays.content.scores import n_trainable
 from sktransfer._study.data import StudyData, load_data
-from sktransfer._study.figures import Picture, draw_pictures, png_files
+from sktransfer._study.figures import draw_pictures
 from sktransfer._study.html import check_drawing, render
 from sktransfer._study.machine import (
     PeakMemory,
@@ -24,11 +24,12 @@ from sktransfer._study.machine import (
     limit_torch_threads,
     list_versions,
 )
+from sktransfer._study.pictures import Picture, png_files
 from sktransfer._study.report import (
     RunResult,
-    by_model,
     describe_model,
     describe_network,
+    group_by_model,
     study_content,
     verdict,
     write_json,
@@ -275,7 +276,7 @@ def write_report(
 
 def tell(data: StudyData, results: Sequence[RunResult], report: Report) -> str:
     """Report what every model gave, and the verdict, which is returned."""
-    groups = by_model(results)
+    groups = group_by_model(results)
     for runs in groups.values():
         report("\n" + describe_model(data, runs))
     conclusion = verdict(

@@ -16,7 +16,7 @@ from sktransfer import (
     ScratchCNNClassifier,
 )
 from sktransfer._study.data import StudyData, load_data
-from sktransfer._study.html import shown
+from sktransfer._study.html import format_number
 from sktransfer._study.study import Plan, study
 
 VOID = {"meta", "link", "img", "br"}
@@ -169,7 +169,7 @@ def test_every_number_is_one_of_results_json(real):
     ],
 )
 def test_a_number_is_written_with_its_unit(value, kind, text):
-    assert shown(value, kind) == text
+    assert format_number(value, kind) == text
 
 
 def test_the_table_tells_median_least_and_greatest_of_the_runs(real):
@@ -181,7 +181,7 @@ def test_the_table_tells_median_least_and_greatest_of_the_runs(real):
         if values[0] != values[-1]:
             told += f" ({values[0]:.1f} to {values[-1]:.1f})"
         assert told in page.text
-    for word in ("Seconds a fit", "Parameters trained", "Epochs", "Peak memory"):
+    for word in ("Seconds per fit", "Parameters trained", "Epochs", "Peak memory"):
         assert word in page.text
 
 
@@ -206,10 +206,10 @@ def test_all_displays_are_there(real):
         "Training of transfer",
         "Training of scratch",
         "Confusion matrices",
-        "Drawn by lot",
-        "Wrong, and surest of it",
+        "Drawn at random",
+        "Most confident mistakes",
         "Highest losses",
-        "Confused most",
+        "Most confused classes",
         "What the model looks at",
     ):
         assert f"{title}." in page.text
@@ -269,9 +269,9 @@ def test_stub_models_leave_out_what_they_do_not_have(stub):
     assert content["runs"][0]["n_parameters"] is None
     assert "This model has no network of stages." in page.text
     assert "The model gives no probabilities." in page.text
-    assert "The training history of transfer: it keeps none." in page.text
+    assert "The training history of transfer: this model keeps none." in page.text
     assert "What the model looks at" not in page.text.split("Not in this report")[0]
-    assert "Drawn by lot." in page.text
+    assert "Drawn at random." in page.text
 
 
 def test_one_seed_has_no_spread(stub):
@@ -312,4 +312,4 @@ def test_a_model_without_mistakes_has_none_to_show(tmp_path):
     page, _, _ = run(tmp_path / "out", load_data(folder, None, None), models)
     assert "The mistakes of transfer: there are none." in page.text
     assert "Highest losses." in page.text
-    assert "Confused most." not in page.text
+    assert "Most confused classes." not in page.text

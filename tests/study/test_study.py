@@ -37,7 +37,7 @@ FILES = {
     "comparison.png",
     "samples.png",
     "confusion.png",
-    "by_lot.png",
+    "at_random.png",
     "top_losses.png",
     "most_confident_wrong.png",
     "confused_pairs.png",
