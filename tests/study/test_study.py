@@ -18,18 +18,18 @@ from sklearn.utils import Bunch
 from skorch.callbacks import Callback
 
 from sktransfer import ResNetTransferClassifier, ScratchCNNClassifier
-from sktransfer.__main__ import command_line, main
+from sktransfer.__main__ import main, quote_command
 from sktransfer._study.data import draw_stratified, load_data, split_indices
 from sktransfer._study.machine import CLEAR_REFS, PeakMemory
-from sktransfer._study.report import verdict
+from sktransfer._study.report import judge
 from sktransfer._study.study import (
     Plan,
-    default_models,
-    output_files,
+    define_models,
+    list_output_files,
     plan_study,
+    report_results,
     run_study,
     study,
-    tell,
 )
 
 # Those of models that keep no history and have no network.
@@ -188,15 +188,15 @@ def test_without_a_high_water_mark_the_peak_memory_is_unknown(monkeypatch, tmp_p
     ],
 )
 def test_the_verdict_weighs_the_gain_against_the_spread(transfer, scratch, expected):
-    assert expected in verdict(transfer, scratch, n_test=10_000)
+    assert expected in judge(transfer, scratch, n_test=10_000)
 
 
 def test_few_test_images_leave_a_gain_open():
     gain = ([0.94, 0.95], [0.84, 0.85])
-    assert "a clear gain: transfer +10.0 points" in verdict(*gain, n_test=1000)
-    open_ = verdict(*gain, n_test=48)
+    assert "a clear gain: transfer +10.0 points" in judge(*gain, n_test=1000)
+    open_ = judge(*gain, n_test=48)
     assert "no clear gain" in open_
-    assert "the 12.3 that 48 test images leave open" in open_
+    assert "the uncertainty of 48 test images (12.3 points)" in open_
 
 
 def test_the_split_is_disjoint_and_stratified():
@@ -284,7 +284,7 @@ def test_the_fits_on_digits_have_one_thread_and_nothing_else_has(two_threads, tm
 
 
 def test_max_epochs_bound_both_models():
-    models = default_models("digits", "mini_resnet18", 3)
+    models = define_models("digits", "mini_resnet18", 3)
     assert [make(0).max_epochs for make in models.values()] == [3, 3]
 
 
@@ -417,13 +417,13 @@ def test_the_real_models_run_and_count_their_parameters(tmp_path):
     assert "transfer: ResNetTransferClassifier(augment=None, backbone='mini_" in told
     assert "scratch: ScratchCNNClassifier(augment=None, max_epochs=1" in told
     assert "trainable parameters" in "\n".join(lines)
-    assert set(tmp_path.iterdir()) == set(output_files(plan))
+    assert set(tmp_path.iterdir()) == set(list_output_files(plan))
 
 
 def test_a_long_fit_says_how_it_goes(monkeypatch):
     monkeypatch.setattr("sktransfer._training.progress.EVERY_SECONDS", 0)
     lines = []
-    make = default_models("digits", "mini_resnet18", 2)["scratch"]
+    make = define_models("digits", "mini_resnet18", 2)["scratch"]
     list(run_study(load_data("digits", 50, 50), {"scratch": make}, (3,), lines.append))
     said = (
         r"seed 3, scratch: epoch 2 of 2 after \d+ s, training loss \d\.\d+, training "
@@ -467,7 +467,7 @@ def ends(monkeypatch, out, error):
 
 def test_an_interrupted_study_ends_in_one_line(monkeypatch, capsys, tmp_path):
     assert ends(monkeypatch, tmp_path, KeyboardInterrupt()) == 130
-    assert capsys.readouterr().err.endswith("interrupted. No fit is kept.\n")
+    assert capsys.readouterr().err.endswith("interrupted. No fit was saved.\n")
     (tmp_path / "results.json").write_text("{}")
     assert ends(monkeypatch, tmp_path, KeyboardInterrupt()) == 130
     told = capsys.readouterr().err
@@ -477,7 +477,7 @@ def test_an_interrupted_study_ends_in_one_line(monkeypatch, capsys, tmp_path):
 
 def test_a_loss_that_is_no_number_ends_in_one_line(monkeypatch, capsys, tmp_path):
     assert ends(monkeypatch, tmp_path, FloatingPointError("The loss is nan.")) == 2
-    assert "The loss is nan. No fit is kept." in capsys.readouterr().err
+    assert "The loss is nan. No fit was saved." in capsys.readouterr().err
 
 
 def test_a_fault_in_a_fit_is_not_taken_for_a_bad_option(monkeypatch, tmp_path):
@@ -511,12 +511,12 @@ def test_the_command_is_told_as_the_shell_of_the_system_takes_it(
     environ = {} if folder is None else {"SKTRANSFER_DATA": folder}
     there = SimpleNamespace(name=system, environ=environ)
     monkeypatch.setattr("sktransfer.__main__.os", there)
-    assert command_line(["--out", "my runs"], data) == expected
+    assert quote_command(["--out", "my runs"], data) == expected
 
 
 def test_one_seed_has_no_range():
     lines = []
     data = load_data("digits", 50, 50)
     runs = [run for run, _ in run_study(data, STUBS, (0,), lines.append)]
-    tell(data, runs, lines.append)
+    report_results(data, runs, lines.append)
     assert any("%, one seed" in line for line in lines)
