@@ -17,14 +17,14 @@ def _build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command's options."""
     parser = argparse.ArgumentParser(
         prog="python -m sktransfer",
-        description="Compare a pretrained ResNet with a small CNN trained from zero, "
-        "on the same images and seeds.",
+        description="Compare a pretrained ResNet with a small CNN trained from "
+        "scratch, on the same images and seeds.",
     )
     parser.add_argument(
         "--data",
         default="digits",
-        help="digits, cifar10, or a folder with one subfolder per class, or with two "
-        "such folders, train/ and test/ (default: %(default)s)",
+        help="digits, cifar10, a folder with one subfolder per class, or a folder "
+        "that contains two of these, train/ and test/ (default: %(default)s)",
     )
     parser.add_argument(
         "--n-train",

@@ -254,7 +254,7 @@ def announce(data: StudyData, settings: Mapping[str, str], report: Report) -> No
     """Report what will be compared."""
     report(
         f"{data.name}: {len(data.y_train)} training and {len(data.y_test)} test images "
-        f"of {len(data.names)} classes; one split for every seed and model."
+        f"of {len(data.names)} classes; the same split for all seeds and models."
     )
     for name, text in settings.items():
         report(f"{name}: {text}")
