@@ -1,4 +1,4 @@
-"""What the user sees while it runs: warnings at their own line, and progress bars."""
+"""What users see during a run: warnings at their own line, and progress bars."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import inspect
 import multiprocessing
 import sys
 import threading
-import time
 import warnings
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self, TextIO
 
-# Between two drawings, at least; work that is done sooner shows nothing. A note may
-# have to wait for the device.
+# The shortest time between two drawings. Work that takes less shows no bar. A note may
+# have to wait for the device, so this is longer than tqdm's own default.
 EVERY_SECONDS = 0.5
 
 LAYOUT = (
@@ -23,7 +22,13 @@ LAYOUT = (
 
 
 def warn(message: str) -> None:
-    """Warn at the line that called this package, however often it is called back."""
+    """Issue a UserWarning at the line of the user's code that called this package.
+
+    The package may be on the stack more than once, as when it is called back by
+    scikit-learn; the outermost call counts.
+    """
+    # `skip_file_prefixes` of warnings.warn would stop at the innermost call, and needs
+    # Python 3.12.
     level, outermost, frame = 1, 1, inspect.currentframe()
     while frame is not None:
         if frame.f_globals.get("__name__", "").split(".")[0] == __package__:
@@ -33,59 +38,52 @@ def warn(message: str) -> None:
 
 
 class Bar:
-    """A count of images that grows, drawn now and then; nothing where none is shown.
+    """A progress bar that counts images; it draws nothing if nobody would see it.
 
     Parameters
     ----------
     label : str
-        What is done.
+        What is being done.
 
     total : int
-        Images, all told.
+        Number of images in total.
 
     verbose : int
-        Below 1, nothing is shown.
+        Nothing is drawn if this is less than 1.
     """
 
     def __init__(self, label: str, total: int, verbose: int) -> None:
-        self._bar = _tqdm(label, total) if is_shown(verbose) else None
-        self._n_new, self._drawn = 0, time.monotonic()
+        self._bar = _start_tqdm(label, total) if is_shown(verbose) else None
 
     def advance(
         self, n_images: int, note: Callable[[], tuple[str, str]] | None = None
     ) -> None:
-        """Count images.
+        """Count images that are done.
 
         Parameters
         ----------
         n_images : int
-            How many more are done.
+            Number of further images.
 
         note : callable, default=None
-            Returns another label and what else to say; called when that is drawn.
+            Returns a new label and a text to put behind the speed. It is called only
+            when the bar is drawn, because it may have to wait for the device.
         """
-        if self._bar is None:
-            return
-        self._n_new += n_images
-        now = time.monotonic()
-        if now - self._drawn < EVERY_SECONDS:
-            return
-        if note is not None:
-            label, said = note()
-            self._bar.set_description_str(label, refresh=False)
-            self._bar.set_postfix_str(said, refresh=False)
-        self._bar.update(self._n_new)
-        self._n_new, self._drawn = 0, now
+        if self._bar is not None:
+            self._bar.note = note
+            self._bar.update(n_images)
+            # Others may have tqdm draw it too, when there is nothing new to note.
+            self._bar.note = None
 
     def hide(self) -> None:
-        """Clear the line for what others print; the next drawing is elsewhere."""
+        """Clear the line, so that others can print there; the bar comes back later."""
         if self._bar is not None:
             self._bar.clear()
 
     def close(self) -> None:
         """Clear the line for good."""
         if self._bar is not None:
-            # A notebook would keep what is not complete, and paint it red.
+            # A notebook would keep an incomplete bar, and paint it red.
             self._bar.total = self._bar.n
             self._bar.close()
             self._bar = None
@@ -103,12 +101,12 @@ class Bar:
 
 
 def is_shown(verbose: int) -> bool:
-    """Whether a bar would be seen, and by one who asked for it."""
+    """Whether a bar was asked for and somebody would see it."""
     return verbose >= 1 and not _is_worker() and _is_watched()
 
 
 def _is_worker() -> bool:
-    """Whether this is one of several processes or threads at work."""
+    """Whether this is one of several processes or threads that share the work."""
     return (
         multiprocessing.parent_process() is not None
         or threading.current_thread() is not threading.main_thread()
@@ -116,8 +114,8 @@ def _is_worker() -> bool:
 
 
 def _is_watched() -> bool:
-    """Whether a person sees what is drawn."""
-    return _is_notebook() or _terminal() is not None
+    """Whether what is drawn appears in a terminal or a notebook."""
+    return _is_notebook() or _find_terminal() is not None
 
 
 def _is_notebook() -> bool:
@@ -126,40 +124,50 @@ def _is_notebook() -> bool:
     return hasattr(shell, "kernel")
 
 
-def _terminal() -> TextIO | None:
-    """The stream of these two that is a terminal: the other may go to a file."""
+def _find_terminal() -> TextIO | None:
+    """Return stderr or stdout, the first that is a terminal, or None."""
     for stream in (sys.stderr, sys.stdout):
-        # None without a console; some programs put a bare writer in its place.
+        # None without a console; some programs replace it by a bare writer.
         is_open = not getattr(stream, "closed", False)
         if is_open and hasattr(stream, "isatty") and stream.isatty():
             return stream
     return None
 
 
-def _tqdm(label: str, total: int) -> Any:
-    """A bar of tqdm, as the terminal or the notebook has them."""
+def _start_tqdm(label: str, total: int) -> Any:
+    """Return tqdm's bar for the terminal or the notebook, with the note it may get."""
     from tqdm import TqdmWarning
 
     with warnings.catch_warnings():
-        # A notebook without ipywidgets has a bar of text, which is no fault.
+        # A notebook without ipywidgets gets a bar of text, which is no fault.
         warnings.simplefilter("ignore", TqdmWarning)
         from tqdm.auto import tqdm
 
-    class Unwatched(tqdm):
-        # tqdm's watch over slow bars is a thread that would outlive the bar.
+    class NotedBar(tqdm):
+        # tqdm watches slow bars from a thread that would outlive the bar.
         monitor_interval = 0
+        note: Callable[[], tuple[str, str]] | None = None
 
-    return Unwatched(
+        def refresh(self, *args: Any, **kwargs: Any) -> Any:
+            """Draw the bar with its note; tqdm decides when."""
+            if self.note is not None:
+                text_before, text_behind = self.note()
+                self.set_description_str(text_before, refresh=False)
+                self.set_postfix_str(text_behind, refresh=False)
+            return super().refresh(*args, **kwargs)
+
+    return NotedBar(
         desc=label,
         total=total,
         unit=" images",
         unit_scale=True,
         bar_format=LAYOUT,
-        file=None if _is_notebook() else _terminal(),
+        file=None if _is_notebook() else _find_terminal(),
         leave=False,
-        # tqdm draws nothing in a terminal that says it has no lines, as some do.
+        # In a terminal that claims to have no lines, as some do, tqdm draws nothing.
         nrows=20,
         delay=EVERY_SECONDS,
-        mininterval=0,
+        mininterval=EVERY_SECONDS,
+        # Ask the clock after every batch; tqdm's own guess needs its thread.
         miniters=1,
     )

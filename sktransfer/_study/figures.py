@@ -1,12 +1,9 @@
-"""The pictures of a study: drawn by the displays, kept as PNG with their words."""
+"""The pictures of a study, drawn by the displays and put into words."""
 
 from __future__ import annotations
 
-import base64
 import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,44 +22,17 @@ from sktransfer._displays.history import TrainingHistoryDisplay
 from sktransfer._displays.prediction_grid import PredictionGridDisplay
 from sktransfer._displays.saliency import SaliencyDisplay
 from sktransfer._displays.top_losses import TopLossesDisplay
-from sktransfer._estimators.classifier import BaseImageClassifier
 from sktransfer._study.data import StudyData
-from sktransfer._study.report import RunResult, by_model, summary
+from sktransfer._study.pictures import Picture, history_name
+from sktransfer._study.report import RunResult, group_by_model, summarise
 
 CALLER = "The study"
-# Dots of the files an inch; a CSS pixel is 1/96 inch by definition.
+# Dots per inch of the files; a CSS pixel is 1/96 inch by definition.
 DPI, CSS_DPI = 120, 96
 N_COLUMNS = 6
-N_BY_LOT, N_HARDEST, N_SALIENCY, MOST_SAMPLES = 24, 12, 4, 12
-# Inches of a confusion matrix.
+N_AT_RANDOM, N_HARDEST, N_SALIENCY, MOST_SAMPLES = 24, 12, 4, 12
+# Side of a confusion matrix, in inches.
 CONFUSION_SIDE = 5.5
-# Names of pictures of the whole study, and of those of single test images in the order
-# in which they are shown; the histories are named after their models.
-OF_THE_STUDY = ("comparison", "samples", "confusion")
-IMAGE_BY_IMAGE = (
-    "by_lot",
-    "most_confident_wrong",
-    "top_losses",
-    "confused_pairs",
-    "saliency",
-)
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A picture and its words; `width` and `height` in CSS pixels."""
-
-    title: str
-    caption: str
-    alt: str
-    png: bytes
-    width: int
-    height: int
-
-    @property
-    def uri(self) -> str:
-        """The picture itself, as the address of an image."""
-        return f"data:image/png;base64,{base64.b64encode(self.png).decode('ascii')}"
 
 
 def draw_pictures(
@@ -75,8 +45,11 @@ def draw_pictures(
 
     Parameters
     ----------
-    data, results
-        Of the study.
+    data : StudyData
+        The images of the study.
+
+    results : sequence of RunResult
+        What its fits gave.
 
     fitted : mapping of str to classifier
         The models of the last seed.
@@ -87,76 +60,75 @@ def draw_pictures(
     Returns
     -------
     pictures : dict of str to Picture
+        By name.
 
     left_out : list of str
-        Why others are not there.
+        Which pictures are missing and why, one sentence each.
     """
     import matplotlib.pyplot as plt
 
-    run = by_model(results)[subject][-1]
-    # The user's own style may be anything, such as white on black.
+    run = group_by_model(results)[subject][-1]
+    # The user's own style may be unsuitable here, such as white on black.
     with plt.style.context("default"):
         pictures = {
-            "comparison": _comparison(data, results),
-            "samples": _samples(data),
-            "confusion": _confusion(data, results),
-            "by_lot": _by_lot(data, run),
+            "comparison": _draw_comparison(data, results),
+            "samples": _draw_samples(data),
+            "confusion": _draw_confusion(data, results),
+            "at_random": _draw_at_random(data, run),
             **{
-                history_of(name): _history(name, model)
+                history_name(name): _draw_history(name, model)
                 for name, model in fitted.items()
                 if getattr(model, "history_", None)
             },
-            **dict(_mistakes(data, run)),
+            **dict(_draw_mistakes(data, run)),
         }
-        if isinstance(fitted[subject], BaseImageClassifier):
-            pictures["saliency"] = _saliency(data, fitted[subject], run)
-    return pictures, _left_out(data, run, fitted)
+        if _has_network(fitted[subject]):
+            pictures["saliency"] = _draw_saliency(data, fitted[subject], run)
+    return pictures, _explain_missing(data, run, fitted)
 
 
-def history_of(model_name: str) -> str:
-    """Name of the picture of a model's training."""
-    return f"history_{model_name}"
+def _has_network(model: Any) -> bool:
+    """Whether a fitted model has a network, of which saliency maps can be made."""
+    return hasattr(model, "net_") and hasattr(model, "image_shape_")
 
 
-def png_files(folder: Path, model_names: Iterable[str]) -> dict[str, Path]:
-    """The file in `folder` of every picture that a study may have, by name."""
-    names = [*OF_THE_STUDY, *map(history_of, model_names), *IMAGE_BY_IMAGE]
-    return {name: folder / f"{name}.png" for name in names}
-
-
-def _left_out(data: StudyData, run: RunResult, fitted: Mapping[str, Any]) -> list[str]:
+def _explain_missing(
+    data: StudyData, run: RunResult, fitted: Mapping[str, Any]
+) -> list[str]:
     """Say which pictures are missing, and why."""
     reasons = [
-        f"The training history of {name}: it keeps none."
+        f"The training history of {name}: this model keeps none."
         for name, model in fitted.items()
         if not getattr(model, "history_", None)
     ]
     if run.proba is None:
         reasons.append(
-            f"The most confident mistakes and highest losses of {run.model}: it gives "
-            "no probabilities."
+            f"The most confident mistakes and highest losses of {run.model}: this "
+            "model gives no probabilities."
         )
-    if not len(_wrong(data, run)):
+    if not len(_find_mistakes(data, run)):
         reasons.append(f"The mistakes of {run.model}: there are none.")
-    if not isinstance(fitted[run.model], BaseImageClassifier):
-        reasons.append(f"What {run.model} looks at: it has no network of stages.")
+    if not _has_network(fitted[run.model]):
+        reasons.append(
+            f"What {run.model} looks at: this model has no network of stages."
+        )
     return reasons
 
 
-def _picture(figure: Any, title: str, caption: str, alt: str) -> Picture:
+def _make_picture(figure: Any, title: str, caption: str, alt: str) -> Picture:
     """Keep a figure as PNG, and close it."""
     import matplotlib.pyplot as plt
 
-    written = io.BytesIO()
-    figure.savefig(written, format="png", dpi=DPI, facecolor="white")
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=DPI, facecolor="white")
     width, height = figure.get_size_inches() * CSS_DPI
     plt.close(figure)
-    return Picture(title, caption, alt, written.getvalue(), round(width), round(height))
+    return Picture(title, caption, alt, file.getvalue(), round(width), round(height))
 
 
-def _comparison(data: StudyData, results: Sequence[RunResult]) -> Picture:
-    """Accuracy against seconds, a point a seed."""
-    groups = by_model(results)
+def _draw_comparison(data: StudyData, results: Sequence[RunResult]) -> Picture:
+    """Draw accuracy against seconds, one point per seed."""
+    groups = group_by_model(results)
     display = ModelComparisonDisplay.from_predictions(
         data.y_test,
         {model: [run.predictions for run in runs] for model, runs in groups.items()},
@@ -165,20 +137,20 @@ def _comparison(data: StudyData, results: Sequence[RunResult]) -> Picture:
             model: [run.seconds for run in runs] for model, runs in groups.items()
         },
     )
-    told = [
+    texts = [
         f"{model} {row['accuracy']['median']:.1%} in {row['seconds']['median']:.1f} s"
-        for model, row in summary(results).items()
+        for model, row in summarise(results).items()
     ]
-    return _picture(
+    return _make_picture(
         display.figure_,
         "Accuracy against time",
-        "Further up is more accurate, further left is faster to train.",
-        f"Chart of test accuracy against fit seconds: {'; '.join(told)}.",
+        "Higher is more accurate; further left is faster to train.",
+        f"Chart of test accuracy against training time: {'; '.join(texts)}.",
     )
 
 
-def _samples(data: StudyData) -> Picture:
-    """A training image of each of the first classes, drawn by lot."""
+def _draw_samples(data: StudyData) -> Picture:
+    """Draw one random training image of each of the first classes."""
     order = np.random.default_rng(0).permutation(len(data.y_train))
     labels = data.y_train[order]
     rows = [
@@ -192,32 +164,33 @@ def _samples(data: StudyData) -> Picture:
         N_COLUMNS,
         CALLER,
     )
-    which = "each class" if len(rows) == len(data.names) else "some classes"
-    return _picture(
+    is_all = len(rows) == len(data.names)
+    which = "class" if is_all else f"of the first {len(rows)} classes"
+    return _make_picture(
         frame.figure,
         "Training images",
-        f"One of {which}, drawn by lot.",
+        f"One image of each {which}, chosen at random.",
         f"{len(rows)} training images, one of each of these classes: "
         f"{', '.join(names)}.",
     )
 
 
-def _confusion(data: StudyData, results: Sequence[RunResult]) -> Picture:
-    """The confusion matrix of each model."""
-    runs = [group[-1] for group in by_model(results).values()]
+def _draw_confusion(data: StudyData, results: Sequence[RunResult]) -> Picture:
+    """Draw the confusion matrix of each model."""
+    runs = [group[-1] for group in group_by_model(results).values()]
     figure = make_figure(CONFUSION_SIDE * len(runs), CONFUSION_SIDE, CALLER)
-    # The other engine cuts the titles of panels that must be square.
+    # The default engine cuts off the titles of panels that must be square.
     figure.set_layout_engine("compressed")
     panels = figure.subplots(1, len(runs), squeeze=False)[0]
     for ax, run in zip(panels, runs, strict=True):
         counts = confusion_matrix(data.y_test, run.predictions, labels=data.labels)
         draw_matrix(ax, counts, data.names, (), "Blues")
         ax.set_title(f"{run.model}: accuracy {run.accuracy:.1%}")
-    return _picture(
+    return _make_picture(
         figure,
         "Confusion matrices",
-        f"Test images of each class, by what was predicted; seed {runs[-1].seed}. "
-        "Those on the diagonal are right.",
+        f"Test images by true class and predicted class; seed {runs[-1].seed}. "
+        "Correct predictions are on the diagonal.",
         " ".join(
             f"Confusion matrix of {run.model}: {run.accuracy:.1%} of the test images "
             "are on the diagonal."
@@ -226,27 +199,28 @@ def _confusion(data: StudyData, results: Sequence[RunResult]) -> Picture:
     )
 
 
-def _history(name: str, model: Any) -> Picture:
-    """Loss and accuracy of each epoch."""
+def _draw_history(name: str, model: Any) -> Picture:
+    """Draw the loss and the accuracy of each epoch."""
     last = model.history_[-1]
-    return _picture(
+    return _make_picture(
         TrainingHistoryDisplay.from_estimator(model).figure_,
         f"Training of {name}",
-        "Loss and accuracy of each epoch, and where stages began to learn.",
+        "Loss and accuracy of each epoch, and the epochs in which stages began to "
+        "learn.",
         f"Two charts of loss and accuracy of {name} over {len(model.history_)} epochs; "
         f"training accuracy ends at {last['train_accuracy']:.1%}.",
     )
 
 
-def _wrong(data: StudyData, run: RunResult) -> np.ndarray:
-    """Rows of the test images that were misjudged."""
+def _find_mistakes(data: StudyData, run: RunResult) -> np.ndarray:
+    """Return the rows of the test images that were predicted wrong."""
     return np.flatnonzero(run.predictions != data.y_test)
 
 
-def _grid(display: Any, data: StudyData, run: RunResult, **options: Any) -> Any:
-    """A display of predictions that were computed before, drawn."""
+def _draw_display(display: Any, data: StudyData, run: RunResult, **options: Any) -> Any:
+    """Draw a display of the predictions of a run, and return its figure."""
     proba = run.proba
-    if proba is None:  # a model without probabilities is sure of its answer
+    if proba is None:  # such a model is always certain
         proba = (run.predictions[:, None] == data.labels).astype(float)
     return display.from_predictions(
         data.X_test,
@@ -258,33 +232,34 @@ def _grid(display: Any, data: StudyData, run: RunResult, **options: Any) -> Any:
     ).figure_
 
 
-def _by_lot(data: StudyData, run: RunResult) -> Picture:
-    """Test images and predictions; a choice by hand would flatter the model."""
-    n = min(N_BY_LOT, len(data.y_test))
+def _draw_at_random(data: StudyData, run: RunResult) -> Picture:
+    """Draw random test images: a choice by hand could flatter the model."""
+    n = min(N_AT_RANDOM, len(data.y_test))
     options = {"n_images": n, "n_columns": N_COLUMNS, "random_state": 0}
-    sure = "" if run.proba is not None else " The model gives no probabilities."
-    return _picture(
-        _grid(PredictionGridDisplay, data, run, **options),
-        "Drawn by lot",
+    note = "" if run.proba is not None else " The model gives no probabilities."
+    return _make_picture(
+        _draw_display(PredictionGridDisplay, data, run, **options),
+        "Drawn at random",
         f"{n} test images with their class, the prediction and its probability; wrong "
-        f"ones are framed and marked.{sure}",
-        f"Grid of {n} test images drawn by lot, each with its true and its predicted "
-        f"class. Of all test images {run.accuracy:.1%} are predicted right.",
+        f"predictions are framed and marked.{note}",
+        f"Grid of {n} test images drawn at random, each with its true class and its "
+        f"predicted class. Of all test images, {run.accuracy:.1%} are predicted "
+        "correctly.",
     )
 
 
-def _mistakes(data: StudyData, run: RunResult) -> Iterator[tuple[str, Picture]]:
-    """Pictures of what the model gets wrong, where it does, by name."""
-    wrong = _wrong(data, run)
+def _draw_mistakes(data: StudyData, run: RunResult) -> Iterator[tuple[str, Picture]]:
+    """Draw what the model finds hard or gets wrong; yield names and pictures."""
+    wrong = _find_mistakes(data, run)
     if run.proba is not None:
         n = min(N_HARDEST, len(data.y_test))
         options: dict[str, Any] = {"n_images": N_HARDEST, "n_columns": N_COLUMNS}
         yield (
             "top_losses",
-            _picture(
-                _grid(TopLossesDisplay, data, run, **options),
+            _make_picture(
+                _draw_display(TopLossesDisplay, data, run, **options),
                 "Highest losses",
-                f"The {n} test images whose own class was given the least probability.",
+                f"The {n} test images whose true class got the lowest probability.",
                 f"Grid of the {n} test images with the highest loss.",
             ),
         )
@@ -293,45 +268,46 @@ def _mistakes(data: StudyData, run: RunResult) -> Iterator[tuple[str, Picture]]:
             options["show"] = "most_confident_wrong"
             yield (
                 "most_confident_wrong",
-                _picture(
-                    _grid(PredictionGridDisplay, data, run, **options),
-                    "Wrong, and surest of it",
-                    f"{n} of {len(wrong)} wrong predictions, by their probability.",
+                _make_picture(
+                    _draw_display(PredictionGridDisplay, data, run, **options),
+                    "Most confident mistakes",
+                    f"{n} of {len(wrong)} wrong predictions, the most confident first.",
                     f"Grid of the {n} test images that were predicted wrong with the "
                     "highest probability.",
                 ),
             )
     if len(wrong):
-        yield "confused_pairs", _confused_pairs(data, run)
+        yield "confused_pairs", _draw_confused_pairs(data, run)
 
 
-def _confused_pairs(data: StudyData, run: RunResult) -> Picture:
-    """The pairs of classes that are confused most, with examples."""
+def _draw_confused_pairs(data: StudyData, run: RunResult) -> Picture:
+    """Draw the pairs of classes that are confused most often, with examples."""
     name_of = dict(zip(data.labels.tolist(), data.names, strict=True))
     pairs = most_confused(data.y_test, run.predictions, labels=data.labels, n_pairs=3)
-    told = "; ".join(
-        f"{name_of[true]} taken for {name_of[predicted]}, {count} times"
+    listed = "; ".join(
+        f"{name_of[true]} predicted as {name_of[predicted]}, "
+        f"{'once' if count == 1 else f'{count} times'}"
         for true, predicted, count in pairs
     )
-    return _picture(
-        _grid(ConfusedPairsDisplay, data, run),
-        "Confused most",
-        f"{told}.",
-        f"Confusion matrix beside examples of the pairs confused most: {told}.",
+    return _make_picture(
+        _draw_display(ConfusedPairsDisplay, data, run),
+        "Most confused classes",
+        f"{listed}.",
+        f"Confusion matrix beside examples of the most confused pairs: {listed}.",
     )
 
 
-def _saliency(data: StudyData, model: Any, run: RunResult) -> Picture:
-    """Where the model finds what speaks for its prediction, images drawn by lot."""
+def _draw_saliency(data: StudyData, model: Any, run: RunResult) -> Picture:
+    """Draw random test images with the regions that support the prediction."""
     rows = np.random.default_rng(0).permutation(len(data.y_test))[:N_SALIENCY]
     display = SaliencyDisplay.from_estimator(
         model, _safe_indexing(data.X_test, rows.tolist()), display_labels=data.names
     )
-    return _picture(
+    return _make_picture(
         display.figure_,
         "What the model looks at",
-        "Test images drawn by lot, and below each where the last stage before the "
-        "head finds what speaks for the predicted class (Grad-CAM).",
-        f"{len(rows)} test images, each above the same image with the places that "
-        f"speak for the class predicted by {run.model}.",
+        "Test images drawn at random; below each, the regions in which the last stage "
+        "before the head finds evidence for the predicted class (Grad-CAM).",
+        f"{len(rows)} test images, each above the same image with the regions that "
+        f"support the class predicted by {run.model}.",
     )

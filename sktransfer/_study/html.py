@@ -1,4 +1,4 @@
-"""The report of a study as one HTML file that needs nothing beside it."""
+"""The report of a study as one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import importlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sktransfer._study.figures import IMAGE_BY_IMAGE, Picture, history_of
+from sktransfer._study.pictures import IMAGE_BY_IMAGE, Picture, history_name
 
-# Heading, key and kind, as below, of what is told of each fit.
+# Heading, key and kind (see below) of each quantity of a fit.
 METRICS = (
     ("Accuracy", "accuracy", "percent"),
     ("Precision", "precision", "share"),
     ("Recall", "recall", "share"),
     ("F1", "f1", "share"),
-    ("Seconds a fit", "seconds", "seconds"),
+    ("Seconds per fit", "seconds", "seconds"),
     ("Parameters trained", "n_parameters", "count"),
     ("Epochs", "n_epochs", "count"),
     ("Peak memory", "peak_memory", "bytes"),
 )
-# What a number is multiplied by, how it is written, and its unit.
+# Factor, format and unit of each kind of number.
 KINDS = {
     "percent": (100, "{:.1f}", " %"),
     "share": (1, "{:.3f}", ""),
@@ -29,17 +29,17 @@ KINDS = {
     "large_bytes": (2**-30, "{:,.1f}", " GiB"),
 }
 MEMORY_NOTES = {
-    "gpu": "Peak memory is what torch allocated on the GPU during a fit, the images on "
-    "it included.",
-    "process": "Peak memory is the most that the whole process held during a fit: "
-    "Python, the libraries, the images and activations kept from earlier fits "
-    "included.",
+    "gpu": "Peak memory is what torch allocated on the GPU during a fit, including the "
+    "images that were there.",
+    "process": "Peak memory is the most that the whole process held during a fit, "
+    "including Python, the libraries, the images and activations cached by earlier "
+    "fits.",
     None: "Peak memory could not be measured on this system.",
 }
 
 
 def check_drawing() -> None:
-    """Raise ImportError, naming the remedy, where the report cannot be made."""
+    """Raise ImportError if a package that the report needs is missing."""
     for name in ("matplotlib", "jinja2"):
         try:
             importlib.import_module(name)
@@ -50,8 +50,8 @@ def check_drawing() -> None:
             ) from error
 
 
-def shown(value: float, kind: str, unit: str | None = None) -> str:
-    """A number as people read it, with the unit of its kind or another."""
+def format_number(value: float, kind: str, unit: str | None = None) -> str:
+    """Format a number for people, with the unit of its kind unless another is given."""
     factor, text, own_unit = KINDS[kind]
     return f"{text.format(factor * value)}{own_unit if unit is None else unit}"
 
@@ -62,18 +62,18 @@ def render(
     left_out: Sequence[str],
     subject: str,
 ) -> str:
-    """Return the report.
+    """Render the report.
 
     Parameters
     ----------
     content : mapping
-        As in results.json; every number of the report is taken from it.
+        The same as in results.json; every number of the report comes from it.
 
     pictures : mapping of str to Picture
-        By name; those that are not there are left out.
+        By name; missing ones are left out.
 
     left_out : sequence of str
-        Why pictures are not there, a sentence each.
+        Which pictures are missing and why, one sentence each.
 
     subject : str
         The model whose predictions are shown image by image.
@@ -81,7 +81,7 @@ def render(
     Returns
     -------
     str
-        HTML, every text in it escaped.
+        HTML, with every text escaped.
     """
     import jinja2
 
@@ -91,24 +91,24 @@ def render(
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
     )
-    environment.filters["shown"] = shown
+    environment.filters["format_number"] = format_number
     runs = content["runs"]
     return environment.get_template("study.html").render(
         study=content,
         metrics=METRICS,
         n_seeds=len({run["seed"] for run in runs}),
-        memory_note=MEMORY_NOTES[_memory_of(content)],
-        cached=_later_fits_found_activations(content),
+        memory_note=MEMORY_NOTES[_find_measured_memory(content)],
+        cached=_later_fits_reuse_activations(content),
         pictures=pictures,
-        history_of=history_of,
-        seen=[name for name in IMAGE_BY_IMAGE if name in pictures],
+        history_name=history_name,
+        single_images=[name for name in IMAGE_BY_IMAGE if name in pictures],
         left_out=left_out,
         subject=subject,
     )
 
 
-def _memory_of(content: Mapping[str, Any]) -> str | None:
-    """Whose memory was measured."""
+def _find_measured_memory(content: Mapping[str, Any]) -> str | None:
+    """Return whose memory was measured, as a key of `MEMORY_NOTES`."""
     if all(run["peak_memory"] is None for run in content["runs"]):
         return None
     networks = [network for network in content["networks"].values() if network]
@@ -116,10 +116,10 @@ def _memory_of(content: Mapping[str, Any]) -> str | None:
     return "gpu" if on_gpu else "process"
 
 
-def _later_fits_found_activations(content: Mapping[str, Any]) -> bool:
-    """Whether the last fit of a model had little to compute, so was cheaper.
+def _later_fits_reuse_activations(content: Mapping[str, Any]) -> bool:
+    """Whether the last fit of a model found most of its activations in the cache.
 
-    With augmentation, each seed draws some views that none before it has drawn.
+    It need not find all: with augmentation, each seed draws some new views.
     """
     return len({run["seed"] for run in content["runs"]}) > 1 and any(
         network and network["n_activations_found"] > 9 * network["n_activations_new"]

@@ -1,10 +1,9 @@
-"""What a study ran on: versions, hardware, and the memory that a fit takes."""
+"""What a study ran on: versions, hardware, and the peak memory of a fit."""
 
 from __future__ import annotations
 
 import ctypes
 import gc
-import os
 import platform
 import re
 import subprocess
@@ -15,6 +14,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 PACKAGES = (
     "numpy",
     "pillow",
@@ -24,12 +25,14 @@ PACKAGES = (
     "skorch",
     "sktransfer",
 )
+# psutil has no peak that can be reset: on Windows its peak is that of the whole life of
+# the process, elsewhere it has none. Linux lets a process reset its own.
 STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 CPU_INFO = Path("/proc/cpuinfo")
 
 
-def versions() -> dict[str, str]:
-    """Version of Python and of each package that decides the numbers, by name."""
+def list_versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that affect the numbers."""
     return {
         "python": platform.python_version(),
         **{name: version(name) for name in PACKAGES},
@@ -37,8 +40,8 @@ def versions() -> dict[str, str]:
 
 
 @contextmanager
-def torch_threads(n: int | None) -> Iterator[None]:
-    """Have torch compute with `n` threads inside the block; None leaves it alone."""
+def limit_torch_threads(n: int | None) -> Iterator[None]:
+    """Let torch compute with `n` threads inside the block; None changes nothing."""
     import torch
 
     before = torch.get_num_threads()
@@ -49,24 +52,25 @@ def torch_threads(n: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def hardware() -> dict[str, Any]:
+def describe_hardware() -> dict[str, Any]:
     """Describe the machine.
 
     Returns
     -------
     dict
-        ``processor``, ``gpu`` and ``system``: str, ``gpu`` being None where CUDA has
-        none; ``n_cores``: int, those this process may use; ``n_threads``: int, those
-        torch computes with; ``memory``: int, bytes, or None where it is not told.
+        ``processor``, ``gpu`` and ``system`` : str, ``gpu`` being None without CUDA;
+        ``n_cores`` : int, the cores that this process may use; ``n_threads`` : int,
+        the threads that torch computes with; ``memory`` : int, bytes of the machine.
     """
     import torch
 
+    cuda = _find_cuda()
     return {
-        "processor": _processor(),
-        "n_cores": _n_cores(),
+        "processor": _find_processor_name(),
+        "n_cores": _count_cores(),
         "n_threads": torch.get_num_threads(),
-        "memory": _memory(),
-        "gpu": _gpu(),
+        "memory": psutil.virtual_memory().total,
+        "gpu": None if cuda is None else str(cuda.get_device_name()),
         "system": f"{platform.system()} {platform.release()}",
     }
 
@@ -74,103 +78,89 @@ def hardware() -> dict[str, Any]:
 class PeakMemory:
     """The most memory in use inside a ``with`` block.
 
-    A GPU is asked for what torch allocated there. Without one, on Linux, it is the
-    high-water mark of the whole process's resident memory, reset at the start: Python,
-    libraries, the images and kept activations are in it. Elsewhere it is unknown.
+    For a GPU it is what torch allocated there. For the CPU it is the resident memory of
+    the whole process, which includes Python, the libraries, the images and cached
+    activations; it is known on Linux only.
     """
 
     def __enter__(self) -> PeakMemory:
         """Start to measure."""
-        # What the last fit left in cycles would be counted for this one.
+        # Cycles left by the last fit would be counted for this one.
         gc.collect()
         self.process: int | None = None
         self.gpu: int | None = None
         self._counts_process = _reset_high_water_mark()
-        self._cuda = _cuda()
+        self._cuda = _find_cuda()
         if self._cuda is not None:
             self._cuda.empty_cache()
             self._cuda.reset_peak_memory_stats()
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Set `process` and `gpu`, in bytes, None where unknown."""
+        """Set `process` and `gpu`, in bytes; None if unknown."""
         if self._counts_process:
-            self.process = _high_water_mark()
+            self.process = _read_high_water_mark()
         if self._cuda is not None:
             self.gpu = int(self._cuda.max_memory_allocated())
 
-    def of(self, device: str) -> int | None:
-        """Bytes of a fit on `device`, as in ``device_``; None where unknown."""
+    def get_peak(self, device: str) -> int | None:
+        """Return the bytes of a fit on `device`, as in ``device_``; None if unknown."""
         if device.startswith("cuda"):
             return self.gpu
         return self.process if device == "cpu" else None
 
 
 def _reset_high_water_mark() -> bool:
-    """Set the process's high-water mark to what it uses now; whether that worked."""
+    """Set the high-water mark to the memory in use now; return whether it worked."""
     if not CLEAR_REFS.exists():
         return False
-    # What the last fit freed may still be kept by the C library, for the next one:
-    # without this, a small fit after a large one would look as large.
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # the GNU library's alone
+    # The C library may keep what the last fit freed, for later use. Without this call,
+    # a small fit after a large one would look as large. Only the GNU library has it.
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
     try:
         CLEAR_REFS.write_text("5")
     except OSError:
         return False
-    return _high_water_mark() is not None
+    return _read_high_water_mark() is not None
 
 
-def _high_water_mark() -> int | None:
-    """Most resident memory of this process since the reset, in bytes."""
+def _read_high_water_mark() -> int | None:
+    """Return the most resident memory since the reset, in bytes."""
     found = re.search(r"^VmHWM:\s+(\d+) kB", _read(STATUS), re.MULTILINE)
     return None if found is None else 1024 * int(found[1])
 
 
-def _cuda() -> Any:
-    """The CUDA module of torch where there is such a device, else None."""
+def _find_cuda() -> Any:
+    """Return torch's CUDA module if there is such a device, else None."""
     import torch
 
     return torch.cuda if torch.cuda.is_available() else None
 
 
-def _gpu() -> str | None:
-    """Name of the GPU that a fit takes, None without one."""
-    cuda = _cuda()
-    return None if cuda is None else str(cuda.get_device_name())
-
-
-def _processor() -> str:
-    """Name of the processor, as well as the system tells it."""
+def _find_processor_name() -> str:
+    """Return the name of the processor, as precisely as the system gives it."""
     found = re.search(r"^model name\s*:\s*(.+)$", _read(CPU_INFO), re.MULTILINE)
     if found is not None:
         return found[1].strip()
     if sys.platform == "darwin":
         command = ["sysctl", "-n", "machdep.cpu.brand_string"]
-        told = subprocess.run(command, capture_output=True, text=True, check=False)
-        if told.stdout.strip():
-            return told.stdout.strip()
+        answer = subprocess.run(command, capture_output=True, text=True, check=False)
+        if answer.stdout.strip():
+            return answer.stdout.strip()
     return platform.processor() or platform.machine()
 
 
-def _n_cores() -> int:
-    """How many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _memory() -> int | None:
-    """Memory of the machine in bytes, None where it is not told."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return None
+def _count_cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(psutil.Process, "cpu_affinity"):  # not on macOS
+        return len(psutil.Process().cpu_affinity())
+    return psutil.cpu_count() or 1
 
 
 def _read(path: Path) -> str:
-    """Text of a file that only some systems have, else nothing."""
+    """Return the text of a file that only some systems have, else an empty string."""
     try:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -1,4 +1,4 @@
-"""What the fits of a study gave, told as text and as JSON."""
+"""The results of a study, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sklearn.metrics import classification_report, precision_recall_fscore_suppo
 from sktransfer._displays.content.scores import spread
 from sktransfer._study.data import StudyData
 
-# What is told of the fits of a model: median, least and greatest over the seeds.
+# Reported per model: the median, least and greatest of each over the seeds.
 MEASURES = (
     "accuracy",
     "precision",
@@ -29,10 +29,10 @@ MEASURES = (
 
 @dataclass(frozen=True)
 class RunResult:
-    """One fit: scores on the test images, cost, and what it predicted.
+    """One fit: its scores on the test images, its cost and its predictions.
 
-    `seconds` and `peak_memory`, in bytes, are those of the fit; `predictions` has shape
-    (n_test,), `proba` (n_test, n_classes). What a model does not tell is None.
+    `seconds` and `peak_memory` (bytes) are those of the fit. `predictions` has shape
+    (n_test,) and `proba` (n_test, n_classes). What is unknown of a model is None.
     """
 
     model: str
@@ -49,43 +49,44 @@ class RunResult:
     proba: np.ndarray | None = field(repr=False, compare=False)
 
 
-def by_model(results: Iterable[RunResult]) -> dict[str, list[RunResult]]:
-    """Group results by model, in order of appearance."""
+def group_by_model(results: Iterable[RunResult]) -> dict[str, list[RunResult]]:
+    """Group results by model, in the order of their first results."""
     groups: dict[str, list[RunResult]] = {}
     for result in results:
         groups.setdefault(result.model, []).append(result)
     return groups
 
 
-def verdict(transfer: Sequence[float], scratch: Sequence[float], n_test: int) -> str:
-    """Return one line on the gain.
+def judge(transfer: Sequence[float], scratch: Sequence[float], n_test: int) -> str:
+    """Say in one line whether transfer gained anything.
 
-    Accuracies in [0, 1], one a seed, same order, on `n_test` images.
+    Both take accuracies in [0, 1], one per seed in the same order, on `n_test` images.
     """
     medians = np.array([np.median(transfer), np.median(scratch)])
     gain = 100 * float(medians[0] - medians[1])
-    against = f"transfer {gain:+.1f} points of accuracy against scratch"
+    difference = f"transfer {gain:+.1f} points of accuracy compared with scratch"
     if len(transfer) < 2:
         return (
-            f"Verdict: no clear gain or loss can be claimed from one seed: {against}, "
-            "spread unknown; pass --seeds 3."
+            "Verdict: no clear gain or loss can be claimed from one seed: "
+            f"{difference}, spread unknown; pass --seeds 3."
         )
-    spread = 100 * max(float(np.ptp(transfer)), float(np.ptp(scratch)))
-    # Two standard errors of a difference of shares; seeds share the test images, so
-    # that no number of them makes it smaller.
+    over_seeds = 100 * max(float(np.ptp(transfer)), float(np.ptp(scratch)))
+    # Two standard errors of a difference of proportions. All seeds share the test
+    # images, so more seeds do not make it smaller.
     error = 200 * float(np.sqrt((medians * (1 - medians)).sum() / n_test))
-    doubts = (
-        f"the seeds' spread of {spread:.1f} points and the {error:.1f} that {n_test} "
-        "test images leave open"
-    )
-    if abs(gain) <= max(spread, error):
-        return f"Verdict: no clear gain: {against}, not beyond both {doubts}."
+    spread_text = f"the spread over seeds ({over_seeds:.1f} points)"
+    error_text = f"the uncertainty of {n_test} test images ({error:.1f} points)"
+    if abs(gain) <= max(over_seeds, error):
+        return (
+            f"Verdict: no clear gain: {difference}, within {spread_text} or "
+            f"{error_text}."
+        )
     kind = "a clear gain" if gain > 0 else "no gain but a clear loss"
-    return f"Verdict: {kind}: {against}, beyond {doubts}."
+    return f"Verdict: {kind}: {difference}, more than {spread_text} and {error_text}."
 
 
-def _over_seeds(accuracy: Sequence[float]) -> str:
-    """Median and range, or the only one."""
+def _describe_accuracy(accuracy: Sequence[float]) -> str:
+    """Return the median and the range in words, or the only value."""
     if len(accuracy) == 1:
         return f"{accuracy[0]:.1%}, one seed"
     return (
@@ -95,7 +96,7 @@ def _over_seeds(accuracy: Sequence[float]) -> str:
 
 
 def describe_model(data: StudyData, runs: Sequence[RunResult]) -> str:
-    """Return the text on one model: the last seed's report, then all seeds."""
+    """Return the text about one model: the last seed's report, then all seeds."""
     last = runs[-1]
     accuracy = [run.accuracy for run in runs]
     macro = {
@@ -115,32 +116,34 @@ def describe_model(data: StudyData, runs: Sequence[RunResult]) -> str:
     lines = [
         f"== {last.model} (report of seed {last.seed}) ==",
         table.rstrip(),
-        f"accuracy: {_over_seeds(accuracy)}",
+        f"accuracy: {_describe_accuracy(accuracy)}",
         f"macro mean: precision {macro['precision']:.3f}, "
         f"recall {macro['recall']:.3f}, F1 {macro['f1']:.3f}",
-        f"training: {seconds:.1f} s a fit, {size} trainable parameters",
+        f"training: {seconds:.1f} s per fit, {size} trainable parameters",
     ]
     if epochs:
         lines.append(f"epochs run: {', '.join(map(str, epochs))}")
     return "\n".join(lines)
 
 
-def summary(results: Iterable[RunResult]) -> dict[str, dict[str, Any]]:
-    """Median, least and greatest of each measure, by model; None where not told."""
+def summarise(results: Iterable[RunResult]) -> dict[str, dict[str, Any]]:
+    """Return median, least and greatest of each measure, by model; None if unknown."""
     return {
-        model: {measure: _spread(runs, measure) for measure in MEASURES}
-        for model, runs in by_model(results).items()
+        model: {measure: _summarise_measure(runs, measure) for measure in MEASURES}
+        for model, runs in group_by_model(results).items()
     }
 
 
-def _spread(runs: Sequence[RunResult], measure: str) -> dict[str, float] | None:
-    """Median, least and greatest over the seeds, None where a seed has none."""
+def _summarise_measure(
+    runs: Sequence[RunResult], measure: str
+) -> dict[str, float] | None:
+    """Return median, least and greatest over the seeds; None if a seed has none."""
     values = [getattr(run, measure) for run in runs]
     return None if None in values else spread(values)._asdict()
 
 
-def per_class(data: StudyData, run: RunResult) -> list[dict[str, Any]]:
-    """Scores of each class in [0, 1], and how many images it has."""
+def score_classes(data: StudyData, run: RunResult) -> list[dict[str, Any]]:
+    """Return the scores of each class, in [0, 1], and its numbers of images."""
     precision, recall, f1, n_test = precision_recall_fscore_support(
         data.y_test, run.predictions, labels=data.labels, zero_division=0
     )
@@ -158,7 +161,7 @@ def per_class(data: StudyData, run: RunResult) -> list[dict[str, Any]]:
 
 
 def describe_network(model: Any) -> dict[str, Any] | None:
-    """What a fitted model consists of and what of it learned; None without a net."""
+    """Describe the stages of a fitted model, and what learned; None without a net."""
     if not hasattr(model, "net_"):
         return None
     modules = list(model.net_.module_.items())
@@ -192,16 +195,16 @@ def describe_network(model: Any) -> dict[str, Any] | None:
     }
 
 
-def study_content(
+def collect_content(
     data: StudyData,
     settings: Mapping[str, str],
     results: Sequence[RunResult],
     about: Mapping[str, Any],
     conclusion: str | None,
 ) -> dict[str, Any]:
-    """All that is known of a study but its predictions, ready for JSON.
+    """Collect everything about a study except its predictions, ready for JSON.
 
-    `about` says where it ran, and is taken over as it is.
+    `about` says where and how it ran; its items are added unchanged.
     """
     runs = [asdict(result) for result in results]
     for run in runs:
@@ -214,10 +217,10 @@ def study_content(
         "classes": list(data.names),
         "settings": dict(settings),
         "runs": runs,
-        "summary": summary(results),
+        "summary": summarise(results),
         "per_class": {
-            model: per_class(data, runs[-1])
-            for model, runs in by_model(results).items()
+            model: score_classes(data, runs[-1])
+            for model, runs in group_by_model(results).items()
         },
         **about,
         "verdict": conclusion,
@@ -225,5 +228,5 @@ def study_content(
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write the content of a study."""
+    """Write the content of a study to a file."""
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Transfer learning against training from scratch: measured, reported, drawn."""
+"""The study itself: plan it, fit every model with every seed, write the files."""
 
 from __future__ import annotations
 
@@ -16,16 +16,22 @@ from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
 from sktransfer._displays.content.scores import count_trainable
 from sktransfer._study.data import StudyData, load_data
-from sktransfer._study.figures import Picture, draw_pictures, png_files
+from sktransfer._study.figures import draw_pictures
 from sktransfer._study.html import check_drawing, render
-from sktransfer._study.machine import PeakMemory, hardware, torch_threads, versions
+from sktransfer._study.machine import (
+    PeakMemory,
+    describe_hardware,
+    limit_torch_threads,
+    list_versions,
+)
+from sktransfer._study.pictures import Picture, png_files
 from sktransfer._study.report import (
     RunResult,
-    by_model,
+    collect_content,
     describe_model,
     describe_network,
-    study_content,
-    verdict,
+    group_by_model,
+    judge,
     write_json,
 )
 
@@ -38,11 +44,11 @@ MakeModels = Mapping[str, Callable[[int], Any]]
 
 @dataclass(frozen=True)
 class Plan:
-    """What is compared on which images, how often, and where its files go.
+    """What is compared, on which images, how often, and where the files go.
 
-    `models` maps "transfer" and "scratch" to functions from a seed to an unfitted
-    model, `out` is a folder, and torch computes with `n_threads`, None leaving that
-    as it is.
+    `models` maps "transfer" and "scratch" to functions that take a seed and return an
+    unfitted model. `out` is a folder. torch computes with `n_threads`; None leaves its
+    setting unchanged.
     """
 
     data: StudyData
@@ -52,30 +58,30 @@ class Plan:
     n_threads: int | None = None
 
 
-def say(line: str) -> None:
-    """Print `line` at once, also where the output is a pipe."""
+def print_line(line: str) -> None:
+    """Print `line` at once, even into a pipe."""
     print(line, flush=True)
 
 
-def default_models(
+def define_models(
     data_name: str, backbone: str, max_epochs: int | None
 ) -> dict[str, Callable[[int], Any]]:
-    """Return, by name, the functions that make an unfitted model from a seed."""
+    """Return functions, by model name, that make an unfitted model from a seed."""
     from sktransfer._estimators.scratch import ScratchCNNClassifier
     from sktransfer._estimators.transfer import ResNetTransferClassifier
     from sktransfer._networks.resnet import check_backbone
     from sktransfer._networks.weights import find_weights
 
-    # Loaded before any clock runs, or the first fit would pay for importing torch.
+    # Imported before any clock runs, or the first fit would pay for importing torch.
     importlib.import_module("sktransfer._training.train")
-    # For their errors, before anything is trained.
+    # Only for their errors, before anything is trained.
     check_backbone(backbone)
     find_weights(backbone, "auto").read()
     transfer: dict[str, Any] = {}
     scratch: dict[str, Any] = {}
     if data_name == "digits":
-        # A mirrored digit is another sign, so nothing is augmented here; eight grey
-        # pixels are far from photographs, so every stage may learn, for as long.
+        # A mirrored digit is no digit, so nothing is augmented. Eight grey pixels are
+        # far from photographs, so every stage may learn, for as long as from scratch.
         scratch = {"augment": None, "max_epochs": DIGITS_EPOCHS}
         transfer = {**scratch, "unfreeze_depth": 5}
     if max_epochs is not None:
@@ -91,11 +97,11 @@ def default_models(
 
 
 def predict(data: StudyData, model: Any) -> tuple[np.ndarray, np.ndarray | None]:
-    """Predicted labels (n_test,) and, where there are, their proba, computed once."""
+    """Return predicted labels (n_test,) and, if the model has any, their proba."""
     if not hasattr(model, "predict_proba"):
         return np.asarray(model.predict(data.X_test)), None
     proba = np.asarray(model.predict_proba(data.X_test))
-    # No class is without a training image, so that columns are as in `data.labels`.
+    # Every class has training images, so the columns are in the order of `labels`.
     return data.labels[proba.argmax(axis=1)], proba
 
 
@@ -119,7 +125,7 @@ def evaluate(data: StudyData, model_name: str, model: Any, seed: int) -> RunResu
         seconds=float(getattr(model, "fit_time_", elapsed)),
         n_parameters=count_trainable(model),
         n_epochs=getattr(model, "n_iter_", None) if hasattr(model, "net_") else None,
-        peak_memory=memory.of(getattr(model, "device_", "cpu")),
+        peak_memory=memory.get_peak(getattr(model, "device_", "cpu")),
         predictions=predicted,
         proba=proba,
     )
@@ -128,9 +134,9 @@ def evaluate(data: StudyData, model_name: str, model: Any, seed: int) -> RunResu
 def run_study(
     data: StudyData, make_models: MakeModels, seeds: Iterable[int], report: Report
 ) -> Iterator[tuple[RunResult, Any]]:
-    """Fit every model once a seed on the same split; `report` hears how it goes.
+    """Fit every model once per seed on the same split, and `report` the progress.
 
-    What each fit gave is yielded, and the fitted model.
+    Yields the result of each fit and the fitted model.
     """
     from sktransfer._training.progress import EpochReport
 
@@ -161,24 +167,24 @@ def plan_study(
 ) -> Plan:
     """Check the options, load the images and make the folder `out`.
 
-    Raises ValueError, OSError or ImportError where a study could not be run.
+    Raises ValueError, OSError or ImportError if the study could not be run.
     """
     if n_seeds < 1:
-        raise ValueError(f"seeds={n_seeds} runs nothing; pass 1 or more.")
+        raise ValueError(f"seeds={n_seeds} would run nothing; pass 1 or more.")
     check_drawing()
     data = load_data(data_name, n_train, n_test)
-    models = default_models(data_name, backbone, max_epochs)
+    models = define_models(data_name, backbone, max_epochs)
     check_models(models, data)
     if out.exists() and not out.is_dir():
         raise ValueError(f"out={str(out)!r} is a file; pass a folder.")
     out.mkdir(parents=True, exist_ok=True)
-    # Work as small as digits gains little from threads and, on a busy machine, loses
-    # minutes to their waiting for each other.
+    # Work as small as the digits gains little from threads and, on a busy machine,
+    # loses minutes while they wait for each other.
     return Plan(data, models, out, n_seeds, 1 if data_name == "digits" else None)
 
 
 def check_models(models: MakeModels, data: StudyData) -> None:
-    """Raise now what a fit would raise of parameters, or of files that are broken."""
+    """Raise now the errors that a fit would raise about parameters or broken files."""
     for make in models.values():
         make(0)._validate_params()
     if data.X_train.ndim == 1:
@@ -188,56 +194,56 @@ def check_models(models: MakeModels, data: StudyData) -> None:
 
 
 def study(
-    plan: Plan, *, report: Report = say, command: str | None = None
+    plan: Plan, *, report: Report = print_line, command: str | None = None
 ) -> list[RunResult]:
-    """Run the study and write its files; `command` is what the report names."""
-    forget_earlier(plan)
+    """Run the study and write its files; the report quotes `command`."""
+    delete_earlier_files(plan)
     settings = {
         name: " ".join(repr(make(0)).split()) for name, make in plan.models.items()
     }
     announce(plan.data, settings, report)
-    with torch_threads(plan.n_threads):
-        about = {"command": command, **surroundings(), "networks": {}}
-        return _run(plan, settings, about, report)
+    with limit_torch_threads(plan.n_threads):
+        about = {"command": command, **describe_surroundings(), "networks": {}}
+        return _fit_and_write(plan, settings, about, report)
 
 
-def forget_earlier(plan: Plan) -> None:
-    """Delete what an earlier study left: it would pass for the outcome of this one.
+def delete_earlier_files(plan: Plan) -> None:
+    """Delete the files of an earlier study, which could be taken for those of this one.
 
-    Without its ``results.json`` such files are somebody else's.
+    Without its ``results.json``, files with these names may be somebody else's.
     """
     try:
         content = json.loads((plan.out / "results.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return
     if isinstance(content, dict) and {"settings", "runs"} <= content.keys():
-        for file in output_files(plan):
+        for file in list_output_files(plan):
             if file.is_file():
                 file.unlink()
 
 
-def output_files(plan: Plan) -> list[Path]:
-    """Every file that a study may write."""
+def list_output_files(plan: Plan) -> list[Path]:
+    """Return every file that a study may write."""
     pngs = png_files(plan.out, plan.models).values()
     return [plan.out / "report.html", plan.out / "results.json", *pngs]
 
 
-def _run(
+def _fit_and_write(
     plan: Plan, settings: Mapping[str, str], about: dict[str, Any], report: Report
 ) -> list[RunResult]:
-    """Fit, tell and write; what is finished is written after every fit."""
+    """Fit, report and write; results.json is written again after every fit."""
     data, json_file = plan.data, plan.out / "results.json"
     results: list[RunResult] = []
     fitted: dict[str, Any] = {}
     for result, model in run_study(data, plan.models, range(plan.n_seeds), report):
         results.append(result)
-        if result.seed == plan.n_seeds - 1:  # those of other seeds would take memory
+        if result.seed == plan.n_seeds - 1:  # more would fill the memory
             fitted[result.model] = model
         del model
-        write_json(json_file, study_content(data, settings, results, about, None))
-    conclusion = tell(data, results, report)
+        write_json(json_file, collect_content(data, settings, results, about, None))
+    conclusion = report_results(data, results, report)
     about["networks"] = {name: describe_network(m) for name, m in fitted.items()}
-    content = study_content(data, settings, results, about, conclusion)
+    content = collect_content(data, settings, results, about, conclusion)
     write_json(json_file, content)
     write_report(plan.out, content, draw_pictures(data, results, fitted, TRANSFER))
     report(f"report.html, its pictures and results.json are in {plan.out}.")
@@ -248,7 +254,7 @@ def announce(data: StudyData, settings: Mapping[str, str], report: Report) -> No
     """Report what will be compared."""
     report(
         f"{data.name}: {len(data.y_train)} training and {len(data.y_test)} test images "
-        f"of {len(data.names)} classes; one split for every seed and model."
+        f"of {len(data.names)} classes; the same split for all seeds and models."
     )
     for name, text in settings.items():
         report(f"{name}: {text}")
@@ -259,7 +265,7 @@ def write_report(
     content: Mapping[str, Any],
     drawn: tuple[Mapping[str, Picture], Sequence[str]],
 ) -> None:
-    """Write report.html and each of its pictures as a file too."""
+    """Write report.html, and each of its pictures as a file."""
     pictures, left_out = drawn
     files = png_files(out, content["settings"])
     for name, picture in pictures.items():
@@ -268,12 +274,14 @@ def write_report(
     (out / "report.html").write_text(html, encoding="utf-8")
 
 
-def tell(data: StudyData, results: Sequence[RunResult], report: Report) -> str:
-    """Report what every model gave, and the verdict, which is returned."""
-    groups = by_model(results)
+def report_results(
+    data: StudyData, results: Sequence[RunResult], report: Report
+) -> str:
+    """Report the results of every model and the verdict; return the verdict."""
+    groups = group_by_model(results)
     for runs in groups.values():
         report("\n" + describe_model(data, runs))
-    conclusion = verdict(
+    conclusion = judge(
         [run.accuracy for run in groups[TRANSFER]],
         [run.accuracy for run in groups[SCRATCH]],
         len(data.y_test),
@@ -282,10 +290,10 @@ def tell(data: StudyData, results: Sequence[RunResult], report: Report) -> str:
     return conclusion
 
 
-def surroundings() -> dict[str, Any]:
-    """When the study began, and on what it runs."""
+def describe_surroundings() -> dict[str, Any]:
+    """Describe when the study began, and on what it runs."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": versions(),
-        "hardware": hardware(),
+        "versions": list_versions(),
+        "hardware": describe_hardware(),
     }

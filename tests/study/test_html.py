@@ -1,4 +1,4 @@
-"""The study's report: whole in itself, escaped, and in agreement with its numbers."""
+"""The study's report: self-contained, escaped, and in agreement with the JSON."""
 
 import json
 import re
@@ -16,7 +16,7 @@ from sktransfer import (
     ScratchCNNClassifier,
 )
 from sktransfer._study.data import StudyData, load_data
-from sktransfer._study.html import shown
+from sktransfer._study.html import format_number
 from sktransfer._study.study import Plan, study
 
 VOID = {"meta", "link", "img", "br"}
@@ -51,7 +51,7 @@ class Page(HTMLParser):
 
 
 class Guess(DummyClassifier):
-    """A model that has labels, but no probabilities."""
+    """A model that predicts labels, but no probabilities."""
 
     predict_proba = property()
 
@@ -64,7 +64,7 @@ STUBS = {"transfer": make_guess, "scratch": make_guess}
 
 
 def run(out, data, models=STUBS, n_seeds=1, command=None):
-    """The page of a study, its JSON and its HTML."""
+    """Return the page of a study, its JSON and its HTML."""
     plan = Plan(data, models, out, n_seeds)
     study(plan, report=lambda line: None, command=command)
     html = (out / "report.html").read_text(encoding="utf-8")
@@ -98,7 +98,7 @@ def stub(tmp_path_factory):
 
 
 def make_folder(path, names):
-    """Six grey pictures of each class."""
+    """Write six grey pictures of each class."""
     for value, name in enumerate(names):
         (path / name).mkdir(parents=True)
         for i in range(6):
@@ -107,7 +107,7 @@ def make_folder(path, names):
     return str(path)
 
 
-def test_the_report_needs_nothing_beside_it(real):
+def test_the_report_is_self_contained(real):
     page, _, html = real
     assert not page.all("script")
     targets = [
@@ -133,7 +133,7 @@ def test_every_tag_is_closed_and_every_link_leads_somewhere(real):
     assert {attrs["href"][1:] for attrs in page.all("a")} <= set(ids)
 
 
-def test_the_language_and_one_main_heading_are_told(real):
+def test_there_are_a_language_and_one_main_heading(real):
     page, _, _ = real
     assert page.all("html") == [{"lang": "en"}]
     assert len(page.all("h1")) == 1
@@ -169,19 +169,19 @@ def test_every_number_is_one_of_results_json(real):
     ],
 )
 def test_a_number_is_written_with_its_unit(value, kind, text):
-    assert shown(value, kind) == text
+    assert format_number(value, kind) == text
 
 
-def test_the_table_tells_median_least_and_greatest_of_the_runs(real):
+def test_the_table_shows_median_least_and_greatest_of_the_runs(real):
     page, content, _ = real
     for model in ("transfer", "scratch"):
         runs = [r for r in content["runs"] if r["model"] == model]
         values = sorted(100 * r["accuracy"] for r in runs)
-        told = f"{np.median(values):.1f} %"
+        cell = f"{np.median(values):.1f} %"
         if values[0] != values[-1]:
-            told += f" ({values[0]:.1f} to {values[-1]:.1f})"
-        assert told in page.text
-    for word in ("Seconds a fit", "Parameters trained", "Epochs", "Peak memory"):
+            cell += f" ({values[0]:.1f} to {values[-1]:.1f})"
+        assert cell in page.text
+    for word in ("Seconds per fit", "Parameters trained", "Epochs", "Peak memory"):
         assert word in page.text
 
 
@@ -206,17 +206,17 @@ def test_all_displays_are_there(real):
         "Training of transfer",
         "Training of scratch",
         "Confusion matrices",
-        "Drawn by lot",
-        "Wrong, and surest of it",
+        "Drawn at random",
+        "Most confident mistakes",
         "Highest losses",
-        "Confused most",
+        "Most confused classes",
         "What the model looks at",
     ):
         assert f"{title}." in page.text
     assert "Not in this report" not in page.text
 
 
-def test_the_command_versions_and_hardware_are_told(real):
+def test_the_command_versions_and_hardware_are_shown(real):
     page, content, _ = real
     assert "python -m sktransfer --out 'my folder'" in page.text
     for name, version in content["versions"].items():
@@ -225,7 +225,7 @@ def test_the_command_versions_and_hardware_are_told(real):
     assert page.all("time") == [{"datetime": content["date"]}]
 
 
-def test_what_learns_is_told(real):
+def test_the_stages_that_learn_are_shown(real):
     page, content, _ = real
     stages = content["networks"]["transfer"]["stages"]
     assert [stage["first_epoch"] for stage in stages][-2:] == [2, 1]
@@ -238,14 +238,14 @@ def test_what_learns_is_told(real):
 NOTE = "fits after the first find most of them there"
 
 
-def test_a_fit_that_found_most_of_its_activations_is_told(real):
+def test_the_report_notes_that_a_fit_found_most_of_its_activations(real):
     page, content, _ = real
     network = content["networks"]["transfer"]
     assert 0 < 9 * network["n_activations_new"] < network["n_activations_found"]
     assert NOTE in page.text
 
 
-def test_what_else_the_models_differ_in_is_told(real):
+def test_the_report_notes_that_the_models_differ_in_more_than_pretraining(real):
     page, _, _ = real
     assert "The models differ in more than pretraining" in page.text
 
@@ -259,7 +259,7 @@ def test_boxes_that_scroll_are_groups_with_names_of_their_own(real):
     assert len(names) == len(set(names)) > 10
 
 
-def test_what_is_not_known_is_told_in_a_word(stub):
+def test_unknown_numbers_are_called_unknown(stub):
     page, _, _ = stub
     assert "Parameters trained unknown unknown" in page.text
 
@@ -269,9 +269,9 @@ def test_stub_models_leave_out_what_they_do_not_have(stub):
     assert content["runs"][0]["n_parameters"] is None
     assert "This model has no network of stages." in page.text
     assert "The model gives no probabilities." in page.text
-    assert "The training history of transfer: it keeps none." in page.text
+    assert "The training history of transfer: this model keeps none." in page.text
     assert "What the model looks at" not in page.text.split("Not in this report")[0]
-    assert "Drawn by lot." in page.text
+    assert "Drawn at random." in page.text
 
 
 def test_one_seed_has_no_spread(stub):
@@ -282,7 +282,7 @@ def test_one_seed_has_no_spread(stub):
 
 def test_a_study_from_python_has_no_command(stub):
     page, _, _ = stub
-    assert "Called from Python, not from the command line." in page.text
+    assert "This study was run from Python, not from the command line." in page.text
 
 
 def test_names_of_classes_are_escaped(tmp_path):
@@ -303,8 +303,8 @@ def test_names_of_classes_are_escaped(tmp_path):
 def test_a_model_without_mistakes_has_none_to_show(tmp_path):
     class Perfect(DummyClassifier):
         def predict_proba(self, X):
-            told = [int(Path(path).parent.name == "light") for path in X]
-            return np.eye(2)[told]
+            labels = [int(Path(path).parent.name == "light") for path in X]
+            return np.eye(2)[labels]
 
     models = {"transfer": lambda seed: Perfect(), "scratch": make_guess}
     folder = make_folder(tmp_path / "in", ["dark", "light"])
@@ -312,4 +312,4 @@ def test_a_model_without_mistakes_has_none_to_show(tmp_path):
     page, _, _ = run(tmp_path / "out", load_data(folder, None, None), models)
     assert "The mistakes of transfer: there are none." in page.text
     assert "Highest losses." in page.text
-    assert "Confused most." not in page.text
+    assert "Most confused classes." not in page.text

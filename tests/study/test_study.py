@@ -18,26 +18,26 @@ from sklearn.utils import Bunch
 from skorch.callbacks import Callback
 
 from sktransfer import ResNetTransferClassifier, ScratchCNNClassifier
-from sktransfer.__main__ import command_line, main
-from sktransfer._study.data import load_data, split, stratified_sample
-from sktransfer._study.machine import CLEAR_REFS, PeakMemory
-from sktransfer._study.report import verdict
+from sktransfer.__main__ import main, quote_command
+from sktransfer._study.data import draw_stratified, load_data, split_indices
+from sktransfer._study.machine import CLEAR_REFS, PeakMemory, describe_hardware
+from sktransfer._study.report import judge
 from sktransfer._study.study import (
     Plan,
-    default_models,
-    output_files,
+    define_models,
+    list_output_files,
     plan_study,
+    report_results,
     run_study,
     study,
-    tell,
 )
 
-# Those of models that keep no history and have no network.
+# The files of a study whose models keep no history and have no network.
 FILES = {
     "comparison.png",
     "samples.png",
     "confusion.png",
-    "by_lot.png",
+    "at_random.png",
     "top_losses.png",
     "most_confident_wrong.png",
     "confused_pairs.png",
@@ -68,7 +68,7 @@ STUBS = {"transfer": make_good, "scratch": make_poor}
 
 
 def silent(line):
-    """Report to nobody."""
+    """Discard a report."""
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +162,7 @@ def test_the_peak_memory_of_a_fit_counts_what_it_allocates_on_linux():
     for n in (1, 25_000_000, 1):
         with PeakMemory() as memory:
             np.ones(n)
-        peaks.append(memory.of("cpu"))
+        peaks.append(memory.get_peak("cpu"))
     if not CLEAR_REFS.exists():  # another system
         assert peaks == [None] * 3
     else:
@@ -174,7 +174,15 @@ def test_without_a_high_water_mark_the_peak_memory_is_unknown(monkeypatch, tmp_p
     monkeypatch.setattr("sktransfer._study.machine.CLEAR_REFS", tmp_path / "none")
     with PeakMemory() as memory:
         pass
-    assert memory.of("cpu") is None
+    assert memory.get_peak("cpu") is None
+
+
+def test_the_cores_of_the_machine_count_where_a_process_has_no_affinity(monkeypatch):
+    monkeypatch.setattr("sktransfer._study.machine.psutil.cpu_count", lambda: 7)
+    monkeypatch.delattr("psutil.Process.cpu_affinity", raising=False)
+    hardware = describe_hardware()
+    assert hardware["n_cores"] == 7
+    assert hardware["memory"] > 2**28
 
 
 @pytest.mark.parametrize(
@@ -188,20 +196,20 @@ def test_without_a_high_water_mark_the_peak_memory_is_unknown(monkeypatch, tmp_p
     ],
 )
 def test_the_verdict_weighs_the_gain_against_the_spread(transfer, scratch, expected):
-    assert expected in verdict(transfer, scratch, n_test=10_000)
+    assert expected in judge(transfer, scratch, n_test=10_000)
 
 
 def test_few_test_images_leave_a_gain_open():
     gain = ([0.94, 0.95], [0.84, 0.85])
-    assert "a clear gain: transfer +10.0 points" in verdict(*gain, n_test=1000)
-    open_ = verdict(*gain, n_test=48)
+    assert "a clear gain: transfer +10.0 points" in judge(*gain, n_test=1000)
+    open_ = judge(*gain, n_test=48)
     assert "no clear gain" in open_
-    assert "the 12.3 that 48 test images leave open" in open_
+    assert "the uncertainty of 48 test images (12.3 points)" in open_
 
 
 def test_the_split_is_disjoint_and_stratified():
     y = np.repeat([0, 1, 2], [60, 30, 10])
-    train, test = split(y, 20, 40)
+    train, test = split_indices(y, 20, 40)
     assert not set(train) & set(test)
     assert np.bincount(y[train]).tolist() == [12, 6, 2]
     assert np.bincount(y[test]).tolist() == [24, 12, 4]
@@ -209,16 +217,16 @@ def test_the_split_is_disjoint_and_stratified():
 
 def test_a_rare_class_keeps_one_image():
     y = np.repeat([0, 1], [99, 1])
-    assert np.bincount(y[stratified_sample(y, 5, "n")]).tolist() == [4, 1]
+    assert np.bincount(y[draw_stratified(y, 5, "n")]).tolist() == [4, 1]
 
 
 def test_a_rare_class_is_both_trained_on_and_tested():
     y = np.repeat([0, 1], [98, 2])
-    train, test = split(y, 80, None)
+    train, test = split_indices(y, 80, None)
     assert np.bincount(y[train]).tolist() == [79, 1]
     assert np.bincount(y[test]).tolist() == [19, 1]
-    with pytest.raises(ValueError, match="class '1' has a single image; two are"):
-        split(np.repeat([0, 1], [99, 1]), 80, None)
+    with pytest.raises(ValueError, match="class '1' has a single image; add one"):
+        split_indices(np.repeat([0, 1], [99, 1]), 80, None)
 
 
 class Interrupted(Rows):
@@ -239,7 +247,7 @@ def test_a_study_that_is_cut_off_keeps_the_finished_runs(tmp_path, digits):
     assert content["verdict"] is None
 
 
-def test_what_an_earlier_study_wrote_does_not_pass_for_this_one(tmp_path, digits):
+def test_the_files_of_an_earlier_study_are_deleted(tmp_path, digits):
     foreign = tmp_path / "holiday.png"
     study(Plan(digits, STUBS, tmp_path, n_seeds=1), report=silent)
     foreign.write_bytes(b"kept")
@@ -266,7 +274,7 @@ def test_options_that_are_refused_leave_an_earlier_study_alone(tmp_path, capsys)
     assert (tmp_path / "results.json").read_text() == "{}"
 
 
-def test_the_fits_on_digits_have_one_thread_and_nothing_else_has(two_threads, tmp_path):
+def test_only_the_fits_on_digits_use_one_thread(two_threads, tmp_path):
     class Counts(Rows):
         def fit(self, X, y):
             seen.append(torch.get_num_threads())
@@ -283,8 +291,8 @@ def test_the_fits_on_digits_have_one_thread_and_nothing_else_has(two_threads, tm
     assert content["hardware"]["n_threads"] == 1
 
 
-def test_max_epochs_bound_both_models():
-    models = default_models("digits", "mini_resnet18", 3)
+def test_max_epochs_applies_to_both_models():
+    models = define_models("digits", "mini_resnet18", 3)
     assert [make(0).max_epochs for make in models.values()] == [3, 3]
 
 
@@ -313,7 +321,9 @@ def test_no_seeds_exit_with_code_2(capsys, tmp_path):
 
 
 @pytest.mark.parametrize("missing", ["matplotlib", "jinja2"])
-def test_a_missing_package_is_told_before_the_training(monkeypatch, tmp_path, missing):
+def test_a_missing_package_is_reported_before_the_training(
+    monkeypatch, tmp_path, missing
+):
     monkeypatch.setitem(sys.modules, missing, None)
     out = tmp_path / "out"
     with pytest.raises(ImportError, match=rf"{missing}.*sktransfer\[plot\]"):
@@ -322,7 +332,7 @@ def test_a_missing_package_is_told_before_the_training(monkeypatch, tmp_path, mi
 
 
 def make_folder(path, n_classes, n_images):
-    """One grey in each class."""
+    """Write pictures of one grey level per class."""
     for i in range(n_classes):
         (path / f"grey{i}").mkdir(parents=True)
         for j in range(n_images):
@@ -331,7 +341,7 @@ def make_folder(path, n_classes, n_images):
     return str(path)
 
 
-def test_a_folder_is_split_four_to_one_and_drawn(tmp_path):
+def test_a_folder_is_split_four_to_one_and_its_pictures_are_drawn(tmp_path):
     data = load_data(make_folder(tmp_path / "in", 2, 5), None, None)
     out, lines = tmp_path / "out", []
     out.mkdir()
@@ -350,7 +360,9 @@ def test_a_small_folder_keeps_an_image_of_each_class_to_test(
     assert len(set(data.y_test)) == 10
 
 
-def test_a_file_that_is_no_image_is_told_before_anything_is_trained(tmp_path, capsys):
+def test_a_file_that_is_no_image_is_reported_before_anything_is_trained(
+    tmp_path, capsys
+):
     folder, out = make_folder(tmp_path / "in", 2, 5), tmp_path / "out"
     for file in Path(folder, "grey1").iterdir():
         file.write_bytes(b"text")
@@ -374,7 +386,7 @@ def test_a_folder_with_train_and_test_inside_keeps_that_split(tmp_path):
     (tmp_path / ".ipynb_checkpoints").mkdir()
     assert load_data(str(tmp_path), None, None).names == ("a", "b")
     (tmp_path / "test" / "a").rename(tmp_path / "test" / "c")
-    with pytest.raises(ValueError, match="classes that its training images have not"):
+    with pytest.raises(ValueError, match="missing from the training images: c"):
         load_data(str(tmp_path), None, None)
 
 
@@ -413,17 +425,17 @@ def test_the_real_models_run_and_count_their_parameters(tmp_path):
     plan = Plan(load_data("digits", 20, 20), models, tmp_path, n_seeds=1)
     results = study(plan, report=lines.append)
     assert all(r.n_parameters > 0 and r.n_epochs == 1 for r in results)
-    told = "\n".join(lines)
-    assert "transfer: ResNetTransferClassifier(augment=None, backbone='mini_" in told
-    assert "scratch: ScratchCNNClassifier(augment=None, max_epochs=1" in told
-    assert "trainable parameters" in "\n".join(lines)
-    assert set(tmp_path.iterdir()) == set(output_files(plan))
+    text = "\n".join(lines)
+    assert "transfer: ResNetTransferClassifier(augment=None, backbone='mini_" in text
+    assert "scratch: ScratchCNNClassifier(augment=None, max_epochs=1" in text
+    assert "trainable parameters" in text
+    assert set(tmp_path.iterdir()) == set(list_output_files(plan))
 
 
-def test_a_long_fit_says_how_it_goes(monkeypatch):
+def test_a_long_fit_reports_its_progress(monkeypatch):
     monkeypatch.setattr("sktransfer._training.progress.EVERY_SECONDS", 0)
     lines = []
-    make = default_models("digits", "mini_resnet18", 2)["scratch"]
+    make = define_models("digits", "mini_resnet18", 2)["scratch"]
     list(run_study(load_data("digits", 50, 50), {"scratch": make}, (3,), lines.append))
     said = (
         r"seed 3, scratch: epoch 2 of 2 after \d+ s, training loss \d\.\d+, training "
@@ -446,15 +458,15 @@ def test_a_models_own_callbacks_are_kept():
     assert heard == [1]
 
 
-def test_an_unknown_backbone_is_told_before_anything_is_trained(tmp_path, capsys):
+def test_an_unknown_backbone_is_reported_before_anything_is_trained(tmp_path, capsys):
     out = tmp_path / "out"
     assert main(["--backbone", "foo", "--out", str(out)]) == 2
     assert "backbone='foo' is unknown" in capsys.readouterr().err
     assert not out.exists()
 
 
-def ends(monkeypatch, out, error):
-    """How the command ends where a study raises `error`."""
+def run_failing(monkeypatch, out, error):
+    """Return the exit code of the command when a study raises `error`."""
 
     def fail(plan, **kwargs):
         raise error
@@ -466,23 +478,25 @@ def ends(monkeypatch, out, error):
 
 
 def test_an_interrupted_study_ends_in_one_line(monkeypatch, capsys, tmp_path):
-    assert ends(monkeypatch, tmp_path, KeyboardInterrupt()) == 130
-    assert capsys.readouterr().err.endswith("interrupted. No fit is kept.\n")
+    assert run_failing(monkeypatch, tmp_path, KeyboardInterrupt()) == 130
+    assert capsys.readouterr().err.endswith("interrupted. No fit was saved.\n")
     (tmp_path / "results.json").write_text("{}")
-    assert ends(monkeypatch, tmp_path, KeyboardInterrupt()) == 130
-    told = capsys.readouterr().err
-    assert f"Finished fits are in {tmp_path / 'results.json'}." in told
-    assert told.count("\n") == 1
+    assert run_failing(monkeypatch, tmp_path, KeyboardInterrupt()) == 130
+    printed = capsys.readouterr().err
+    assert f"Finished fits are in {tmp_path / 'results.json'}." in printed
+    assert printed.count("\n") == 1
 
 
 def test_a_loss_that_is_no_number_ends_in_one_line(monkeypatch, capsys, tmp_path):
-    assert ends(monkeypatch, tmp_path, FloatingPointError("The loss is nan.")) == 2
-    assert "The loss is nan. No fit is kept." in capsys.readouterr().err
+    assert (
+        run_failing(monkeypatch, tmp_path, FloatingPointError("The loss is nan.")) == 2
+    )
+    assert "The loss is nan. No fit was saved." in capsys.readouterr().err
 
 
-def test_a_fault_in_a_fit_is_not_taken_for_a_bad_option(monkeypatch, tmp_path):
+def test_an_error_in_a_fit_is_not_mistaken_for_a_bad_option(monkeypatch, tmp_path):
     with pytest.raises(ValueError, match="a fault"):
-        ends(monkeypatch, tmp_path, ValueError("a fault"))
+        run_failing(monkeypatch, tmp_path, ValueError("a fault"))
 
 
 @pytest.mark.parametrize(
@@ -505,18 +519,18 @@ def test_a_fault_in_a_fit_is_not_taken_for_a_bad_option(monkeypatch, tmp_path):
         ),
     ],
 )
-def test_the_command_is_told_as_the_shell_of_the_system_takes_it(
+def test_the_command_is_quoted_for_the_shell_of_the_system(
     monkeypatch, system, folder, data, expected
 ):
     environ = {} if folder is None else {"SKTRANSFER_DATA": folder}
     there = SimpleNamespace(name=system, environ=environ)
     monkeypatch.setattr("sktransfer.__main__.os", there)
-    assert command_line(["--out", "my runs"], data) == expected
+    assert quote_command(["--out", "my runs"], data) == expected
 
 
 def test_one_seed_has_no_range():
     lines = []
     data = load_data("digits", 50, 50)
     runs = [run for run, _ in run_study(data, STUBS, (0,), lines.append)]
-    tell(data, runs, lines.append)
+    report_results(data, runs, lines.append)
     assert any("%, one seed" in line for line in lines)

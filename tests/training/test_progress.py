@@ -1,3 +1,5 @@
+"""Progress bars: what they show, where, and that they leave nothing behind."""
+
 import io
 import multiprocessing
 import pickle
@@ -12,6 +14,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 from skorch.callbacks import Callback
+from tqdm import tqdm
 
 from sktransfer import (
     ActivationCache,
@@ -29,13 +32,13 @@ BAR = re.compile(
 
 
 class Terminal(io.StringIO):
-    """Remembers what was written to it, and knows what that leaves to be seen."""
+    """Remembers what was written to it, and shows what a terminal would show."""
 
     def isatty(self):
         return True
 
     def screen(self):
-        """What is seen in the end, line by line."""
+        """Return what is on the screen in the end, line by line."""
         lines, row, column = {}, 0, 0
         for token in re.findall(r"\x1b\[\d*[A-Za-z]|.|\n|\r", self.getvalue()):
             if token == "\n":
@@ -51,14 +54,14 @@ class Terminal(io.StringIO):
 
 
 def watch(monkeypatch, stderr=None, stdout=None):
-    """Have bars see these streams; pytest puts its own into sys again and again."""
+    """Let bars see these streams; pytest keeps putting its own into sys."""
     streams = SimpleNamespace(stderr=stderr, stdout=stdout, modules=sys.modules)
     monkeypatch.setattr("sktransfer._feedback.sys", streams)
 
 
 @pytest.fixture
 def terminal(monkeypatch):
-    """A terminal to which bars are drawn, at every batch."""
+    """A terminal, to which bars are drawn after every batch."""
     stream = Terminal()
     watch(monkeypatch, stderr=stream)
     monkeypatch.setattr("sktransfer._feedback.EVERY_SECONDS", 0)
@@ -88,7 +91,7 @@ def test_a_terminal_shows_the_epoch_the_speed_the_loss_and_the_time_left(termina
 
 
 class Losses(Callback):
-    """Notes the loss of every batch; fit trains with a copy, so all share a list."""
+    """Collects the loss of every batch; fit trains a copy, so all share a list."""
 
     seen: ClassVar[list[float]] = []
 
@@ -109,7 +112,7 @@ def test_without_verbose_nothing_is_written(terminal, capsys, make):
     assert terminal.getvalue() == capsys.readouterr().out == ""
 
 
-def test_where_nobody_watches_there_is_the_table_alone(monkeypatch, capsys):
+def test_without_a_terminal_only_the_table_is_printed(monkeypatch, capsys):
     monkeypatch.setattr("sktransfer._feedback.EVERY_SECONDS", 0)
     clf = transfer().fit(*pictures())
     clf.predict(pictures()[0])
@@ -143,14 +146,16 @@ def test_the_bar_goes_to_the_stream_that_is_a_terminal(terminal, monkeypatch):
 
 
 @pytest.mark.parametrize("stream", [None, SimpleNamespace(write=len)])
-def test_what_is_closed_absent_or_only_writes_is_no_terminal(monkeypatch, stream):
+def test_a_stream_that_is_closed_absent_or_write_only_is_no_terminal(
+    monkeypatch, stream
+):
     closed = Terminal()
     closed.close()
     watch(monkeypatch, stderr=stream, stdout=closed)
     assert not is_shown(1)
 
 
-def test_a_notebook_is_watched_though_it_is_no_terminal(monkeypatch):
+def test_a_notebook_shows_bars_although_it_is_no_terminal(monkeypatch):
     assert not is_shown(1)
     kernel = SimpleNamespace(kernel=object())
     ipython = SimpleNamespace(get_ipython=lambda: kernel)
@@ -160,7 +165,7 @@ def test_a_notebook_is_watched_though_it_is_no_terminal(monkeypatch):
 
 @pytest.fixture
 def notebook(monkeypatch):
-    """What tqdm and the bars look for in a notebook; without ipywidgets."""
+    """What tqdm and the bars look for in a notebook, without ipywidgets."""
     kernel = SimpleNamespace(kernel=object(), config={"IPKernelApp": {}})
     ipython = SimpleNamespace(get_ipython=lambda: kernel, version_info=(9, 0))
     monkeypatch.setitem(sys.modules, "IPython", ipython)
@@ -196,7 +201,7 @@ class Widget(SimpleNamespace):
         self.is_closed = True
 
 
-def test_a_notebook_with_widgets_has_a_widget_that_goes_when_it_is_done(
+def test_a_notebook_with_widgets_has_a_widget_that_disappears_when_done(
     notebook, capsys
 ):
     displayed = []
@@ -217,9 +222,7 @@ def test_a_notebook_with_widgets_has_a_widget_that_goes_when_it_is_done(
     assert capsys.readouterr().err == ""
 
 
-def test_a_process_that_another_one_started_to_work_shows_nothing(
-    terminal, monkeypatch
-):
+def test_a_worker_process_shows_nothing(terminal, monkeypatch):
     parent = multiprocessing.current_process()
     monkeypatch.setattr("multiprocessing.parent_process", lambda: parent)
     transfer().fit(*pictures())
@@ -260,7 +263,7 @@ def test_the_bar_is_gone_after_early_stopping(terminal):
     assert "".join(terminal.screen()) == ""
 
 
-def test_the_bar_is_gone_where_encoding_fails(terminal, monkeypatch):
+def test_the_bar_is_gone_after_encoding_fails(terminal, monkeypatch):
     from sktransfer._activations.prefix import Prefix
 
     def fail(*args):
@@ -286,7 +289,7 @@ def test_encoding_counts_the_images(terminal, cache):
     assert re.search(r"encode: +100%\|.*?\| 45/45, .* images/s", terminal.getvalue())
 
 
-def test_what_is_kept_is_fetched_without_a_second_bar(terminal):
+def test_cached_activations_are_fetched_without_a_second_bar(terminal):
     X, _ = pictures()
     features = ResNetFeatureExtractor(
         "mini_resnet18", image_size=8, activation_cache=ActivationCache(), verbose=1
@@ -298,9 +301,9 @@ def test_what_is_kept_is_fetched_without_a_second_bar(terminal):
     assert terminal.getvalue() == ""
 
 
-def test_what_finds_no_room_in_the_cache_has_a_bar(terminal):
+def test_images_that_do_not_fit_the_cache_have_a_bar(terminal):
     X, _ = pictures()
-    cache = ActivationCache(10_000)  # a part of the images
+    cache = ActivationCache(10_000)  # some of the images
     features = ResNetFeatureExtractor(
         "mini_resnet18", image_size=8, activation_cache=cache, verbose=1
     )
@@ -316,13 +319,13 @@ def test_a_batch_is_counted_once_it_is_done(terminal, monkeypatch, make):
     stages = type(clf.net_.module_)
     decode = stages.decode
 
-    def noted(self, rows, n_stages):
+    def spy(self, rows, n_stages):
         seen.append(sum(counted))
         return decode(self, rows, n_stages)
 
     seen, counted = [], []
     advance = Bar.advance
-    monkeypatch.setattr(stages, "decode", noted)
+    monkeypatch.setattr(stages, "decode", spy)
     monkeypatch.setattr(
         Bar, "advance", lambda bar, n: (counted.append(n), advance(bar, n))
     )
@@ -353,19 +356,33 @@ def test_predictions_count_the_images(terminal, make):
     assert re.search(r"predict: +100%\|.*?\| 45/45,", terminal.getvalue())
 
 
-def test_what_is_done_at_once_shows_nothing(terminal, monkeypatch):
+def test_quick_work_shows_nothing(terminal, monkeypatch):
     monkeypatch.setattr("sktransfer._feedback.EVERY_SECONDS", 1e6)
     transfer().fit(*pictures())
     assert terminal.getvalue().strip("\r") == ""
 
 
-def test_what_a_bar_says_is_asked_for_only_where_it_is_drawn(terminal, monkeypatch):
+def test_the_note_is_asked_for_only_when_the_bar_is_drawn(terminal, monkeypatch):
     monkeypatch.setattr("sktransfer._feedback.EVERY_SECONDS", 1e6)
     asked = []
     with Bar("epoch 1/1", 10, verbose=1) as bar:
         for _ in range(10):
             bar.advance(1, lambda: asked.append(1))
     assert asked == []
+
+
+def test_what_others_print_through_tqdm_asks_for_no_note(terminal):
+    asked = []
+
+    def note():
+        asked.append(1)
+        return "epoch 1/1", "loss 0.5"
+
+    with Bar("epoch 1/1", 10, verbose=1) as bar:
+        bar.advance(1, note)
+        tqdm.write("a line", file=terminal)
+    assert asked == [1]
+    assert terminal.getvalue().count("loss 0.5") == 2
 
 
 @pytest.mark.parametrize("make", [transfer, scratch])
