@@ -15,7 +15,9 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.doctest",
+    "myst_parser",
     "numpydoc",
+    "sphinx_copybutton",
     "sphinx_gallery.gen_gallery",
     "import_layers",
     "unfreeze_drawing",
@@ -47,6 +49,10 @@ nitpick_ignore_regex = [
 
 linkcheck_timeout = 20
 
+# Prompts are not copied; nor is what the code prints.
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
+
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
@@ -55,13 +61,13 @@ sphinx_gallery_conf = {
     "abort_on_example_error": True,
     # By name: Sphinx cannot keep a function among its settings.
     "reset_modules": ("matplotlib", "gallery.reset_warnings"),
-    # The address of a display in memory tells nobody anything.
+    # The address of a display in memory means nothing to a reader.
     "ignore_repr_types": r"Display'|matplotlib\.",
     "doc_module": ("sktransfer",),
     "backreferences_dir": "generated/backreferences",
     "show_memory": False,
     "min_reported_time": 1,
-    # Their seconds stand below each example and in the log of the build.
+    # The seconds are below each example, and in the log of the build.
     "write_computation_times": False,
     "download_all_examples": False,
 }

@@ -1,8 +1,9 @@
 """Draw the pictures of the README and of the guide: ``python docs/draw_pictures.py``.
 
-Ten labelled images of each of eight drawn shapes, which need no download, and 400
-others to predict: the fine-tuned backbone and the CNN from scratch, each with three
-seeds. Run it on an idle machine, whose seconds they are.
+The images are drawn shapes, which need no download: ten labelled ones of each of eight
+classes, and 400 others to predict. Both the fine-tuned backbone and the CNN from
+scratch are fitted with three seeds. Run this on an idle machine: the pictures show its
+seconds.
 """
 
 from __future__ import annotations
@@ -30,15 +31,15 @@ from sktransfer.datasets import make_shapes
 
 FOLDER = Path(__file__).parent / "_static"
 N_CLASSES, N_TRAIN, N_TEST, SEEDS = 8, 80, 400, range(3)
-# Pixels; a page shows about 700, and twice as many of noisy images would be heavy.
+# Pixels. A page shows about 700; files of noisy images twice as wide would be large.
 WIDTH = 860
-# Of a figure, which else leaves margins: in narrow axes captions shrink.
+# Axes without the usual margins, because captions shrink in narrow axes.
 ALL_WIDTH = {"left": 0, "right": 1}
 
 
 def main() -> None:
     """Fit both models with every seed, and draw."""
-    # Other numbers of threads round in another order.
+    # Another number of threads would round in another order.
     torch.set_num_threads(1)
     X, y = make_shapes(
         N_TRAIN + N_TEST, n_classes=N_CLASSES, random_state=0, return_X_y=True
@@ -59,7 +60,7 @@ def main() -> None:
 
 def fitted_models(X: np.ndarray, y: np.ndarray) -> dict[str, list[Any]]:
     """Both classifiers by their names, fitted with every seed."""
-    # Importing torch is nobody's training time.
+    # So that importing torch does not count as training time.
     ResNetTransferClassifier("mini_resnet18", max_epochs=1).fit(X, y)
     return {
         "ResNetTransferClassifier": [
@@ -83,7 +84,7 @@ def save(figure: Any, name: str) -> None:
 
 
 def wide_axes(width: float, height: float) -> Any:
-    """Axes of a new figure, smaller than a display would make it, in inches."""
+    """Axes of a new figure, smaller than a display would make it; sizes in inches."""
     figure = plt.figure(figsize=(width, height), layout="constrained")
     return figure.subplots(gridspec_kw=ALL_WIDTH)
 
@@ -110,7 +111,7 @@ def readme_picture(
 
 
 def history_picture(X: np.ndarray, y: np.ndarray) -> Any:
-    """Loss and accuracy of each epoch, of these images and of others to validate."""
+    """Loss and accuracy of each epoch, on these images and on a validation set."""
     X_val, y_val = make_shapes(
         N_TRAIN, n_classes=N_CLASSES, random_state=1, return_X_y=True
     )
@@ -121,7 +122,7 @@ def history_picture(X: np.ndarray, y: np.ndarray) -> Any:
 
 
 def predictions_picture(classifier: Any, X: np.ndarray, y: np.ndarray) -> Any:
-    """The eight images that the classifier was least sure of."""
+    """The eight images about which the classifier was least sure."""
     return PredictionGridDisplay.from_estimator(
         classifier, X, y, show="least_sure", n_images=8, n_columns=4
     ).figure_
@@ -149,7 +150,7 @@ def comparison_picture(
 
 
 def saliency_picture(classifier: Any, X: np.ndarray) -> Any:
-    """Three images, and below them what speaks for their predicted class."""
+    """Three images, and below each where the predicted class shows."""
     return SaliencyDisplay.from_estimator(
         classifier, X[:3], ax=wide_axes(7.4, 4.4)
     ).figure_

@@ -2,14 +2,14 @@
 How far do pretrained features go without fine-tuning?
 ======================================================
 
-A pretrained network turns every image into a row of numbers, its features. A linear
-model on top of them is the cheapest way to put it to use, and as a Pipeline it is one
-object like any other of scikit-learn.
+A pretrained network turns every image into a row of numbers, its features. Putting a
+linear model on top of them is the cheapest way to use it. As a Pipeline, the two are
+one scikit-learn object.
 """
 
 # %%
 # 200 labelled images of six shapes, and 600 to test on. Sizes, places and colours are
-# random, so single pixels say little of the shape.
+# random, so single pixels say little about the shape.
 from matplotlib import pyplot as plt
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
@@ -27,9 +27,9 @@ X_train, X_test, y_train, y_test = train_test_split(
 )
 
 # %%
-# The extractor is the first step of a Pipeline. A search over the rest of it computes
-# the features of an image once, since they are kept in the activation cache. The same
-# search on the pixels themselves is what the features are measured against.
+# The extractor is the first step of a Pipeline. A search over the rest of the Pipeline
+# computes the features of each image only once, because they are kept in the activation
+# cache. For comparison, the same search runs on the pixels themselves.
 first_steps = {
     "pixels": FunctionTransformer(lambda images: images.reshape(len(images), -1) / 255),
     "features": ResNetFeatureExtractor("mini_resnet18"),
@@ -48,8 +48,9 @@ for name, first_step in first_steps.items():
     )
 
 # %%
-# A look at both: the test images in the plane in which the classes of the training
-# images lie furthest apart, among the 50 directions in which they vary most.
+# Both in a picture: first the 50 directions in which the training images vary most,
+# then, among these, the plane that separates their classes best. The points are test
+# images.
 figure, panels = plt.subplots(1, 2, figsize=(10, 4.8), layout="constrained")
 for ax, (name, first_step) in zip(panels, first_steps.items(), strict=True):
     plane = make_pipeline(

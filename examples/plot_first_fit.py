@@ -2,13 +2,13 @@
 How do I fit a first classifier?
 ================================
 
-Ten digits, eight pixels wide, and a backbone that has never seen a digit. Nothing is
-downloaded.
+The images are handwritten digits, eight pixels wide; the backbone has never seen a
+digit. Nothing is downloaded.
 """
 
 # %%
 # scikit-learn's digits are floats up to 16. Float images are taken as they are, so they
-# are brought into [0, 1] first.
+# are scaled to [0, 1] first.
 from matplotlib import pyplot as plt
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
@@ -30,7 +30,8 @@ X_train, X_test, y_train, y_test = train_test_split(
 
 # %%
 # A mirrored digit is another sign, so nothing is mirrored. A tenth of the images is set
-# aside: the network does not learn from them, and their loss says which epoch was best.
+# aside: the network does not learn from them, and their loss shows which epoch was
+# best.
 clf = ResNetTransferClassifier(
     "mini_resnet18", augment=None, early_stopping=True, random_state=0
 )
@@ -41,8 +42,8 @@ clf.fit(X_train, y_train)
 TrainingHistoryDisplay.from_estimator(clf)
 
 # %%
-# How often it is right about images that it has never seen, and of which of them it is
-# least sure.
+# How often is it right about images that it has never seen, and about which of them is
+# it least sure?
 print(f"test accuracy {clf.score(X_test, y_test):.3f}")
 PredictionGridDisplay.from_estimator(
     clf, X_test, y_test, show="least_sure", n_images=16

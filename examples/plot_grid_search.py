@@ -2,9 +2,9 @@
 How deep to unfreeze, and how much dropout?
 ===========================================
 
-Three depths, three dropouts and three folds are 27 fits. The stages that stay frozen
-see each image once for each depth; without the activation cache they would see it in
-every epoch of every fit.
+Three depths, three dropouts and three folds make 27 fits. The stages that stay frozen
+see each image once per depth; without the activation cache they would see it in every
+epoch of every fit.
 """
 
 # %%
@@ -23,7 +23,7 @@ grid = {"unfreeze_depth": [0, 1, 2], "dropout": [0.0, 0.2, 0.5]}
 
 
 def search(activation_cache):
-    """Search with or without a cache: the search, and its seconds."""
+    """Return the fitted search, and the seconds it took."""
     clf = ResNetTransferClassifier(
         "mini_resnet18",
         augment=None,
@@ -37,14 +37,15 @@ def search(activation_cache):
 
 
 # %%
-# The same search, first with a cache of its own, then without.
+# The same search twice: first with a cache of its own, then without.
 cache = ActivationCache()
 cached, cached_seconds = search(cache)
 uncached, uncached_seconds = search(None)
 
 # %%
-# ``misses`` counts the images that passed frozen stages: one pass for each of the three
-# depths, at which the stages are cut. Nothing else differs: every score is the same.
+# ``misses`` counts the images that passed frozen stages: once for each of the three
+# depths, because each cuts the network in another place. Every score is the same with
+# and without the cache.
 info = cache.info()
 scores = cached.cv_results_["mean_test_score"]
 print(f"{info.misses} activations computed, {info.hits} found")
@@ -52,7 +53,7 @@ print(f"equal scores: {(scores == uncached.cv_results_['mean_test_score']).all()
 print(f"best: {cached.best_params_}, accuracy {cached.best_score_:.3f}")
 
 # %%
-# On the left the mean accuracy over the folds, on the right what the searches took.
+# On the left, the mean accuracy over the folds; on the right, the time of each search.
 depths, dropouts = grid["unfreeze_depth"], grid["dropout"]
 table = [
     [

@@ -2,14 +2,14 @@
 Can the probabilities of a rare class be trusted?
 =================================================
 
-One image in eleven shows a star. Giving all classes the same weight makes a classifier
-find more of the stars, but also see more of them than there are; calibration puts that
-right.
+One image in eleven shows a star. If all classes get the same weight, a classifier finds
+more of the stars, but it also expects more of them than there are. Calibration corrects
+that.
 """
 
 # %%
-# Noisy shapes, so that stars are hard to tell. Of the other shapes all images are kept,
-# of the stars every other one.
+# Noisy shapes, so that stars are hard to recognise. Every other star is left out; all
+# images of the other shapes are kept.
 import numpy as np
 from matplotlib import pyplot as plt
 from sklearn.calibration import CalibratedClassifierCV, CalibrationDisplay
@@ -34,9 +34,9 @@ X_train, X_held_out, y_train, y_held_out = train_test_split(
 )
 
 # %%
-# The same network three times: as it is, with classes weighed equally, and the latter
-# calibrated on images that it was not trained on. FrozenEstimator keeps the calibration
-# from fitting the network again.
+# Three models: the network as it is; the network with balanced class weights; and the
+# latter, calibrated on images that it was not trained on. FrozenEstimator keeps the
+# calibration from fitting the network again.
 options = {"backbone": "mini_resnet18", "unfreeze_depth": 1, "random_state": 0}
 plain = ResNetTransferClassifier(**options).fit(X_train, y_train)
 balanced = ResNetTransferClassifier(**options, class_weight="balanced")
@@ -47,8 +47,8 @@ models = {"as it is": plain, "balanced": balanced, "balanced, calibrated": calib
 
 # %%
 # The sum of the probabilities is the number of stars that a model expects. The Brier
-# score, the mean squared error of the probabilities, is better the smaller it is. The
-# threshold above which an image counts as a star is free to choose.
+# score is the mean squared error of the probabilities: smaller is better. You may
+# choose the threshold above which an image counts as a star.
 is_star = y_test == "star"
 print(f"{is_star.sum()} stars among {len(y_test)} test images")
 proba = {name: model.predict_proba(X_test)[:, 1] for name, model in models.items()}
@@ -60,8 +60,8 @@ for name, p in proba.items():
     )
 
 # %%
-# Of images with probabilities around 0.4, four in ten should be stars: the nearer to
-# the diagonal, the more a probability means what it says.
+# Of the images with probabilities around 0.4, four in ten should be stars. The nearer a
+# curve is to the diagonal, the more its probabilities can be trusted.
 figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.4), layout="constrained")
 for (name, p), marker in zip(proba.items(), "osD", strict=True):
     CalibrationDisplay.from_predictions(

@@ -2,12 +2,13 @@
 Which labels are wrong?
 =======================
 
-Labels given by people have errors. A model that has not seen an image can point at
-them: where it is sure of another class than the label says, one of the two is wrong.
+People make mistakes when they label images. A model that has not been trained on an
+image can point at them: if it is sure that the class is another one, either the model
+or the label is wrong.
 """
 
 # %%
-# 600 digits, of which one in twenty gets the label of another digit.
+# 600 digits, one in twenty of which gets the label of another digit.
 import numpy as np
 from matplotlib import pyplot as plt
 from sklearn.datasets import load_digits
@@ -30,14 +31,14 @@ clf = ResNetTransferClassifier("mini_resnet18", augment=None, random_state=0)
 proba = cross_val_predict(clf, X, y, cv=3, method="predict_proba")
 
 # %%
-# The images with the greatest losses are the ones to look at again. ``True`` is the
-# label that was given, right or wrong.
+# Look again at the images with the greatest losses. ``True`` is the label that was
+# given, right or wrong.
 classes = np.unique(y)
 TopLossesDisplay.from_predictions(X, y, proba, classes=classes, n_images=18)
 
 # %%
-# How many of the wrong labels have been found after so many looks? The dashed line is
-# the best that is possible, the dotted one what looking in random order gives.
+# How many of the wrong labels have you found after looking at so many images? The
+# dashed line is the best possible result, the dotted line that of a random order.
 losses = -np.log(proba[np.arange(len(y)), np.searchsorted(classes, y)])
 is_flipped = np.isin(np.argsort(-losses), flipped)
 found = np.cumsum(is_flipped)

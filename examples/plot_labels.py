@@ -7,9 +7,9 @@ trained from scratch has to learn them too. How long does that head start last?
 """
 
 # %%
-# Drawn shapes of four classes. The images to train on are few at first, then four times
-# as many, twice. Three seeds draw them and train both models, which have their
-# defaults.
+# Drawn shapes of four classes. The training set has 15 images, then 60, then 240. Each
+# of three seeds draws a set of each size and trains both models on it, with their
+# default settings.
 import numpy as np
 from matplotlib import pyplot as plt
 from sklearn.metrics import accuracy_score
@@ -47,7 +47,7 @@ for n in n_labels:
             seconds[n][name].append(clf.fit_time_)
 
 # %%
-# Median over the seeds, with bars from the least to the greatest.
+# Median over the seeds; the bars go from the minimum to the maximum.
 accuracy = {
     name: np.array(
         [[accuracy_score(y_test, p) for p in predictions[n][name]] for n in n_labels]
@@ -68,7 +68,7 @@ ax.minorticks_off()
 ax.legend(loc="lower right")
 
 # %%
-# Accuracy is not all: what both cost at the greatest number of labels.
+# Accuracy is not everything: this is what both cost with the most labels.
 ModelComparisonDisplay.from_predictions(
     y_test, predictions[n_labels[-1]], seconds=seconds[n_labels[-1]]
 )

@@ -2,12 +2,12 @@
 How do I classify a folder of my own images?
 ============================================
 
-Images are usually files, in one folder a class. Their paths are all that an estimator
-needs: it reads and resizes them itself.
+Images are usually files, in one folder per class. Their paths are all that an estimator
+needs: it reads and resizes the files itself.
 """
 
 # %%
-# A folder to begin with; put your own in its place. Each class has a sub-folder.
+# A folder to start with; use your own instead. Each class has a sub-folder.
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -35,14 +35,13 @@ paths_train, paths_test, y_train, y_test = train_test_split(
 )
 
 # %%
-# Fitted on paths, and asked about paths.
+# ``fit`` and ``predict`` take paths.
 clf = ResNetTransferClassifier("mini_resnet18", random_state=0)
 clf.fit(paths_train, y_train)
 print(classification_report(y_test, clf.predict(paths_test), digits=3))
 
 # %%
-# The confusion matrix, beside images of the pairs that are most often taken for one
-# another.
+# The confusion matrix, beside images of the classes that are confused most often.
 ConfusedPairsDisplay.from_estimator(clf, paths_test, y_test)
 temporary.cleanup()
 plt.show()

@@ -2,8 +2,8 @@
 Does pretraining on similar images help?
 ========================================
 
-Labels of the classes that matter are often few, while labels of similar classes are
-many. Here the digits 0 to 4 have hundreds of labels, the digits 5 to 9 only a few.
+You often have few labels for the classes that matter, but many for similar classes.
+Here the digits 0 to 4 have hundreds of labels, the digits 5 to 9 only a few.
 """
 
 # %%
@@ -21,13 +21,14 @@ similar, wanted = np.flatnonzero(y < 5)[:500], np.flatnonzero(y >= 5)
 
 # %%
 # Pretraining is an ordinary ``fit``. It starts from the bundled backbone, which has
-# only seen photographs.
+# seen photographs only.
 pretrained = ResNetTransferClassifier("mini_resnet18", augment=None, random_state=0)
 pretrained.fit(X[similar], y[similar])
 
 # %%
-# The fitted classifier is then passed as ``weights``: its backbone is taken over, its
-# head is not. Every start sees the same labels, drawn anew for each of three seeds.
+# The fitted classifier is then passed as ``weights``: the new classifier takes its
+# backbone, but not its head. All three starts get the same labels, which are drawn anew
+# for each of three seeds.
 starts = {"random": None, "photographs": "auto", "photographs, then 0 to 4": pretrained}
 n_labels = [25, 50]
 accuracy = np.empty((len(starts), len(n_labels), 3))
@@ -44,12 +45,12 @@ for column, n in enumerate(n_labels):
             accuracy[row, column, seed] = clf.score(X_test, y_test)
 
 # %%
-# Median over the seeds, with bars from the least to the greatest.
+# Median over the seeds; the bars go from the minimum to the maximum.
 middle = np.median(accuracy, axis=2)
 spread = np.abs(np.stack([accuracy.min(axis=2), accuracy.max(axis=2)]) - middle)
 figure, ax = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
 for row, (name, marker) in enumerate(zip(starts, "osD", strict=True)):
-    beside = np.array(n_labels) + row - 1  # so that bars do not cover one another
+    beside = np.array(n_labels) + row - 1  # so that bars do not overlap
     ax.errorbar(
         beside, middle[row], spread[:, row], marker=marker, capsize=4, label=name
     )

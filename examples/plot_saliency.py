@@ -3,12 +3,12 @@ What does the network look at?
 ==============================
 
 A network may be right for the wrong reason. Here every cross that it learns from has a
-white mark in a corner, as a camera or a hospital may leave one; is it the cross that it
-learns, or the mark?
+white mark in a corner, such as a camera or a hospital may leave. Does the network learn
+the cross or the mark?
 """
 
 # %%
-# Two training sets, which differ in the mark alone.
+# Two training sets, which differ only in the mark.
 from matplotlib import pyplot as plt
 from sklearn.model_selection import train_test_split
 
@@ -17,7 +17,7 @@ from sktransfer.datasets import make_shapes
 
 
 def marked(images):
-    """Images with a white mark in the upper left corner."""
+    """Return copies of images, with a white mark in the upper left corner."""
     images = images.copy()
     images[:, 1:6, 1:6] = 255
     return images
@@ -38,7 +38,7 @@ misled = ResNetTransferClassifier("mini_resnet18", random_state=0)
 misled.fit(X_train_marked, y_train)
 
 # %%
-# The test images have a mark where it means nothing: on everything but crosses.
+# In the test images the mark is misleading: it is on everything except crosses.
 others = y_test != "cross"
 X_others = marked(X_test[others])
 seen = {"without": honest.predict(X_others), "with": misled.predict(X_others)}
@@ -46,13 +46,13 @@ for training, labels in seen.items():
     print(f"trained {training} marks: {(labels == 'cross').mean():.0%} seen as crosses")
 
 # %%
-# Some images that deceive only the network which has learnt from marks. First, where
-# the other one looks, for the class that it predicts.
+# Some images deceive only the network that has learnt from marks. First, where the
+# other network finds the class that it predicts.
 deceived = (seen["with"] == "cross") & (seen["without"] == y_test[others])
 X_shown = X_others[deceived][:4]
 SaliencyDisplay.from_estimator(honest, X_shown)
 
 # %%
-# Then, in the same images, where the deceived one looks to see a cross.
+# Then, in the same images, where the deceived network sees a cross.
 SaliencyDisplay.from_estimator(misled, X_shown)
 plt.show()

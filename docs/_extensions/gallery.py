@@ -14,7 +14,7 @@ def reset_warnings(gallery_conf: dict[str, Any], fname: str) -> None:
     """Forget the filters that an example set; called before each of them."""
     warnings.resetwarnings()
     warnings.simplefilter("default")
-    # What libraries say to one another is of no use to a reader.
+    # Deprecations inside libraries are of no use to a reader.
     for category in (DeprecationWarning, PendingDeprecationWarning):
         warnings.simplefilter("ignore", category)
 
@@ -29,6 +29,6 @@ class Order:
         return f"<{type(self).__name__}>"  # part of what Sphinx compares
 
     def __call__(self, filename: str) -> tuple[int, str]:
-        """Those of `FIRST`, then the others by name."""
+        """Sort the examples of `FIRST` first, the others by name."""
         name = Path(filename).name
         return FIRST.index(name) if name in FIRST else len(FIRST), name

@@ -1,11 +1,12 @@
 """The directive ``unfreeze-drawing``: which stage learns in which epoch, as an SVG.
 
-The cells come from the function that decides it in training, so that the drawing cannot
-differ from the code. Colours are the theme's, and so follow its dark mode.
+The cells come from the function that decides this in training, so that the drawing
+cannot differ from the code. Colours are the theme's, and so follow its dark mode.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 
 from docutils import nodes
@@ -34,8 +35,8 @@ def text(x: float, y: float, words: str, kind: str = "note") -> str:
     return f'<text class="stage-{kind}" x="{x:g}" y="{y:g}">{escape(words)}</text>'
 
 
-def described(plan: list[int]) -> str:
-    """The drawing in a sentence an epoch, for those who cannot see it."""
+def describe(plan: Sequence[int]) -> str:
+    """The drawing in words, epoch by epoch, for those who cannot see it."""
     epochs = (
         f"epoch {epoch}: {', '.join(STAGES[len(STAGES) - 1 - depth :])} learn"
         for epoch, depth in enumerate(plan, start=1)
@@ -44,8 +45,8 @@ def described(plan: list[int]) -> str:
     return f"{'; '.join(epochs)}. Always frozen: {prefix}."
 
 
-def drawing(plan: list[int]) -> str:
-    """The SVG of a plan: a row a stage, a column an epoch."""
+def draw(plan: Sequence[int]) -> str:
+    """The SVG of a plan: one row per stage, one column per epoch."""
     column = (WIDTH - LABELS) / len(plan)
     n_frozen = len(STAGES) - 1 - max(plan)
     height = HEADER + ROW * len(STAGES)
@@ -72,7 +73,7 @@ def drawing(plan: list[int]) -> str:
         middle = HEADER + tall / 2
         parts.append(text(at, middle - 6, "frozen prefix", "name"))
         parts.append(text(at, middle + 13, "computed once, then kept"))
-    label = escape(described(plan), quote=True)
+    label = escape(describe(plan), quote=True)
     return (
         f'<svg class="stages" role="img" aria-label="{label}" '
         f'viewBox="0 0 {WIDTH} {height}" xmlns="http://www.w3.org/2000/svg">'
@@ -90,11 +91,11 @@ class UnfreezeDrawing(SphinxDirective):
     }
 
     def run(self) -> list[nodes.Node]:
-        """Draw; what the drawing shows is also its label, for those who cannot see."""
+        """Draw; the drawing's label says the same in words."""
         plan = plan_unfreezing(
             self.arguments[0], self.options["depth"], self.options["epochs"]
         )
-        return [nodes.raw("", drawing(plan), format="html")]
+        return [nodes.raw("", draw(plan), format="html")]
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
