@@ -1,4 +1,4 @@
-"""ModelComparisonDisplay: how good models are against what they cost."""
+"""ModelComparisonDisplay: the scores of models against what they cost."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ MIB = 2**20
 class ModelComparisonDisplay:
     """Accuracy of models against the seconds, parameters or memory they cost.
 
-    Every seed is a faint point, a large marker is the median of a model, and bars
-    reach from the least to the greatest value. It is recommended to use
-    :meth:`from_estimators` or :meth:`from_predictions` to create a display. All
-    parameters are stored as attributes.
+    Each seed is a faint point. A large marker shows the median of a model, and bars
+    reach from its least to its greatest value. It is recommended to create a display
+    with :meth:`from_estimators` or :meth:`from_predictions`. All parameters are stored
+    as attributes.
 
     Parameters
     ----------
@@ -57,17 +57,17 @@ class ModelComparisonDisplay:
         Accuracy in [0, 1] of each seed of a model, by the name of the model.
 
     f1_macro : mapping of str to list of float
-        Mean of the F1 of all classes, in [0, 1], likewise. The classes are the same
-        for every model and seed; one that a model never predicts counts as 0.
+        Mean of the F1 scores of all classes, in [0, 1], likewise. The classes are the
+        same for every model and seed. A class that is never predicted counts as 0.
 
     seconds : mapping of str to list of float or None, default=None
-        Seconds of each fit; ``None`` where unknown.
+        Seconds of each fit; ``None`` if unknown.
 
     n_parameters : mapping of str to list of float or None, default=None
-        Parameters that each fit trained; ``None`` where unknown.
+        Number of parameters that each fit trained; ``None`` if unknown.
 
     peak_memory : mapping of str to list of float or None, default=None
-        Greatest memory of each fit in bytes; ``None`` where unknown.
+        Peak memory of each fit in bytes; ``None`` if unknown.
 
     x : {"seconds", "n_parameters", "peak_memory"}, default="seconds"
         What the x-axis shows.
@@ -78,14 +78,14 @@ class ModelComparisonDisplay:
     Attributes
     ----------
     ax_ : matplotlib Axes
-        The panel.
+        The axes that the models are drawn into.
 
     figure_ : matplotlib Figure
-        The figure that holds it.
+        The figure that contains it.
 
     See Also
     --------
-    TrainingHistoryDisplay : How one fit went, epoch by epoch.
+    TrainingHistoryDisplay : Loss and accuracy of one fit, epoch by epoch.
 
     Examples
     --------
@@ -142,41 +142,42 @@ class ModelComparisonDisplay:
         y_metric: str = "accuracy",
         ax: Any = None,
     ) -> ModelComparisonDisplay:
-        """Predict with every estimator, once, and draw how they compare.
+        """Predict once with each estimator, and draw the comparison.
 
-        Seconds are ``fit_time_``, and parameters are those that ``net_`` trained. In
-        a pipeline the last step has them, and in a search its best estimator, refit.
-        scikit-learn's own classifiers have neither, and nothing keeps its memory: pass
-        what you measured. After several fits with ``warm_start=True``, ``fit_time_`` is
-        the time of the last alone: pass the sum.
+        Seconds are taken from ``fit_time_``, and the number of trained parameters from
+        ``net_``: of the last step of a pipeline, and of the refitted best estimator of
+        a search. scikit-learn's own classifiers have neither, and no estimator keeps
+        its peak memory: pass what you measured. After several fits with
+        ``warm_start=True``, ``fit_time_`` is the time of the last fit only: pass the
+        sum.
 
         Parameters
         ----------
         estimators : mapping of str to fitted classifier, or to list of them
-            By the name of the model; those of a list differ in their seeds.
+            Estimators by the name of the model; a list has one estimator per seed.
 
         X : array-like
-            Images, as for ``predict``.
+            Images, in any form that ``predict`` accepts.
 
         y : array-like of shape (n_images,)
-            Their labels.
+            Labels of the images.
 
         seconds, n_parameters, peak_memory : mapping of str to number or list, \
 default=None
-            Seconds of the fit, parameters trained and greatest memory in bytes, by
-            the name of the model: a number for each seed, or one for all. They count
-            instead of what the estimators tell themselves.
+            Seconds of the fit, number of trained parameters and peak memory in bytes,
+            by the name of the model: one number per seed, or one for all. They replace
+            the values of the estimators themselves.
 
         x : {"seconds", "n_parameters", "peak_memory"}, default="seconds"
-            What the x-axis shows. It is logarithmic where its values span more than
-            a factor of 10.
+            What the x-axis shows. It is logarithmic if the values span more than a
+            factor of 10.
 
         y_metric : {"accuracy", "f1_macro"}, default="accuracy"
-            What the y-axis shows. Macro F1 is the mean over the classes in `y`, in
-            the ``classes_`` of any estimator and in any prediction.
+            What the y-axis shows. Macro F1 is the mean over all classes that are in
+            `y`, in the ``classes_`` of an estimator or in a prediction.
 
         ax : matplotlib Axes, default=None
-            Axes to draw into; ``None`` makes a figure.
+            Axes to draw into; ``None`` creates a figure.
 
         Returns
         -------
@@ -186,18 +187,18 @@ default=None
         Raises
         ------
         ImportError
-            Without matplotlib.
+            If matplotlib is not installed.
         TypeError
-            If a mapping is none, or `X` is no set of images.
+            If a parameter is not a mapping, or `X` is not a set of images.
         ValueError
-            If there is no model, a model has no estimator, a number is wrong, `x` is
-            not known for a model, or `X` and `y` differ in length.
+            If there are no models, a model has no estimators, a number is wrong, `x` is
+            unknown for a model, or `X` and `y` differ in length.
         NotFittedError
             If an estimator is not fitted.
 
         See Also
         --------
-        ModelComparisonDisplay.from_predictions : Predictions that are there already.
+        ModelComparisonDisplay.from_predictions : Compare predictions that are known.
 
         Examples
         --------
@@ -234,7 +235,7 @@ default=None
                 "peak_memory": peak_memory,
             },
         )
-        # Before the predictions: an error must not wait until they are computed.
+        # Errors must not wait for the predictions, which may take long.
         check_known(known[x], x)
         refuse_bad_container(X)
         truth = check_truth(y)
@@ -267,37 +268,37 @@ default=None
         y_metric: str = "accuracy",
         ax: Any = None,
     ) -> ModelComparisonDisplay:
-        """Draw how models compare whose predictions were computed before.
+        """Draw the comparison of models whose predictions are known.
 
         Parameters
         ----------
         y_true : array-like of shape (n_images,)
-            Labels of the images.
+            True labels of the images.
 
         predictions : mapping of str to array-like of shape (n_images,), or to list
-            Predicted labels by the name of the model. Several seeds are a list of
-            arrays, or the rows of an array of shape (n_seeds, n_images).
+            Predicted labels, by the name of the model. For several seeds, pass a list
+            of arrays, or an array of shape (n_seeds, n_images).
 
         labels : array-like of shape (n_classes,), default=None
-            All classes, over which macro F1 is the mean; ``None`` takes those in
-            `y_true` and in any prediction.
+            All classes that macro F1 averages over; ``None`` takes those in `y_true`
+            and in any prediction.
 
         seconds, n_parameters, peak_memory : mapping of str to number or list, \
 default=None
-            Seconds of the fit, parameters trained and greatest memory in bytes, by
-            the name of the model: a number for each seed, or one for all. Models may
-            be left out of those that are not drawn.
+            Seconds of the fit, number of trained parameters and peak memory in bytes,
+            by the name of the model: one number per seed, or one for all. Only those of
+            `x` are required for every model.
 
         x : {"seconds", "n_parameters", "peak_memory"}, default="seconds"
-            What the x-axis shows. It is logarithmic where its values span more than
-            a factor of 10.
+            What the x-axis shows. It is logarithmic if the values span more than a
+            factor of 10.
 
         y_metric : {"accuracy", "f1_macro"}, default="accuracy"
             What the y-axis shows. Macro F1 is scikit-learn's ``f1_score`` with
             ``average="macro"``.
 
         ax : matplotlib Axes, default=None
-            Axes to draw into; ``None`` makes a figure.
+            Axes to draw into; ``None`` creates a figure.
 
         Returns
         -------
@@ -307,16 +308,16 @@ default=None
         Raises
         ------
         ImportError
-            Without matplotlib.
+            If matplotlib is not installed.
         TypeError
-            If a mapping is none.
+            If a parameter is not a mapping.
         ValueError
-            If there is no model, lengths differ, a name is unknown, a number is wrong,
-            `labels` lack one that occurs, or `x` is not known for a model.
+            If there are no models, lengths differ, a name is unknown, a number is
+            wrong, `labels` omits a label that occurs, or `x` is unknown for a model.
 
         See Also
         --------
-        ModelComparisonDisplay.from_estimators : Predicts by itself.
+        ModelComparisonDisplay.from_estimators : Predict with fitted estimators.
 
         Examples
         --------
@@ -351,12 +352,12 @@ default=None
     def plot(
         self, ax: Any = None, *, x: str | None = None, y_metric: str | None = None
     ) -> ModelComparisonDisplay:
-        """Draw the models; nothing is predicted again.
+        """Draw the models, without predicting again.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Axes to draw into, with the legend inside; ``None`` makes a figure, with
+            Axes to draw into, with the legend inside; ``None`` creates a figure with
             the legend beside the axes.
 
         x : {"seconds", "n_parameters", "peak_memory"}, default=None
@@ -373,9 +374,9 @@ default=None
         Raises
         ------
         ImportError
-            Without matplotlib.
+            If matplotlib is not installed.
         ValueError
-            If `x` or `y_metric` is unknown, or `x` is not known for a model.
+            If `x` or `y_metric` is not an option, or `x` is unknown for a model.
         """
         x = self.x if x is None else x
         y_metric = self.y_metric if y_metric is None else y_metric
@@ -403,43 +404,43 @@ default=None
         return self
 
     def to_table(self) -> list[dict[str, Any]]:
-        """The numbers behind the picture.
+        """Return the numbers that are drawn.
 
         Returns
         -------
         list of dict
-            A row for each model: ``model``, ``n_seeds``, and for each of
+            One row per model, with ``model``, ``n_seeds``, and, for each of
             ``accuracy``, ``f1_macro``, ``seconds``, ``n_parameters`` and
-            ``peak_memory`` (bytes) the values ``<name>_median``, ``<name>_min`` and
-            ``<name>_max`` over the seeds, ``None`` where unknown.
+            ``peak_memory`` (bytes), ``<name>_median``, ``<name>_min`` and
+            ``<name>_max`` over the seeds; ``None`` if unknown.
         """
         return make_rows({w: getattr(self, w) or {} for w in (*METRICS, *COSTS)})
 
 
 def _check_models(models: Any, what: str) -> Mapping[str, Any]:
-    """The models; TypeError unless they are a mapping, ValueError if it is empty."""
+    """Return the models; TypeError if not a mapping, ValueError if it is empty."""
     if not isinstance(models, Mapping):
         raise TypeError(
-            f"{what} must be a mapping of names to models; got "
+            f"{what} must be a mapping of model names to {what}; got "
             f"{type(models).__name__}. Pass {{'name': ...}}."
         )
     if not models:
-        raise ValueError(f"{what} is empty; pass one model at least.")
+        raise ValueError(f"{what} is empty; pass at least one model.")
     return models
 
 
 def _check_not_empty(n_seeds: Mapping[str, int], what: str) -> None:
-    """Raise where a model has nothing in its list."""
+    """Raise a ValueError if the list of a model is empty."""
     for name, n in n_seeds.items():
         if not n:
-            raise ValueError(f"{what}[{name!r}] is empty; pass one for each seed.")
+            raise ValueError(f"{what}[{name!r}] is empty; pass one item per seed.")
 
 
 def _check_classifiers(name: str, seeds: Sequence[Any]) -> None:
-    """Raise unless all are fitted classifiers."""
+    """Raise an error unless all estimators of a model are fitted classifiers."""
     for estimator in seeds:
         has_tags = hasattr(estimator, "__sklearn_tags__")
-        # Also a regressor predicts, what no score here is made for.
+        # Regressors predict too, but these scores are for classes.
         if not (has_tags and is_classifier(estimator)):
             raise ValueError(
                 f"Expected estimators[{name!r}] to be a classifier or a list of them. "
@@ -449,7 +450,7 @@ def _check_classifiers(name: str, seeds: Sequence[Any]) -> None:
 
 
 def _check_options(x: str, y_metric: str) -> None:
-    """Raise where an axis is asked to show what is unknown here."""
+    """Raise a ValueError if `x` or `y_metric` is not an option."""
     for parameter, value, options in (("x", x, COSTS), ("y_metric", y_metric, METRICS)):
         if value not in options:
             known = ", ".join(map(repr, options))

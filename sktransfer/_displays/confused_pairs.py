@@ -1,4 +1,4 @@
-"""ConfusedPairsDisplay: a confusion matrix beside images of its worst pairs."""
+"""ConfusedPairsDisplay: a confusion matrix and images of its worst pairs."""
 
 from __future__ import annotations
 
@@ -22,64 +22,64 @@ from sktransfer._displays.drawing.confusion_matrix import draw_matrix
 from sktransfer._displays.drawing.image_grid import draw_image
 from sktransfer._displays.drawing.panels import check_matplotlib, make_panels
 
-# Inches of the matrix, and of the images beside it.
+# Width and height in inches of the matrix, and of the images beside it.
 HALF = (5.8, 5.4)
-# Images in a row have one size, also where there are few.
+# With fewer columns, images would be too large beside the matrix.
 LEAST_COLUMNS = 4
-# Characters of a name above a row of images, of which there are two.
+# Characters of each of the two names above a row of images.
 NAME_CHARACTERS = 22
 
 
 class ConfusedPairsDisplay:
     """Confusion matrix, and images of the classes that are confused most often.
 
-    In the matrix the pairs are outlined and numbered; beside it each has a row of
-    images, those of the most confident predictions first. It is recommended to use
-    :meth:`from_estimator` or :meth:`from_predictions`; all parameters are stored as
-    attributes.
+    The most confused pairs are outlined and numbered in the matrix. Beside it, each has
+    a row of images, the most confident predictions first. It is recommended to create a
+    display with :meth:`from_estimator` or :meth:`from_predictions`. All parameters are
+    stored as attributes.
 
     Parameters
     ----------
     confusion_matrix : ndarray of shape (n_classes, n_classes), int
-        Number of images; true classes in rows, predicted ones in columns.
+        Number of images per true class (row) and predicted class (column).
 
     pairs : sequence of ConfusedPair
-        Pairs to show, the most frequent first.
+        Pairs to show, the most frequent pair first.
 
     images : sequence of sequences of ndarray, float32 in [0, 1]
-        For each pair, images of shape (height, width) or (height, width, 3).
+        Images of each pair, of shape (height, width) or (height, width, 3).
 
     confidences : sequence of ndarray, float in [0, 1]
-        For each pair, the probability of the predicted class of each image.
+        Probability of the predicted class of each image of each pair.
 
     classes : ndarray of shape (n_classes,)
         Label of each row and column.
 
     display_labels : sequence of length n_classes, default=None
-        How each class is printed, by default its label; long names are shorten.
+        Name of each class, by default its label; long names are shortened.
 
     indices : sequence of ndarray of int, default=None
-        For each pair, where its images stand in the set that they were chosen from.
+        Positions of the images of each pair in the set that they were chosen from.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
-        Axes around everything, invisible.
+        Invisible axes around everything.
 
     matrix_ax_ : matplotlib Axes
         Axes of the confusion matrix.
 
     axes_ : ndarray of matplotlib Axes, shape (n_pairs, n_columns)
-        One for each image, 4 columns or more; those left over are invisible. Of shape
-        (0, 0) where nothing is confused.
+        One for each image, in 4 columns or more; the others are invisible. Of shape
+        (0, 0) if nothing is confused.
 
     figure_ : matplotlib Figure
-        Figure that holds them.
+        Figure that contains them.
 
     See Also
     --------
     most_confused : The pairs alone.
-    PredictionGridDisplay : Images with their predictions.
+    PredictionGridDisplay : Images with their true and their predicted class.
     sklearn.metrics.ConfusionMatrixDisplay : The matrix alone.
 
     Notes
@@ -142,7 +142,7 @@ class ConfusedPairsDisplay:
         cmap: Any = "Blues",
         im_kw: Mapping[str, Any] | None = None,
     ) -> ConfusedPairsDisplay:
-        """Predict, and show what is confused.
+        """Predict the classes of images, and show which are confused.
 
         Parameters
         ----------
@@ -151,35 +151,35 @@ class ConfusedPairsDisplay:
             in one.
 
         X : array-like of shape (n_images, height, width, n_channels)
-            Images as `estimator` takes them; also (n_images, height, width), rows of
-            pixels, paths, or PIL images.
+            Images, in any form that `estimator` accepts; also (n_images, height,
+            width), rows of pixels, paths, or PIL images.
 
         y : array-like of shape (n_images,)
             True labels.
 
         n_pairs : int, default=3
-            Most pairs to show, 1 or more.
+            Maximum number of pairs, 1 or more.
 
         n_images : int, default=4
-            Most images of a pair, 1 or more.
+            Maximum number of images per pair, 1 or more.
 
         display_labels : sequence of length n_classes, default=None
-            How each class is printed, in the order of ``estimator.classes_``; by
-            default, its label.
+            Name of each class, in the order of ``estimator.classes_``; by default, its
+            label.
 
         image_shape : tuple of int, default=None
-            (height, width, channels) of rows of pixels, where one may be -1; by
-            default, what `estimator` was fitted on, or square grey or RGB, where that
-            fits.
+            (height, width, channels) of rows of pixels, one of which may be -1. By
+            default, the shape that `estimator` was fitted on, or else square grey or
+            square RGB images, if that fits.
 
         ax : matplotlib Axes, default=None
-            Axes in whose place everything is drawn; ``None`` makes a figure.
+            Axes that the display replaces; ``None`` creates a figure.
 
         cmap : str or matplotlib Colormap, default="Blues"
             Colours of the matrix, from few to many images.
 
         im_kw : dict, default=None
-            For ``matplotlib.axes.Axes.imshow``, of the images, not of the matrix.
+            Options for ``matplotlib.axes.Axes.imshow``, for the images only.
 
         Returns
         -------
@@ -192,21 +192,21 @@ class ConfusedPairsDisplay:
             If `estimator` is not fitted.
         ValueError
             If `estimator` has no ``predict_proba``, `X` and `y` differ in length, `y`
-            holds labels that the estimator does not know, or a parameter is not as
+            contains labels that the estimator does not know, or a parameter is not as
             described.
         TypeError
-            If `X` is one picture, or a count is no integer.
+            If `X` is a single picture, or a count is not an integer.
         ImportError
-            Without matplotlib.
+            If matplotlib is not installed.
 
         See Also
         --------
-        ConfusedPairsDisplay.from_predictions : From probabilities.
+        ConfusedPairsDisplay.from_predictions : Show probabilities that are known.
         """
         check_matplotlib(f"{cls.__name__}.from_estimator")
         check_counts(n_pairs=n_pairs, n_images=n_images)
-        images = predict_images(estimator, X, y, display_labels, image_shape)
-        display = cls._choose(images, n_pairs, n_images)
+        predictions = predict_images(estimator, X, y, display_labels, image_shape)
+        display = cls._choose(predictions, n_pairs, n_images)
         return display.plot(ax, cmap=cmap, im_kw=im_kw)
 
     @classmethod
@@ -226,14 +226,14 @@ class ConfusedPairsDisplay:
         cmap: Any = "Blues",
         im_kw: Mapping[str, Any] | None = None,
     ) -> ConfusedPairsDisplay:
-        """Show what is confused where the probabilities are known.
+        """Show which classes are confused, given the predicted probabilities.
 
         Parameters
         ----------
         X : array-like of shape (n_images, height, width, n_channels)
             Images, uint8 in [0, 255] or float in [0, 1]; also (n_images, height,
-            width), rows of pixels, paths, or PIL images. Of the images of a pair,
-            floats of another scale are moved to [0, 1], all alike.
+            width), rows of pixels, paths, or PIL images. Floats of another scale are
+            rescaled to [0, 1], all images of a pair together.
 
         y_true : array-like of shape (n_images,)
             True labels.
@@ -242,34 +242,34 @@ class ConfusedPairsDisplay:
             Probabilities, as ``predict_proba`` returns them; rows sum to 1.
 
         y_pred : array-like of shape (n_images,), default=None
-            Predicted labels, where another rule than the highest probability decided;
-            by default, the most probable class.
+            Predicted labels, by default the most probable classes. Pass them if another
+            rule decided.
 
         classes : array-like of shape (n_classes,), default=None
             Label of each column of `y_proba`, as in ``estimator.classes_``; by default,
             the sorted labels of `y_true`.
 
         n_pairs : int, default=3
-            Most pairs to show, 1 or more.
+            Maximum number of pairs, 1 or more.
 
         n_images : int, default=4
-            Most images of a pair, 1 or more.
+            Maximum number of images per pair, 1 or more.
 
         display_labels : sequence of length n_classes, default=None
-            How each class is printed, in the order of `classes`; by default, its label.
+            Name of each class, in the order of `classes`; by default, its label.
 
         image_shape : tuple of int, default=None
-            (height, width, channels) of rows of pixels, where one may be -1; square
-            grey or RGB is inferred where that is exact.
+            (height, width, channels) of rows of pixels, one of which may be -1. By
+            default, square grey or square RGB images, if that fits exactly.
 
         ax : matplotlib Axes, default=None
-            Axes in whose place everything is drawn; ``None`` makes a figure.
+            Axes that the display replaces; ``None`` creates a figure.
 
         cmap : str or matplotlib Colormap, default="Blues"
             Colours of the matrix, from few to many images.
 
         im_kw : dict, default=None
-            For ``matplotlib.axes.Axes.imshow``, of the images, not of the matrix.
+            Options for ``matplotlib.axes.Axes.imshow``, for the images only.
 
         Returns
         -------
@@ -280,16 +280,16 @@ class ConfusedPairsDisplay:
         ------
         ValueError
             If `X`, `y_true` and `y_proba` differ in length, labels or columns do not
-            fit `classes`, `y_proba` holds nan or no probabilities, or a parameter is
-            not as described.
+            match `classes`, `y_proba` contains NaN or other values than probabilities,
+            or a parameter is not as described.
         TypeError
-            If `X` is one picture or None, or a count is no integer.
+            If `X` is a single picture or None, or a count is not an integer.
         ImportError
-            Without matplotlib.
+            If matplotlib is not installed.
 
         See Also
         --------
-        ConfusedPairsDisplay.from_estimator : From a fitted classifier.
+        ConfusedPairsDisplay.from_estimator : Predict with a fitted classifier.
 
         Examples
         --------
@@ -306,28 +306,30 @@ class ConfusedPairsDisplay:
         """
         check_matplotlib(f"{cls.__name__}.from_predictions")
         check_counts(n_pairs=n_pairs, n_images=n_images)
-        images = check_predictions(
+        predictions = check_predictions(
             X, y_true, y_proba, y_pred, classes, display_labels, image_shape
         )
-        display = cls._choose(images, n_pairs, n_images)
+        display = cls._choose(predictions, n_pairs, n_images)
         return display.plot(ax, cmap=cmap, im_kw=im_kw)
 
     @classmethod
-    def _choose(cls, images: Predictions, n_pairs: int, n_images: int) -> Self:
-        """The display of the most confused pairs of these images."""
-        n = len(images.classes)
-        cells = n * images.y_true + images.y_pred
+    def _choose(cls, predictions: Predictions, n_pairs: int, n_images: int) -> Self:
+        """Create the display of the pairs that are confused most often."""
+        n = len(predictions.classes)
+        cells = n * predictions.y_true + predictions.y_pred
         counts = np.bincount(cells, minlength=n * n).reshape(n, n)
         found = find_pairs(counts, np.arange(n), n_pairs=n_pairs)
-        rows = [_find_rows(pair, images)[:n_images] for pair in found]
-        labels = images.classes.tolist()
+        rows = [_find_rows(pair, predictions)[:n_images] for pair in found]
+        labels = predictions.classes.tolist()
         return cls(
             confusion_matrix=counts,
             pairs=[ConfusedPair(labels[t], labels[p], count) for t, p, count in found],
-            images=[prepare_images(images.X, r, images.image_shape) for r in rows],
-            confidences=[images.confidences[r] for r in rows],
-            classes=images.classes,
-            display_labels=images.display_labels,
+            images=[
+                prepare_images(predictions.X, r, predictions.image_shape) for r in rows
+            ],
+            confidences=[predictions.confidences[r] for r in rows],
+            classes=predictions.classes,
+            display_labels=predictions.display_labels,
             indices=rows,
         )
 
@@ -343,23 +345,23 @@ class ConfusedPairsDisplay:
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Axes in whose place everything is drawn; ``None`` makes a figure.
+            Axes that the display replaces; ``None`` creates a figure.
 
         cmap : str or matplotlib Colormap, default="Blues"
             Colours of the matrix, from few to many images.
 
         im_kw : dict, default=None
-            For ``matplotlib.axes.Axes.imshow``, of the images, not of the matrix.
+            Options for ``matplotlib.axes.Axes.imshow``, for the images only.
 
         Returns
         -------
         ConfusedPairsDisplay
-            Itself.
+            The display itself.
 
         Raises
         ------
         ImportError
-            Without matplotlib.
+            If matplotlib is not installed.
         """
         caller = f"{type(self).__name__}.plot"
         n_halves = 2 if len(self.pairs) else 1
@@ -388,7 +390,7 @@ class ConfusedPairsDisplay:
         caller: str,
         im_kw: Mapping[str, Any],
     ) -> np.ndarray:
-        """A row of images for each pair, under a line that names it."""
+        """Draw a row of images for each pair, below a line that names the pair."""
         n_columns = max(LEAST_COLUMNS, *(len(images) for images in self.images))
         _, places = make_panels(half, len(self.pairs), 1, HALF, caller)
         rows = []
@@ -423,7 +425,8 @@ class ConfusedPairsDisplay:
         return np.array(rows)
 
 
-def _find_rows(pair: ConfusedPair, images: Predictions) -> np.ndarray:
-    """Rows of the images of a pair of positions, the most confident ones first."""
-    is_true, is_predicted = images.y_true == pair.true, images.y_pred == pair.predicted
-    return sort_rows(-images.confidences, np.flatnonzero(is_true & is_predicted))
+def _find_rows(pair: ConfusedPair, predictions: Predictions) -> np.ndarray:
+    """Rows of the images of a pair of positions, the most confident first."""
+    is_true = predictions.y_true == pair.true
+    is_predicted = predictions.y_pred == pair.predicted
+    return sort_rows(-predictions.confidences, np.flatnonzero(is_true & is_predicted))

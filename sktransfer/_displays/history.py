@@ -23,19 +23,19 @@ AXES = {"epoch": "Epoch", "seconds": "Seconds of epochs"}
 KEYS = {"loss": "Loss", "accuracy": "Accuracy"}
 NEEDED = ("train_loss", "train_accuracy")
 CURVES = {"train": "training", "valid": "validation"}
-# Inches: two panels, and room above them for the names of stages.
+# Inches: the size of a panel, and the height above it for the names of stages.
 CELL, MARGIN = (4.2, 3.4), 0.5
 MOST_CHARACTERS = 20
-# Marks closer than this share of the axis have one label between them.
+# Marks that are closer than this fraction of the axis share a label.
 CLOSEST = 0.055
-# Beyond as many epochs, markers would hide the lines.
+# With more epochs than this, markers would hide the lines.
 MOST_MARKERS = 40
 
 
 class Opening(NamedTuple):
     """An epoch, from 1, in which stages start to learn: those from `first` to `last`.
 
-    Positions count from the output, 0 being the head.
+    Stages are counted from the output; the head is 0.
     """
 
     epoch: int
@@ -46,21 +46,21 @@ class Opening(NamedTuple):
 class TrainingHistoryDisplay:
     """Loss and accuracy of each epoch, and when each stage started to learn.
 
-    It is recommended to use :meth:`from_estimator` or :meth:`from_history` to create a
-    display. All parameters are stored as attributes.
+    It is recommended to create a display with :meth:`from_estimator` or
+    :meth:`from_history`. All parameters are stored as attributes.
 
     Parameters
     ----------
     history : list of dict
-        One row an epoch, as in ``history_``: ``train_loss`` and ``train_accuracy``,
-        and where known ``valid_loss``, ``valid_accuracy``, ``unfreeze_depth`` and
-        ``dur`` (seconds). Losses are cross-entropies, accuracies are in [0, 1].
+        One row per epoch, as in ``history_``, with ``train_loss``, ``train_accuracy``
+        and, if known, ``valid_loss``, ``valid_accuracy``, ``unfreeze_depth`` and
+        ``dur`` (seconds). Losses are cross-entropies; accuracies are in [0, 1].
 
     stage_names : sequence of str, default=None
-        Names of all stages, input first. Without them a mark tells the depth.
+        Names of all stages, input first. Without names, marks show the depth.
 
     best_epoch : int, default=None
-        Epoch, from 1, that is marked as the best; ``None`` marks none.
+        Epoch, from 1, to mark as the best; ``None`` marks none.
 
     x : {"epoch", "seconds"}, default="epoch"
         What the x-axis shows.
@@ -71,10 +71,10 @@ class TrainingHistoryDisplay:
         The panels of loss and accuracy.
 
     ax_ : matplotlib Axes
-        Axes around both, invisible.
+        Invisible axes around both panels.
 
     figure_ : matplotlib Figure
-        The figure that holds them.
+        The figure that contains them.
 
     See Also
     --------
@@ -113,21 +113,20 @@ class TrainingHistoryDisplay:
     ) -> TrainingHistoryDisplay:
         """Draw the history of a fitted classifier.
 
-        The best epoch is ``best_epoch_``; it is marked where there were validation
-        images.
+        The best epoch, ``best_epoch_``, is marked if there were validation images.
 
         Parameters
         ----------
         estimator : fitted estimator
             A :class:`ResNetTransferClassifier` or :class:`ScratchCNNClassifier`, or a
-            pipeline that ends with one, or a search whose best estimator is one.
+            pipeline or search that ends in one.
 
         x : {"epoch", "seconds"}, default="epoch"
-            Whether the x-axis shows epochs, or the seconds that they took together,
-            which leave out what a fit does before the first epoch.
+            Whether the x-axis shows epochs, or the total seconds of all epochs so far,
+            without the time before the first epoch.
 
         ax : matplotlib Axes, default=None
-            Axes in whose place the panels are drawn; ``None`` makes a figure.
+            Axes that the panels replace; ``None`` creates a figure.
 
         Returns
         -------
@@ -137,15 +136,16 @@ class TrainingHistoryDisplay:
         Raises
         ------
         ImportError
-            Without matplotlib.
+            If matplotlib is not installed.
         NotFittedError
-            If the estimator is not fitted.
+            If `estimator` is not fitted.
         ValueError
-            If it has no ``history_`` of losses and accuracies, or `x` is unknown.
+            If `estimator` has no ``history_`` of losses and accuracies, or `x` is
+            unknown.
 
         See Also
         --------
-        TrainingHistoryDisplay.from_history : Rows that were kept by themselves.
+        TrainingHistoryDisplay.from_history : Draw rows without an estimator.
 
         Examples
         --------
@@ -195,24 +195,24 @@ class TrainingHistoryDisplay:
     ) -> TrainingHistoryDisplay:
         """Draw rows such as those of ``history_``.
 
-        The best epoch is the one with the least ``valid_loss``, where there is any.
-        Rows are counted from 1 in their order, so that the histories of several fits
-        with ``warm_start`` may be put one after another.
+        The best epoch is the one with the lowest ``valid_loss``, if there is any. Rows
+        are numbered from 1 in their order, so the histories of several fits with
+        ``warm_start`` can be concatenated.
 
         Parameters
         ----------
         history : list of dict
-            One row an epoch, as in the class.
+            One row per epoch, as described for the class.
 
         stage_names : sequence of str, default=None
-            Names of all stages, input first. Without them a mark tells the depth.
+            Names of all stages, input first. Without names, marks show the depth.
 
         x : {"epoch", "seconds"}, default="epoch"
-            Whether the x-axis shows epochs, or the seconds that they took together,
-            which leave out what a fit does before the first epoch.
+            Whether the x-axis shows epochs, or the total seconds of all epochs so far,
+            without the time before the first epoch.
 
         ax : matplotlib Axes, default=None
-            Axes in whose place the panels are drawn; ``None`` makes a figure.
+            Axes that the panels replace; ``None`` creates a figure.
 
         Returns
         -------
@@ -222,16 +222,16 @@ class TrainingHistoryDisplay:
         Raises
         ------
         ImportError
-            Without matplotlib.
+            If matplotlib is not installed.
         TypeError
-            If `history` is no list of dicts.
+            If `history` is not a list of dicts.
         ValueError
-            If there is no row, a row lacks a value that is drawn, `x` is unknown, or
+            If there are no rows, a row lacks a value that is drawn, `x` is unknown, or
             there are too few `stage_names`.
 
         See Also
         --------
-        TrainingHistoryDisplay.from_estimator : The history of a fitted classifier.
+        TrainingHistoryDisplay.from_estimator : Draw the history of a fitted classifier.
 
         Examples
         --------
@@ -261,7 +261,7 @@ class TrainingHistoryDisplay:
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Axes in whose place the panels are drawn; ``None`` makes a figure.
+            Axes that the panels replace; ``None`` creates a figure.
 
         x : {"epoch", "seconds"}, default=None
             What the x-axis shows; ``None`` is the display's own `x`.
@@ -274,12 +274,12 @@ class TrainingHistoryDisplay:
         Raises
         ------
         ImportError
-            Without matplotlib.
+            If matplotlib is not installed.
         TypeError
-            If `history` is no list of dicts, or `best_epoch` no integer.
+            If `history` is not a list of dicts, or `best_epoch` is not an integer.
         ValueError
-            If `x` is unknown, the history has no seconds or lacks another value,
-            `best_epoch` is none of its epochs, or there are too few `stage_names`.
+            If `x` is unknown, `history` lacks seconds or another value, `best_epoch` is
+            not one of its epochs, or there are too few `stage_names`.
         """
         x = self.x if x is None else x
         history = _check_history(self.history)
@@ -314,11 +314,11 @@ class TrainingHistoryDisplay:
                 color=COLORS[i],
                 marker=MARKERS[i] if marked else None,
                 linestyle=("-", "--")[i],
-                clip_on=False,  # at 100 % markers reach beyond the panel
+                clip_on=False,  # markers at 100 % extend beyond the panel
                 label=label,
             )
         if self.best_epoch is not None:
-            # On the last curve drawn: of validation, where there is any.
+            # On the last curve, which is that of validation if there is one.
             best = self.best_epoch - 1
             ax.plot(
                 ends[best],
@@ -335,28 +335,29 @@ class TrainingHistoryDisplay:
 
 
 def _has_history(part: Any) -> bool:
-    """Whether an estimator kept rows that can be drawn; skorch's nets keep others."""
+    """Whether an estimator has rows that can be drawn; skorch's own nets do not."""
     rows = getattr(part, "history_", None)
     return isinstance(rows, list) and all(name in r for r in rows for name in NEEDED)
 
 
 def _check_history(history: Any) -> list[dict[str, Any]]:
-    """The rows as dicts.
+    """Check the rows, and return them as dicts.
 
     Raises
     ------
     TypeError
-        If they are none.
+        If they are not mappings.
     ValueError
-        If there is no row or one lacks a value.
+        If there are no rows, or one lacks a value.
     """
     rows = list(history) if isinstance(history, Iterable) else [history]
     if not rows:
-        raise ValueError("history has no rows; pass one for each epoch.")
-    if not all(isinstance(row, Mapping) for row in rows):
+        raise ValueError("history has no rows; pass one per epoch.")
+    others = [row for row in rows if not isinstance(row, Mapping)]
+    if others:
         raise TypeError(
-            "history must be a list of dicts, one for each epoch, as history_ is; got "
-            f"a {type(history).__name__} without them."
+            "history must be a list of dicts, one per epoch, such as history_; got "
+            f"{type(others[0]).__name__} instead of a dict."
         )
     for i, row in enumerate(rows):
         missing = [name for name in NEEDED if name not in row]
@@ -369,34 +370,34 @@ def _check_history(history: Any) -> list[dict[str, Any]]:
 
 
 def _check_best_epoch(best_epoch: Any, n_epochs: int) -> None:
-    """Raise unless it is None or one of the epochs, counted from 1."""
+    """Raise an error unless it is None or the number of an epoch, from 1."""
     if best_epoch is not None:
         check_scalar(best_epoch, "best_epoch", Integral, min_val=1, max_val=n_epochs)
 
 
 def _check_names(names: Sequence[str] | None, openings: Sequence[Opening]) -> None:
-    """Raise a ValueError where a stage opens that has no name."""
+    """Raise a ValueError if a stage that starts to learn has no name."""
     deepest = max((opening.last for opening in openings), default=0)
     if names is not None and deepest >= len(names):
         raise ValueError(
             f"stage_names has {len(names)} names, but unfreeze_depth reaches "
-            f"{deepest}, which takes {deepest + 1} stages; pass the names of all."
+            f"{deepest}, which needs {deepest + 1}; pass the names of all stages."
         )
 
 
 def _read_column(history: Sequence[Mapping[str, Any]], key: str) -> np.ndarray:
-    """A value of each row, (n_epochs,), nan where a row lacks it."""
+    """Read a value of each row, (n_epochs,); NaN if a row lacks it."""
     return np.array([row.get(key, np.nan) for row in history], dtype=float)
 
 
 def _find_best_epoch(history: Sequence[Mapping[str, Any]]) -> int | None:
-    """Epoch, from 1, with the least validation loss; None without validation."""
+    """Find the epoch, from 1, with the lowest validation loss; None without one."""
     losses = _read_column(history, "valid_loss")
     return None if np.isnan(losses).all() else int(np.nanargmin(losses)) + 1
 
 
 def _find_epoch_ends(history: Sequence[Mapping[str, Any]], x: str) -> np.ndarray:
-    """Where each epoch ends on the x-axis, (n_epochs,)."""
+    """Find the end of each epoch on the x-axis, (n_epochs,)."""
     if x not in AXES:
         raise ValueError(f"x={x!r} is unknown; pass 'epoch' or 'seconds'.")
     if x == "epoch":
@@ -404,14 +405,14 @@ def _find_epoch_ends(history: Sequence[Mapping[str, Any]], x: str) -> np.ndarray
     seconds = _read_column(history, "dur")
     if np.isnan(seconds).any():
         raise ValueError(
-            "x='seconds' needs the seconds of each epoch, 'dur', in every row of "
+            "x='seconds' needs 'dur', the seconds of the epoch, in every row of "
             "history; pass x='epoch'."
         )
     return np.cumsum(seconds)
 
 
 def _find_openings(history: Sequence[Mapping[str, Any]]) -> list[Opening]:
-    """When stages started to learn, by the depths of the epochs."""
+    """Find the epochs in which stages started to learn, from the depths."""
     openings, depth = [], -1
     for epoch, row in enumerate(history, start=1):
         now = row.get("unfreeze_depth")
@@ -422,7 +423,7 @@ def _find_openings(history: Sequence[Mapping[str, Any]]) -> list[Opening]:
 
 
 def _opening_label(first: int, last: int, names: Sequence[str] | None) -> str:
-    """The stages of these positions, counted from the output."""
+    """The names of the stages from `first` to `last`, counted from the output."""
     if names is None:
         return f"depth {last}"
     if last - first + 1 == len(names) > 1:
@@ -440,7 +441,7 @@ def _mark_openings(
     ends: np.ndarray,
     names: Sequence[str] | None,
 ) -> None:
-    """Draw a line at each opening, and above the panel the stages that opened."""
+    """Draw a line at each opening, and above the panel the names of its stages."""
     starts = np.concatenate([[0.0], ends[:-1]])
     left, right = ax.get_xlim()
     groups: list[tuple[float, int, int]] = []
@@ -471,7 +472,7 @@ def _mark_openings(
 
 
 def _share_legend(panels: np.ndarray) -> None:
-    """Two legends for lines that are in both panels: one would hide the curves."""
+    """Split the legend of both panels into two, so that neither hides the curves."""
     handles, labels = panels[0].get_legend_handles_labels()
     is_curve = [label in CURVES.values() for label in labels]
     for panel, wanted in zip(panels, (True, False), strict=True):
@@ -483,7 +484,7 @@ def _share_legend(panels: np.ndarray) -> None:
 
 
 def _set_limits(ax: Any, key: str, x: str, ends: np.ndarray) -> None:
-    """Whole epochs, seconds from 0, and no accuracy above 100 %."""
+    """Show whole epochs, seconds from 0, and no accuracy above 100 %."""
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
     if x == "epoch":

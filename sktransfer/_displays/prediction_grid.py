@@ -1,4 +1,4 @@
-"""PredictionGridDisplay: images with what they show and what was predicted."""
+"""PredictionGridDisplay: images with their true and their predicted class."""
 
 from __future__ import annotations
 
@@ -22,53 +22,52 @@ from sktransfer._displays.predicted_images import PredictedImagesDisplay
 class PredictionGridDisplay(PredictedImagesDisplay):
     """Images with their true class, the predicted one and its probability.
 
-    Wrong predictions have a coloured frame and a cross. It is recommended to use
-    :meth:`from_estimator` or :meth:`from_predictions`, which choose the images; all
-    parameters are stored as attributes.
+    Wrong predictions have a coloured frame and a cross. It is recommended to create a
+    display with :meth:`from_estimator` or :meth:`from_predictions`, which choose the
+    images. All parameters are stored as attributes.
 
     Parameters
     ----------
     images : sequence of ndarray, float32 in [0, 1]
-        Images to show, each of shape (height, width) or (height, width, 3).
+        Images to show, of shape (height, width) or (height, width, 3).
 
     y_true : ndarray of shape (n_shown,)
-        True label of each.
+        True label of each image.
 
     y_pred : ndarray of shape (n_shown,)
-        Predicted label of each.
+        Predicted label of each image.
 
     confidences : ndarray of shape (n_shown,), float in [0, 1]
-        Probability of the predicted class.
+        Probability of the predicted class of each image.
 
     classes : ndarray of shape (n_classes,)
-        All labels.
+        Labels of all classes.
 
     display_labels : sequence of length n_classes, default=None
-        How each class is printed, by default its label; long names are shorten.
+        Name of each class, by default its label; long names are shortened.
 
     indices : ndarray of shape (n_shown,), int, default=None
-        Where each image stands in the set that it was chosen from.
+        Position of each image in the set that it was chosen from.
 
     title : str, default=None
-        What is said above the images.
+        Title above the images.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
-        Axes around the images, invisible.
+        Invisible axes around the images.
 
     axes_ : ndarray of matplotlib Axes, shape (n_rows, n_columns)
-        One for each image; those left over are invisible. Of shape (0, 0) without
-        images.
+        One for each image; the others are invisible. Of shape (0, 0) without images.
 
     figure_ : matplotlib Figure
-        Figure that holds them.
+        Figure that contains them.
 
     See Also
     --------
-    TopLossesDisplay : The images of the highest loss.
-    ConfusedPairsDisplay : Which classes are taken for which.
-    SaliencyDisplay : What the network looks at.
+    TopLossesDisplay : The images with the highest losses.
+    ConfusedPairsDisplay : The pairs of classes that are confused most often.
+    SaliencyDisplay : Where in an image the network finds evidence for a class.
 
     Examples
     --------
@@ -82,7 +81,7 @@ class PredictionGridDisplay(PredictedImagesDisplay):
     >>> clf = LogisticRegression(max_iter=1000).fit(X_train[:200], y_train[:200])
     >>> display = PredictionGridDisplay.from_estimator(clf, X_test, y_test)
     >>> display.title
-    '24 of 450 images, drawn by lot; accuracy 93.1 %'
+    '24 of 450 images, drawn at random; accuracy 93.1 %'
     >>> plt.show()
     """
 
@@ -121,7 +120,7 @@ class PredictionGridDisplay(PredictedImagesDisplay):
         ax: Any = None,
         im_kw: Mapping[str, Any] | None = None,
     ) -> PredictionGridDisplay:
-        """Predict, and show some of the images.
+        """Predict the classes of images, and show some of them.
 
         Parameters
         ----------
@@ -130,43 +129,44 @@ class PredictionGridDisplay(PredictedImagesDisplay):
             in one.
 
         X : array-like of shape (n_images, height, width, n_channels)
-            Images as `estimator` takes them; also (n_images, height, width), rows of
-            pixels, paths, or PIL images.
+            Images, in any form that `estimator` accepts; also (n_images, height,
+            width), rows of pixels, paths, or PIL images.
 
         y : array-like of shape (n_images,)
             True labels.
 
         show : {"all", "wrong", "most_confident_wrong", "least_sure"}, default="all"
-            Which images. ``"all"`` and ``"wrong"`` are drawn by lot from all images and
-            from those predicted wrongly, where there are more than `n_images`;
-            ``"most_confident_wrong"`` are wrong ones, sorted by the probability of the
-            predicted class, the highest first; ``"least_sure"`` are those where the two
-            most probable classes are closest, the closest first.
+            Which images to show. ``"all"`` shows all images, and ``"wrong"`` all wrong
+            predictions; if there are more than `n_images`, they are drawn at random.
+            ``"most_confident_wrong"`` shows wrong predictions, those with the highest
+            probability first. ``"least_sure"`` shows images whose two most probable
+            classes are closest, the closest first.
 
         n_images : int, default=24
-            Most images to show, 1 or more, by default four rows of six. A figure of
-            its own is 2.2 inches higher for each row.
+            Maximum number of images, 1 or more; the default fills four rows of
+            six. A new figure has 2.2 inches per row.
 
         n_columns : int, default=6
-            Images in a row, 1 or more.
+            Number of images per row, 1 or more.
 
         display_labels : sequence of length n_classes, default=None
-            How each class is printed, in the order of ``estimator.classes_``; by
-            default, its label.
+            Name of each class, in the order of ``estimator.classes_``; by default, its
+            label.
 
         image_shape : tuple of int, default=None
-            (height, width, channels) of rows of pixels, where one may be -1; by
-            default, what `estimator` was fitted on, or square grey or RGB, where that
-            fits.
+            (height, width, channels) of rows of pixels, one of which may be -1. By
+            default, the shape that `estimator` was fitted on, or else square grey or
+            square RGB images, if that fits.
 
         random_state : int, RandomState instance or None, default=None
-            Seeds which images are drawn by lot; ``None`` draws the same ones each time.
+            Seed for the images that are drawn at random; ``None`` draws the same images
+            every time.
 
         ax : matplotlib Axes, default=None
-            Axes in whose place the images are drawn; ``None`` makes a figure.
+            Axes that the images replace; ``None`` creates a figure.
 
         im_kw : dict, default=None
-            For ``matplotlib.axes.Axes.imshow``.
+            Options for ``matplotlib.axes.Axes.imshow``.
 
         Returns
         -------
@@ -179,22 +179,22 @@ class PredictionGridDisplay(PredictedImagesDisplay):
             If `estimator` is not fitted.
         ValueError
             If `estimator` has no ``predict_proba``, `X` and `y` differ in length, `y`
-            holds labels that the estimator does not know, or a parameter is not as
+            contains labels that the estimator does not know, or a parameter is not as
             described.
         TypeError
-            If `X` is one picture, or a count is no integer.
+            If `X` is a single picture, or a count is not an integer.
         ImportError
-            Without matplotlib.
+            If matplotlib is not installed.
 
         See Also
         --------
-        PredictionGridDisplay.from_predictions : From probabilities.
+        PredictionGridDisplay.from_predictions : Show probabilities that are known.
         """
         check_matplotlib(f"{cls.__name__}.from_estimator")
         check_show(show)
         check_counts(n_images=n_images, n_columns=n_columns)
-        images = predict_images(estimator, X, y, display_labels, image_shape)
-        display = cls._choose(images, show, n_images, random_state)
+        predictions = predict_images(estimator, X, y, display_labels, image_shape)
+        display = cls._choose(predictions, show, n_images, random_state)
         return display.plot(ax, n_columns=n_columns, im_kw=im_kw)
 
     @classmethod
@@ -215,14 +215,14 @@ class PredictionGridDisplay(PredictedImagesDisplay):
         ax: Any = None,
         im_kw: Mapping[str, Any] | None = None,
     ) -> PredictionGridDisplay:
-        """Show some of the images whose probabilities are known.
+        """Show some of the images, given their predicted probabilities.
 
         Parameters
         ----------
         X : array-like of shape (n_images, height, width, n_channels)
             Images, uint8 in [0, 255] or float in [0, 1]; also (n_images, height,
-            width), rows of pixels, paths, or PIL images. Of those shown, floats of
-            another scale are moved to [0, 1], all alike.
+            width), rows of pixels, paths, or PIL images. Floats of another scale are
+            rescaled to [0, 1], all shown images together.
 
         y_true : array-like of shape (n_images,)
             True labels.
@@ -231,38 +231,39 @@ class PredictionGridDisplay(PredictedImagesDisplay):
             Probabilities, as ``predict_proba`` returns them; rows sum to 1.
 
         y_pred : array-like of shape (n_images,), default=None
-            Predicted labels, where another rule than the highest probability decided;
-            by default, the most probable class.
+            Predicted labels, by default the most probable classes. Pass them if another
+            rule decided.
 
         classes : array-like of shape (n_classes,), default=None
             Label of each column of `y_proba`, as in ``estimator.classes_``; by default,
             the sorted labels of `y_true`.
 
         show : {"all", "wrong", "most_confident_wrong", "least_sure"}, default="all"
-            Which images, as in :meth:`from_estimator`.
+            Which images to show, as in :meth:`from_estimator`.
 
         n_images : int, default=24
-            Most images to show, 1 or more, by default four rows of six. A figure of
-            its own is 2.2 inches higher for each row.
+            Maximum number of images, 1 or more; the default fills four rows of
+            six. A new figure has 2.2 inches per row.
 
         n_columns : int, default=6
-            Images in a row, 1 or more.
+            Number of images per row, 1 or more.
 
         display_labels : sequence of length n_classes, default=None
-            How each class is printed, in the order of `classes`; by default, its label.
+            Name of each class, in the order of `classes`; by default, its label.
 
         image_shape : tuple of int, default=None
-            (height, width, channels) of rows of pixels, where one may be -1; square
-            grey or RGB is inferred where that is exact.
+            (height, width, channels) of rows of pixels, one of which may be -1. By
+            default, square grey or square RGB images, if that fits exactly.
 
         random_state : int, RandomState instance or None, default=None
-            Seeds which images are drawn by lot; ``None`` draws the same ones each time.
+            Seed for the images that are drawn at random; ``None`` draws the same images
+            every time.
 
         ax : matplotlib Axes, default=None
-            Axes in whose place the images are drawn; ``None`` makes a figure.
+            Axes that the images replace; ``None`` creates a figure.
 
         im_kw : dict, default=None
-            For ``matplotlib.axes.Axes.imshow``.
+            Options for ``matplotlib.axes.Axes.imshow``.
 
         Returns
         -------
@@ -273,16 +274,16 @@ class PredictionGridDisplay(PredictedImagesDisplay):
         ------
         ValueError
             If `X`, `y_true` and `y_proba` differ in length, labels or columns do not
-            fit `classes`, `y_proba` holds nan or no probabilities, or a parameter is
-            not as described.
+            match `classes`, `y_proba` contains NaN or other values than probabilities,
+            or a parameter is not as described.
         TypeError
-            If `X` is one picture or None, or a count is no integer.
+            If `X` is a single picture or None, or a count is not an integer.
         ImportError
-            Without matplotlib.
+            If matplotlib is not installed.
 
         See Also
         --------
-        PredictionGridDisplay.from_estimator : From a fitted classifier.
+        PredictionGridDisplay.from_estimator : Predict with a fitted classifier.
 
         Examples
         --------
@@ -302,21 +303,21 @@ class PredictionGridDisplay(PredictedImagesDisplay):
         check_matplotlib(f"{cls.__name__}.from_predictions")
         check_show(show)
         check_counts(n_images=n_images, n_columns=n_columns)
-        images = check_predictions(
+        predictions = check_predictions(
             X, y_true, y_proba, y_pred, classes, display_labels, image_shape
         )
-        display = cls._choose(images, show, n_images, random_state)
+        display = cls._choose(predictions, show, n_images, random_state)
         return display.plot(ax, n_columns=n_columns, im_kw=im_kw)
 
     @classmethod
     def _choose(
-        cls, images: Predictions, show: str, n_images: int, random_state: Any
+        cls, predictions: Predictions, show: str, n_images: int, random_state: Any
     ) -> Self:
-        """The display of the images that `show` asks for."""
-        rows = choose_rows(images, show, n_images, random_state)
-        title = grid_title(images, show, len(rows))
-        confidences = images.confidences[rows]
-        return cls._from_rows(images, rows, title, confidences=confidences)
+        """Create the display of the images that `show` asks for."""
+        rows = choose_rows(predictions, show, n_images, random_state)
+        title = grid_title(predictions, show, len(rows))
+        confidences = predictions.confidences[rows]
+        return cls._from_rows(predictions, rows, title, confidences=confidences)
 
     def plot(
         self,
@@ -330,24 +331,24 @@ class PredictionGridDisplay(PredictedImagesDisplay):
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Axes in whose place the images are drawn; ``None`` makes a figure. Captions
-            shrink where a column is narrower than in a figure of its own.
+            Axes that the images replace; ``None`` creates a figure. Captions
+            shrink if columns are narrower than in a figure of their own.
 
         n_columns : int, default=6
-            Images in a row, 1 or more.
+            Number of images per row, 1 or more.
 
         im_kw : dict, default=None
-            For ``matplotlib.axes.Axes.imshow``.
+            Options for ``matplotlib.axes.Axes.imshow``.
 
         Returns
         -------
         PredictionGridDisplay
-            Itself.
+            The display itself.
 
         Raises
         ------
         ImportError
-            Without matplotlib.
+            If matplotlib is not installed.
         ValueError
             If `n_columns` is less than 1.
         """

@@ -1,4 +1,4 @@
-"""SaliencyDisplay: where in an image a classifier finds what speaks for a class."""
+"""SaliencyDisplay: where in an image a classifier finds evidence for a class."""
 
 from __future__ import annotations
 
@@ -33,40 +33,40 @@ from sktransfer._displays.drawing.panels import (
 )
 from sktransfer._images.containers import refuse_bad_container
 
-# Every image is drawn; more than this make a figure that nobody looks at.
+# All images are drawn, and nobody looks at a figure of more than this.
 MOST_IMAGES = 100
-# Inches: the width of an image, and the height of two lines of caption.
+# Inches: the width of an image, and the height of a caption of two lines.
 WIDTH, CAPTION_HEIGHT = 2.3, 0.4
-# Characters of a line of 9 points over that width.
+# Characters of 9 points that fit into this width.
 LINE = 30
-# Taller or wider images than this, height over width, are drawn smaller.
+# Height divided by width of a panel: images outside this range are drawn smaller.
 FLATTEST, TALLEST = 0.4, 2.0
 COLOR_MAP = "inferno"
-# Where the map is at its highest, the picture must still be seen through it.
+# The picture must stay visible where the map is at its highest.
 HIGHEST_ALPHA = 0.7
-# Of red, green and blue in grey (ITU-R BT.601).
+# Weights of red, green and blue in a grey image (ITU-R BT.601).
 LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 class SaliencyDisplay:
-    """Images, and below each a map of what speaks for a class (Grad-CAM).
+    """Images, and below each a map of the evidence for a class (Grad-CAM).
 
-    The map lies over the picture in grey: where nothing speaks for the class that is
-    all there is; the more a place does, the brighter and denser its colour. It is
-    recommended to use :meth:`from_estimator` to create one. All parameters are stored
-    as attributes.
+    The map covers a grey version of the image: the stronger the evidence for the class,
+    the brighter and denser the colour. Without evidence the image stays grey. It is
+    recommended to create a display with :meth:`from_estimator`. All parameters are
+    stored as attributes.
 
     Parameters
     ----------
     images : sequence of ndarray
-        Pictures of shape (height, width) or (height, width, 3), float in [0, 1].
+        Images of shape (height, width) or (height, width, 3), float in [0, 1].
 
     maps : ndarray of shape (n_images, height, width), float32
-        What speaks for the target, in [0, 1], each divided by its own maximum; zeros
-        where nothing does.
+        Evidence for the target, in [0, 1]. Each map is divided by its maximum, or all
+        zeros if there is no evidence.
 
     targets : ndarray of shape (n_images,)
-        Label that each map speaks for.
+        Label of the class that each map explains.
 
     proba : ndarray of shape (n_images, n_classes), float32
         Probability of each class, in [0, 1].
@@ -75,44 +75,46 @@ class SaliencyDisplay:
         Labels, as in ``classes_``.
 
     display_labels : sequence of length n_classes, default=None
-        How each class is printed; ``None`` prints its label.
+        Name of each class, by default its label.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
-        Axes around all images, invisible.
+        Invisible axes around all images.
 
     axes_ : ndarray of matplotlib Axes, shape (2 * n_rows, n_columns)
-        A row of pictures, below it a row of their maps, and so on; those beyond the
-        last image are invisible.
+        A row of images, below it a row of their maps, and so on; axes without an image
+        are invisible.
 
     figure_ : matplotlib Figure
-        Figure that holds them.
+        Figure that contains them.
 
     See Also
     --------
-    PredictionGridDisplay : Images with what is true and what was predicted.
-    TopLossesDisplay : The images on which the loss is highest.
+    PredictionGridDisplay : Images with their true and their predicted class.
+    TopLossesDisplay : The images with the highest losses.
 
     Notes
     -----
     Grad-CAM [1]_ weights the channels of a stage's activation by the mean gradient of
-    the class's logit, and keeps what is positive of their sum. It needs the stages
-    behind the chosen one alone, so that it works with a frozen backbone too; it
+    the class's logit, and keeps the positive part of their sum. It needs gradients of
+    the stages after the chosen one only, so it also works with a frozen backbone. It
     computes in float32, whatever the precision of the fit.
 
     The probability above an image is the mean over the views of the classifier's `tta`;
-    its map is of the image as it is.
+    the map is computed from the unchanged image.
 
-    A map is no finer than the activation: the last stage of a ResNet puts out 7 x 7
-    places for 224 pixels and ``"mini_resnet18"`` 4 x 4 for its 32, and
-    ``ScratchCNNClassifier`` 1 x 1 for images of 8 pixels, which tells nothing and
-    is warned of. An earlier `stage` has more places, but its channels mean less.
+    A map is only as fine as the activation. The last stage of a ResNet has 7 x 7
+    locations for images of 224 pixels, and that of ``"mini_resnet18"`` 4 x 4 for 32
+    pixels. That of ``ScratchCNNClassifier`` has 1 x 1 for 8 pixels: such a map says
+    nothing, and a warning is raised. Earlier stages have more locations, but their
+    channels are less specific to a class.
 
-    Each map is divided by its own maximum: colours of two images do not compare.
+    Each map is divided by its own maximum, so colours cannot be compared between
+    images.
 
-    A class that is known by what is missing, such as the second of two, has no place
-    of its own: its map may lie on the background.
+    A class that is recognised by what is missing, such as the second of two classes,
+    has no location of its own: its map may highlight the background.
 
     References
     ----------
@@ -174,24 +176,25 @@ class SaliencyDisplay:
             pipeline or a search that ends in one.
 
         X : array-like
-            Images as `estimator` takes them, at most 100.
+            Images, in any form that `estimator` accepts, at most 100.
 
         target : label or array-like of shape (n_images,), default=None
-            Class that the maps speak for, one for all images or one an image.
-            ``None`` takes the predicted class of each.
+            Class to explain: one label for all images, or one per image. ``None``
+            explains the predicted class of each image.
 
         stage : str, default=None
-            Stage whose output the maps are made of, such as ``"layer3"``. ``None``
-            takes the last before the head, whose channels mean most.
+            Stage whose output the maps are computed from, such as ``"layer3"``. By
+            default, the last stage before the head, whose channels are the most
+            specific.
 
         n_columns : int, default=4
-            Images in a row.
+            Number of images per row, 1 or more.
 
         display_labels : sequence of length n_classes, default=None
-            How each class is printed; ``None`` prints its label.
+            Name of each class, by default its label.
 
         ax : matplotlib Axes, default=None
-            Axes in whose place the images are drawn; ``None`` makes a figure.
+            Axes that the images replace; ``None`` creates a figure.
 
         Returns
         -------
@@ -201,17 +204,17 @@ class SaliencyDisplay:
         Raises
         ------
         ImportError
-            Without matplotlib.
+            If matplotlib is not installed.
         TypeError
-            If `X` is no set of images, or `n_columns` no integer.
+            If `X` is not a set of images, or `n_columns` is not an integer.
         ValueError
-            If `estimator` is none of these, or another parameter is not as described.
+            If `estimator` or another parameter is not as described.
         NotFittedError
             If `estimator` is not fitted.
 
         See Also
         --------
-        SaliencyDisplay.plot : Draws them again, without computing anything.
+        SaliencyDisplay.plot : Draw the maps again, without computing anything.
 
         Examples
         --------
@@ -242,7 +245,7 @@ class SaliencyDisplay:
         refuse_bad_container(X)
         X = read_if_pictures(X, classifier.image_shape_)
         positions = _find_targets(target, classes, _num_samples(X))
-        # Before anything else is done with X: it also checks the images.
+        # This also checks the images, which the lines below rely on.
         proba = classifier.predict_proba(X)
         images = check_array(X, ensure_2d=False, allow_nd=True)
         images = images.reshape(len(images), *classifier.image_shape_)
@@ -260,15 +263,15 @@ class SaliencyDisplay:
         return display.plot(ax, n_columns=n_columns)
 
     def plot(self, ax: Any = None, *, n_columns: int = 4) -> SaliencyDisplay:
-        """Draw the images with their maps over them.
+        """Draw the images, and below each its map.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Axes in whose place the images are drawn; ``None`` makes a figure.
+            Axes that the images replace; ``None`` creates a figure.
 
         n_columns : int, default=4
-            Images in a row.
+            Number of images per row, 1 or more.
 
         Returns
         -------
@@ -278,11 +281,11 @@ class SaliencyDisplay:
         Raises
         ------
         ImportError
-            Without matplotlib.
+            If matplotlib is not installed.
         TypeError
-            If `n_columns` is no integer.
+            If `n_columns` is not an integer.
         ValueError
-            If it is less than 1.
+            If `n_columns` is less than 1.
         """
         check_counts(n_columns=n_columns)
         n_columns = min(n_columns, len(self.images))
@@ -309,18 +312,18 @@ class SaliencyDisplay:
     def _draw(
         self, row: int, above: Any, below: Any, font_size: float, share: float
     ) -> None:
-        """Draw one image, and below it its map, at a share of their usual width."""
+        """Draw an image, and below it its map, at a `share` of their usual width."""
         most = int(LINE * share * FONT_SIZE / font_size)
         image, caption = self.images[row], Caption(self._caption(row, most))
         draw_image(above, image, caption, font_size=font_size)
         draw_image(below, _convert_to_grey(image), Caption(""))
         _draw_map(below, self.maps[row])
-        # The two belong together: what room is left goes between images.
+        # Image and map stay together; free space goes between images.
         above.set_anchor("S")
         below.set_anchor("N")
 
     def _caption(self, row: int, most: int) -> str:
-        """The predicted class, and the target where it is another; `most` a line."""
+        """Name the prediction and, if it differs, the target; `most` is per line."""
         names = self.classes if self.display_labels is None else self.display_labels
         best = int(self.proba[row].argmax())
         behind = f", {percent(float(self.proba[row, best]))}"
@@ -328,24 +331,24 @@ class SaliencyDisplay:
         target = int(np.flatnonzero(self.classes == self.targets[row])[0])
         if target != best:
             text += "\n" + _caption_line("map for: ", names[target], "", most)
-        # A grey picture alone would leave one guessing.
-        return text if self.maps[row].any() else text + "\n(nothing speaks for it)"
+        # A grey image without an explanation would be a puzzle.
+        return text if self.maps[row].any() else text + "\n(no evidence for it)"
 
 
 def _caption_line(before: str, name: Any, behind: str, most: int) -> str:
-    """A line of a caption, its name shorten so that all has `most` characters."""
+    """A line of a caption; its name is shortened to fit into `most` characters."""
     room = max(1, most - len(before) - len(behind))
     return before + shorten(name, room) + behind
 
 
 def _convert_to_grey(image: np.ndarray) -> np.ndarray:
-    """An image (height, width[, 3]) without its colours, (height, width)."""
+    """Convert an image (height, width[, 3]) to grey, (height, width)."""
     grey: np.ndarray = image if image.ndim == 2 else image @ LUMINANCE
     return grey
 
 
 def _draw_map(ax: Any, seen: np.ndarray) -> Any:
-    """Lay a map (height, width) in [0, 1] over a picture, denser where it is high."""
+    """Draw a map (height, width) in [0, 1] over an image, denser where it is high."""
     return ax.imshow(
         seen,
         cmap=COLOR_MAP,
@@ -357,25 +360,25 @@ def _draw_map(ax: Any, seen: np.ndarray) -> Any:
 
 
 def _check_few(X: Any) -> None:
-    """Raise a ValueError where `X` holds more images than a figure does."""
-    # Anything else is refused later, with a message of its own.
+    """Raise a ValueError if `X` has too many images for a figure."""
+    # Anything that is not a set is refused later, with a better message.
     n_images = (
         _num_samples(X) if hasattr(X, "shape") or isinstance(X, (list, tuple)) else 0
     )
     if n_images > MOST_IMAGES:
         raise ValueError(
-            f"X holds {n_images} images, but a figure has room for {MOST_IMAGES}; "
-            "pass fewer, such as X[:12]."
+            f"X has {n_images} images, but a figure has room for {MOST_IMAGES}; pass "
+            "fewer, such as X[:12]."
         )
 
 
 def _find_classifier(estimator: Any, X: Any) -> tuple[Any, Any]:
-    """The image classifier that a pipeline or a search ends in, and its images.
+    """Find the image classifier inside a pipeline or a search, and its images.
 
     Raises
     ------
     ValueError
-        If `estimator` ends in none.
+        If `estimator` does not end in an image classifier.
     """
     last = estimator
     for last, steps_before in walk_parts(estimator):
@@ -391,7 +394,7 @@ def _find_classifier(estimator: Any, X: Any) -> tuple[Any, Any]:
 
 
 def _has_stages(estimator: Any) -> bool:
-    """Whether it classifies images with a network of stages, whatever its class."""
+    """Whether an estimator classifies images with stages, whatever its own class."""
     from sktransfer._networks.stages import Stages
 
     is_classifier = hasattr(estimator, "predict_proba")
@@ -401,18 +404,18 @@ def _has_stages(estimator: Any) -> bool:
 
 
 def _describe(estimator: Any, last: Any) -> str:
-    """What was passed, and what it ends in where that is another thing."""
+    """Name the class of what was passed, and of what it ends in if that differs."""
     name, end = type(estimator).__name__, type(last).__name__
     return name if last is estimator else f"{name} that ends in {end}"
 
 
 def _find_targets(target: Any, classes: np.ndarray, n: int) -> np.ndarray | None:
-    """Positions of the targets in `classes`, (n,), or None for the predicted ones.
+    """Find the positions of the targets in `classes`, (n,); None without targets.
 
     Raises
     ------
     ValueError
-        If a target is none of the classes, or there is not one an image.
+        If a target is not one of the classes, or there is not one per image.
     """
     if target is None:
         return None
@@ -423,7 +426,7 @@ def _find_targets(target: Any, classes: np.ndarray, n: int) -> np.ndarray | None
     unknown = [label for label in labels if label not in known]
     if unknown:
         raise ValueError(
-            f"target={unknown[0]!r} is none of the classes, which are "
+            f"target={unknown[0]!r} is not one of the classes; pass one of "
             f"{shorten(classes.tolist(), 200)}."
         )
     return np.array([known[label] for label in labels])

@@ -1,4 +1,4 @@
-"""TopLossesDisplay: the images of the highest loss."""
+"""TopLossesDisplay: the images with the highest losses."""
 
 from __future__ import annotations
 
@@ -20,62 +20,62 @@ from sktransfer._displays.predicted_images import PredictedImagesDisplay
 
 
 class TopLossesDisplay(PredictedImagesDisplay):
-    """The images of the highest loss: hard ones, and ones with a wrong label.
+    """The images with the highest losses: hard ones, and ones with a wrong label.
 
-    The loss of an image is the cross-entropy of its prediction, -log of the probability
-    of its true class. Wrong predictions have a coloured frame and a cross. It is
-    recommended to use :meth:`from_estimator` or :meth:`from_predictions`, which choose
-    the images; all parameters are stored as attributes.
+    The loss of an image is its cross-entropy: -log of the probability of its true
+    class. Wrong predictions have a coloured frame and a cross. It is recommended to
+    create a display with :meth:`from_estimator` or :meth:`from_predictions`, which
+    choose the images. All parameters are stored as attributes.
 
     Parameters
     ----------
     images : sequence of ndarray, float32 in [0, 1]
-        Images to show, each of shape (height, width) or (height, width, 3).
+        Images to show, of shape (height, width) or (height, width, 3).
 
     y_true : ndarray of shape (n_shown,)
-        True label of each.
+        True label of each image.
 
     y_pred : ndarray of shape (n_shown,)
-        Predicted label of each.
+        Predicted label of each image.
 
     losses : ndarray of shape (n_shown,), float of 0 or more
-        Cross-entropy of each, in nats.
+        Cross-entropy of each image, in nats.
 
     true_proba : ndarray of shape (n_shown,), float in [0, 1]
-        Probability of the true class.
+        Probability of the true class of each image.
 
     classes : ndarray of shape (n_classes,)
-        All labels.
+        Labels of all classes.
 
     display_labels : sequence of length n_classes, default=None
-        How each class is printed, by default its label; long names are shorten.
+        Name of each class, by default its label; long names are shortened.
 
     indices : ndarray of shape (n_shown,), int, default=None
-        Where each image stands in the set that it was chosen from.
+        Position of each image in the set that it was chosen from.
 
     title : str, default=None
-        What is said above the images.
+        Title above the images.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
-        Axes around the images, invisible.
+        Invisible axes around the images.
 
     axes_ : ndarray of matplotlib Axes, shape (n_rows, n_columns)
-        One for each image; those left over are invisible.
+        One for each image; the others are invisible.
 
     figure_ : matplotlib Figure
-        Figure that holds them.
+        Figure that contains them.
 
     See Also
     --------
-    PredictionGridDisplay : Images drawn by lot, wrong ones, or unsure ones.
-    ConfusedPairsDisplay : Which classes are taken for which.
+    PredictionGridDisplay : Random, wrong or unsure predictions.
+    ConfusedPairsDisplay : The pairs of classes that are confused most often.
 
     Notes
     -----
-    A probability of 0 counts as the smallest normal number of its dtype, so that its
-    loss is finite: 87.3 for float32, 708.4 for float64.
+    A probability of 0 is replaced by the smallest normal number of its dtype, so that
+    the loss is finite: 87.3 for float32, 708.4 for float64.
 
     Examples
     --------
@@ -128,7 +128,7 @@ class TopLossesDisplay(PredictedImagesDisplay):
         ax: Any = None,
         im_kw: Mapping[str, Any] | None = None,
     ) -> TopLossesDisplay:
-        """Predict, and show the images of the highest loss.
+        """Predict the classes of images, and show those with the highest losses.
 
         Parameters
         ----------
@@ -137,33 +137,33 @@ class TopLossesDisplay(PredictedImagesDisplay):
             in one.
 
         X : array-like of shape (n_images, height, width, n_channels)
-            Images as `estimator` takes them; also (n_images, height, width), rows of
-            pixels, paths, or PIL images.
+            Images, in any form that `estimator` accepts; also (n_images, height,
+            width), rows of pixels, paths, or PIL images.
 
         y : array-like of shape (n_images,)
             True labels.
 
         n_images : int, default=12
-            Most images to show, 1 or more, by default two rows of six. A figure of its
-            own is 2.2 inches higher for each row.
+            Maximum number of images, 1 or more; the default fills two rows of
+            six. A new figure has 2.2 inches per row.
 
         n_columns : int, default=6
-            Images in a row, 1 or more.
+            Number of images per row, 1 or more.
 
         display_labels : sequence of length n_classes, default=None
-            How each class is printed, in the order of ``estimator.classes_``; by
-            default, its label.
+            Name of each class, in the order of ``estimator.classes_``; by default, its
+            label.
 
         image_shape : tuple of int, default=None
-            (height, width, channels) of rows of pixels, where one may be -1; by
-            default, what `estimator` was fitted on, or square grey or RGB, where that
-            fits.
+            (height, width, channels) of rows of pixels, one of which may be -1. By
+            default, the shape that `estimator` was fitted on, or else square grey or
+            square RGB images, if that fits.
 
         ax : matplotlib Axes, default=None
-            Axes in whose place the images are drawn; ``None`` makes a figure.
+            Axes that the images replace; ``None`` creates a figure.
 
         im_kw : dict, default=None
-            For ``matplotlib.axes.Axes.imshow``.
+            Options for ``matplotlib.axes.Axes.imshow``.
 
         Returns
         -------
@@ -176,22 +176,22 @@ class TopLossesDisplay(PredictedImagesDisplay):
             If `estimator` is not fitted.
         ValueError
             If `estimator` has no ``predict_proba``, `X` and `y` differ in length, `y`
-            holds labels that the estimator does not know, or a parameter is not as
+            contains labels that the estimator does not know, or a parameter is not as
             described.
         TypeError
-            If `X` is one picture, or a count is no integer.
+            If `X` is a single picture, or a count is not an integer.
         ImportError
-            Without matplotlib.
+            If matplotlib is not installed.
 
         See Also
         --------
-        TopLossesDisplay.from_predictions : From probabilities, such as
-            cross-validated ones.
+        TopLossesDisplay.from_predictions : Show probabilities that are known, such as
+            those of a cross-validation.
         """
         check_matplotlib(f"{cls.__name__}.from_estimator")
         check_counts(n_images=n_images, n_columns=n_columns)
-        images = predict_images(estimator, X, y, display_labels, image_shape)
-        display = cls._choose(images, n_images)
+        predictions = predict_images(estimator, X, y, display_labels, image_shape)
+        display = cls._choose(predictions, n_images)
         return display.plot(ax, n_columns=n_columns, im_kw=im_kw)
 
     @classmethod
@@ -210,14 +210,14 @@ class TopLossesDisplay(PredictedImagesDisplay):
         ax: Any = None,
         im_kw: Mapping[str, Any] | None = None,
     ) -> TopLossesDisplay:
-        """Show the images of the highest loss, whose probabilities are known.
+        """Show the images with the highest losses, given their predicted probabilities.
 
         Parameters
         ----------
         X : array-like of shape (n_images, height, width, n_channels)
             Images, uint8 in [0, 255] or float in [0, 1]; also (n_images, height,
-            width), rows of pixels, paths, or PIL images. Of those shown, floats of
-            another scale are moved to [0, 1], all alike.
+            width), rows of pixels, paths, or PIL images. Floats of another scale are
+            rescaled to [0, 1], all shown images together.
 
         y_true : array-like of shape (n_images,)
             True labels.
@@ -226,32 +226,32 @@ class TopLossesDisplay(PredictedImagesDisplay):
             Probabilities, as ``predict_proba`` returns them; rows sum to 1.
 
         y_pred : array-like of shape (n_images,), default=None
-            Predicted labels, where another rule than the highest probability decided;
-            by default, the most probable class.
+            Predicted labels, by default the most probable classes. Pass them if another
+            rule decided.
 
         classes : array-like of shape (n_classes,), default=None
             Label of each column of `y_proba`, as in ``estimator.classes_``; by default,
             the sorted labels of `y_true`.
 
         n_images : int, default=12
-            Most images to show, 1 or more, by default two rows of six. A figure of its
-            own is 2.2 inches higher for each row.
+            Maximum number of images, 1 or more; the default fills two rows of
+            six. A new figure has 2.2 inches per row.
 
         n_columns : int, default=6
-            Images in a row, 1 or more.
+            Number of images per row, 1 or more.
 
         display_labels : sequence of length n_classes, default=None
-            How each class is printed, in the order of `classes`; by default, its label.
+            Name of each class, in the order of `classes`; by default, its label.
 
         image_shape : tuple of int, default=None
-            (height, width, channels) of rows of pixels, where one may be -1; square
-            grey or RGB is inferred where that is exact.
+            (height, width, channels) of rows of pixels, one of which may be -1. By
+            default, square grey or square RGB images, if that fits exactly.
 
         ax : matplotlib Axes, default=None
-            Axes in whose place the images are drawn; ``None`` makes a figure.
+            Axes that the images replace; ``None`` creates a figure.
 
         im_kw : dict, default=None
-            For ``matplotlib.axes.Axes.imshow``.
+            Options for ``matplotlib.axes.Axes.imshow``.
 
         Returns
         -------
@@ -262,16 +262,16 @@ class TopLossesDisplay(PredictedImagesDisplay):
         ------
         ValueError
             If `X`, `y_true` and `y_proba` differ in length, labels or columns do not
-            fit `classes`, `y_proba` holds nan or no probabilities, or a parameter is
-            not as described.
+            match `classes`, `y_proba` contains NaN or other values than probabilities,
+            or a parameter is not as described.
         TypeError
-            If `X` is one picture or None, or a count is no integer.
+            If `X` is a single picture or None, or a count is not an integer.
         ImportError
-            Without matplotlib.
+            If matplotlib is not installed.
 
         See Also
         --------
-        TopLossesDisplay.from_estimator : From a fitted classifier.
+        TopLossesDisplay.from_estimator : Predict with a fitted classifier.
 
         Examples
         --------
@@ -288,25 +288,25 @@ class TopLossesDisplay(PredictedImagesDisplay):
         """
         check_matplotlib(f"{cls.__name__}.from_predictions")
         check_counts(n_images=n_images, n_columns=n_columns)
-        images = check_predictions(
+        predictions = check_predictions(
             X, y_true, y_proba, y_pred, classes, display_labels, image_shape
         )
-        display = cls._choose(images, n_images)
+        display = cls._choose(predictions, n_images)
         return display.plot(ax, n_columns=n_columns, im_kw=im_kw)
 
     @classmethod
-    def _choose(cls, images: Predictions, n_images: int) -> Self:
-        """The display of the images of the highest loss."""
-        n = len(images.y_true)
-        rows = sort_rows(-images.losses, np.arange(n))[:n_images]
-        accuracy = percent(1 - images.is_wrong.mean(), 1)
+    def _choose(cls, predictions: Predictions, n_images: int) -> Self:
+        """Create the display of the images with the highest losses."""
+        n = len(predictions.y_true)
+        rows = sort_rows(-predictions.losses, np.arange(n))[:n_images]
+        accuracy = percent(1 - predictions.is_wrong.mean(), 1)
         return cls._from_rows(
-            images,
+            predictions,
             rows,
             f"Highest losses, {len(rows)} of {n} images; mean loss "
-            f"{images.losses.mean():.2f}, accuracy {accuracy}",
-            losses=images.losses[rows],
-            true_proba=images.proba[rows, images.y_true[rows]],
+            f"{predictions.losses.mean():.2f}, accuracy {accuracy}",
+            losses=predictions.losses[rows],
+            true_proba=predictions.proba[rows, predictions.y_true[rows]],
         )
 
     def plot(
@@ -321,24 +321,24 @@ class TopLossesDisplay(PredictedImagesDisplay):
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Axes in whose place the images are drawn; ``None`` makes a figure. Captions
-            shrink where a column is narrower than in a figure of its own.
+            Axes that the images replace; ``None`` creates a figure. Captions
+            shrink if columns are narrower than in a figure of their own.
 
         n_columns : int, default=6
-            Images in a row, 1 or more.
+            Number of images per row, 1 or more.
 
         im_kw : dict, default=None
-            For ``matplotlib.axes.Axes.imshow``.
+            Options for ``matplotlib.axes.Axes.imshow``.
 
         Returns
         -------
         TopLossesDisplay
-            Itself.
+            The display itself.
 
         Raises
         ------
         ImportError
-            Without matplotlib.
+            If matplotlib is not installed.
         ValueError
             If `n_columns` is less than 1.
         """

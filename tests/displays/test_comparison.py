@@ -102,7 +102,7 @@ def test_equal_seeds_have_no_error_bars_but_are_counted():
     assert legend_of(display.ax_) == ["a\n80.0 % (80.0 % to 80.0 %), 2 seeds"]
 
 
-def test_the_legend_tells_median_spread_and_seeds():
+def test_the_legend_shows_median_spread_and_seeds():
     display = compared()
     assert legend_of(display.ax_) == [
         "transfer\n80.0 % (40.0 % to 100.0 %), 3 seeds",
@@ -437,7 +437,7 @@ def test_one_class_can_be_compared():
     ("labels", "message"),
     [
         (["cat", "dog"], r"lacks labels that occur: \['emu'\]"),
-        (["cat", "dog", "emu", "cat"], "holds a label twice"),
+        (["cat", "dog", "emu", "cat"], "contains a label twice"),
     ],
 )
 def test_classes_that_do_not_fit_are_refused(labels, message):
@@ -445,7 +445,7 @@ def test_classes_that_do_not_fit_are_refused(labels, message):
         compared(labels=labels)
 
 
-def test_measured_costs_stand_beside_those_that_estimators_tell(digits):
+def test_measured_costs_stand_beside_those_that_estimators_report(digits):
     X, y = digits
     linear = LogisticRegression().fit(X, y)
     display = ModelComparisonDisplay.from_estimators(

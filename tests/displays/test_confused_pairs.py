@@ -367,7 +367,7 @@ def test_what_does_not_agree_is_refused(y_true, y_proba, message):
         ConfusedPairsDisplay.from_predictions(X, y_true, y_proba, classes=CLASSES)
 
 
-def test_missing_matplotlib_is_told_before_predicting(monkeypatch):
+def test_missing_matplotlib_is_reported_before_predicting(monkeypatch):
     clf = CountingNet(PROBA).fit(X, Y_TRUE)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(

@@ -1,4 +1,4 @@
-"""Images of every kind made ready, panels, captions, and predictions checked once."""
+"""Images of every kind, panels, captions, and predictions that are checked once."""
 
 import sys
 
@@ -349,7 +349,7 @@ def test_labels_may_be_texts_in_any_container(kind):
         ({"y_proba": PROBA * [[1], [1], [0]]}, "Row 2 of y_proba sums to 0, but"),
     ],
 )
-def test_what_does_not_agree_is_told(changed, message):
+def test_what_does_not_match_is_refused(changed, message):
     given = {"X": X3, "y_true": [0, 1, 2], "y_proba": PROBA, "classes": [0, 1, 2]}
     given |= changed
     X, y_true, y_proba = (given.pop(name) for name in ("X", "y_true", "y_proba"))

@@ -152,7 +152,7 @@ def test_in_seconds_a_stage_opens_where_its_epoch_begins():
     assert verticals_of(display.axes_[0]) == [0.0, 2.0]
 
 
-def test_without_an_estimator_a_mark_tells_the_depth():
+def test_without_an_estimator_a_mark_shows_the_depth():
     display = TrainingHistoryDisplay.from_history(rows([0, 2, 2, 3]))
     assert marks_of(display.axes_[0]) == {
         1.0: "depth 0",
@@ -312,7 +312,7 @@ def test_stages_of_a_history_without_its_estimator_are_named():
 
 
 def test_fewer_names_than_stages_that_open_are_refused():
-    with pytest.raises(ValueError, match=r"stage_names has 1 names.*takes 3 stages"):
+    with pytest.raises(ValueError, match=r"stage_names has 1 names.*needs 3; pass"):
         TrainingHistoryDisplay.from_history(rows([0, 2]), stage_names=["head"])
 
 

@@ -1,4 +1,4 @@
-"""PredictionGridDisplay and TopLossesDisplay: which images, and what they say."""
+"""PredictionGridDisplay and TopLossesDisplay: which images they show, and how."""
 
 import sys
 
@@ -76,7 +76,7 @@ def test_the_least_sure_have_the_smallest_margin():
     assert display.indices.tolist() == [1, 0, 2]
 
 
-def test_what_is_drawn_by_lot_repeats_and_follows_the_seed():
+def test_what_is_drawn_at_random_repeats_and_follows_the_seed():
     def drawn(seed):
         many = np.resize(X, (100, 8, 8))
         y, proba = np.resize(Y, 100), np.resize(PROBA, (100, 2))
@@ -90,7 +90,7 @@ def test_what_is_drawn_by_lot_repeats_and_follows_the_seed():
     assert len(set(drawn(1))) == 10
 
 
-def test_drawing_by_lot_leaves_the_global_chance_alone():
+def test_drawing_at_random_leaves_the_global_state_alone():
     before = str(np.random.get_state())  # noqa: NPY002
     PredictionGridDisplay.from_predictions(X, Y, PROBA, n_images=2)
     assert str(np.random.get_state()) == before  # noqa: NPY002
@@ -104,11 +104,11 @@ def test_more_images_asked_for_than_there_are_shows_all_in_order():
 @pytest.mark.parametrize(
     ("options", "title"),
     [
-        ({"n_images": 2}, "2 of 6 images, drawn by lot; accuracy 50.0 %"),
+        ({"n_images": 2}, "2 of 6 images, drawn at random; accuracy 50.0 %"),
         ({}, "All 6 images; accuracy 50.0 %"),
         (
             {"show": "wrong", "n_images": 2},
-            "2 of 3 wrong predictions among 6 images, drawn by lot; accuracy 50.0 %",
+            "2 of 3 wrong predictions among 6 images, drawn at random; accuracy 50.0 %",
         ),
         (
             {"show": "most_confident_wrong"},
@@ -368,7 +368,7 @@ def test_nan_among_the_probabilities_is_refused(display):
 
 
 @pytest.mark.parametrize("display", DISPLAYS)
-def test_missing_matplotlib_is_told_before_predicting(display, monkeypatch):
+def test_missing_matplotlib_is_reported_before_predicting(display, monkeypatch):
     clf = CountingNet(PROBA).fit(X, Y)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     name = display.__name__

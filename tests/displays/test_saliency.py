@@ -66,7 +66,7 @@ def clf():
 
 @pytest.fixture(scope="module")
 def digits_cnn():
-    """A fitted CNN whose last stage has one place, and its images."""
+    """A fitted CNN whose last stage has one location, and its images."""
     X, y, _ = patches(12)
     X = X[:, ::4, ::4, 0]
     cnn = ScratchCNNClassifier(
@@ -110,13 +110,13 @@ def test_each_map_is_divided_by_its_own_maximum():
     assert seen.max(axis=(1, 2)).tolist() == [1, 1]
 
 
-def test_where_nothing_speaks_for_the_class_the_map_is_zero():
+def test_without_evidence_for_the_class_the_map_is_zero():
     black = np.zeros((1, 8, 8, 1), np.float32)
     seen = grad_cam(bright_or_dark(), "detect", black, np.array([0]), CPU)
     assert not seen.any()
 
 
-def test_what_speaks_against_the_class_is_not_shown():
+def test_evidence_against_the_class_is_not_shown():
     stages = bright_or_dark()
     with torch.no_grad():
         stages.head.linear.weight[1] = -stages.head.linear.weight[0]
@@ -126,7 +126,7 @@ def test_what_speaks_against_the_class_is_not_shown():
 
 
 class Masked(nn.Module):
-    """Multiplies each place of each channel by a number of its own."""
+    """Multiplies each location of each channel by a number of its own."""
 
     def __init__(self, mask):
         super().__init__()
@@ -137,7 +137,7 @@ class Masked(nn.Module):
 
 
 def test_channels_are_weighted_by_the_mean_of_their_gradients_before_the_sum():
-    # Channel 0 holds pixels p, channel 1 holds 1 - p, which speaks against the class.
+    # Channel 0 holds pixels p; channel 1 holds 1 - p, evidence against the class.
     stages = bright_or_dark()
     mask = Masked([[[1.0, 2.0], [3.0, 2.0]], [[4.0, 0.0], [0.0, 0.0]]])
     stages = Stages(
@@ -215,7 +215,7 @@ def test_pictures_stand_above_their_maps(clf, X):
     assert heat.get_cmap().name == "inferno"
 
 
-def test_the_picture_is_covered_only_where_something_speaks_for_the_class(clf, X):
+def test_the_picture_is_covered_only_where_there_is_evidence(clf, X):
     display = SaliencyDisplay.from_estimator(clf, X)
     alpha = display.axes_[1, 0].images[1].get_alpha()
     seen = display.maps[0]
@@ -226,7 +226,7 @@ def test_the_picture_is_covered_only_where_something_speaks_for_the_class(clf, X
     )
 
 
-def test_a_caption_says_where_nothing_speaks_for_the_class(clf, X):
+def test_a_caption_says_where_there_is_no_evidence_for_the_class(clf, X):
     shown = SaliencyDisplay.from_estimator(clf, X[:1], target="red")
     empty = SaliencyDisplay(
         images=shown.images,
@@ -235,7 +235,7 @@ def test_a_caption_says_where_nothing_speaks_for_the_class(clf, X):
         proba=shown.proba,
         classes=shown.classes,
     ).plot()
-    end = "\n(nothing speaks for it)"
+    end = "\n(no evidence for it)"
     assert empty.axes_[0, 0].get_title().endswith(end)
     assert shown.axes_[0, 0].get_title().endswith(end) != shown.maps.any()
 
@@ -247,13 +247,13 @@ def test_panels_beyond_the_last_image_are_invisible(clf, X):
     assert used == [panel.axison for panel in display.axes_[1::2].ravel()]
 
 
-def test_a_caption_tells_the_prediction_and_how_sure_it_is(clf, X):
+def test_a_caption_shows_the_prediction_and_its_probability(clf, X):
     display = SaliencyDisplay.from_estimator(clf, X)
     label, share = clf.predict(X)[0], 100 * clf.predict_proba(X)[0].max()
     assert display.axes_[0, 0].get_title() == f"Prediction: {label}, {share:.0f} %"
 
 
-def test_a_caption_tells_the_target_where_it_is_not_the_prediction(clf, X):
+def test_a_caption_shows_the_target_where_it_is_not_the_prediction(clf, X):
     display = SaliencyDisplay.from_estimator(clf, X, target="red")
     predicted = clf.predict(X)
     assert set(predicted) == {"red", "blue", "none"}
@@ -273,7 +273,7 @@ def test_display_labels_are_printed_instead_of_labels(clf, X):
     assert max(len(line) for line in title.split("\n")) <= 30
 
 
-def test_targets_may_be_given_one_an_image(clf, X):
+def test_targets_may_be_given_one_per_image(clf, X):
     targets = ["red", "blue", "blue", "red", "red", "blue"]
     display = SaliencyDisplay.from_estimator(clf, X, target=targets)
     assert display.targets.tolist() == targets
@@ -335,7 +335,7 @@ def test_maps_are_computed_in_float32_whatever_is_set_outside(clf, X):
         assert np.array_equal(SaliencyDisplay.from_estimator(clf, X).maps, expected)
 
 
-def test_maps_of_one_place_are_warned_of_with_a_stage_that_has_more(digits_cnn):
+def test_maps_of_one_location_are_warned_of_with_a_stage_that_has_more(digits_cnn):
     cnn, X = digits_cnn
     with pytest.warns(UserWarning, match=r"1 x 1 .* pass stage='layer2'.* 3 x 3"):
         display = SaliencyDisplay.from_estimator(cnn, X[:2])
@@ -404,7 +404,7 @@ def test_a_search_is_looked_through(X):
     ("params", "message"),
     [
         ({"stage": "layer9"}, "stage='layer9'.*stem, layer1, layer2, layer3, layer4"),
-        ({"stage": "head"}, "stage='head' is no stage before the head"),
+        ({"stage": "head"}, "stage='head' is not a stage before the head"),
         ({"target": "green"}, r"target='green'.*\['blue', 'none', 'red'\]"),
         ({"target": ["red"] * 5 + ["green"]}, "target='green'"),
         ({"target": ["red"] * 3}, r"inconsistent numbers of samples: \[6, 3\]"),
@@ -419,7 +419,7 @@ def test_parameters_that_do_not_fit_are_refused(clf, X, params, message):
 
 def test_more_images_than_a_figure_has_room_for_are_refused(clf):
     many = np.zeros((MOST_IMAGES + 1, 32, 32, 3), np.uint8)
-    with pytest.raises(ValueError, match=r"X holds 101 images.*X\[:12\]"):
+    with pytest.raises(ValueError, match=r"X has 101 images.*X\[:12\]"):
         SaliencyDisplay.from_estimator(clf, many)
 
 

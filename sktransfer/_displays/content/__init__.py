@@ -1,1 +1,1 @@
-"""What the displays show, computed by functions that do not draw."""
+"""What the displays show, computed without drawing."""

@@ -1,4 +1,4 @@
-"""Which classes are taken for which others, most often first."""
+"""The pairs of classes that are confused most often."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class ConfusedPair(NamedTuple):
         Label of the images.
 
     predicted : object
-        Label that was predicted, another one.
+        Label that was predicted instead.
 
     count : int
-        How many images, 1 or more.
+        Number of images, 1 or more.
 
     See Also
     --------
-    most_confused : Finds such pairs.
+    most_confused : Find such pairs.
 
     Examples
     --------
@@ -38,7 +38,7 @@ class ConfusedPair(NamedTuple):
 
     true: Any
     predicted: Any
-    count: int  # type: ignore[assignment]  # hides that of tuples, of no use here
+    count: int  # type: ignore[assignment]  # hides tuple.count, which is of no use here
 
 
 ConfusedPair.__module__ = "sktransfer"
@@ -54,7 +54,7 @@ def most_confused(
 ) -> list[ConfusedPair]:
     """Find the pairs of classes that are confused most often.
 
-    "Cat taken for dog" and "dog taken for cat" are two pairs.
+    "Cat taken for dog" and "dog taken for cat" are different pairs.
 
     Parameters
     ----------
@@ -65,29 +65,29 @@ def most_confused(
         Predicted labels.
 
     labels : array-like of shape (n_classes,), default=None
-        Classes that are looked at, and their order among pairs that are confused
-        equally often; by default, the sorted labels of `y_true` and `y_pred`.
+        Classes to include. Pairs with equal counts are returned in this order. By
+        default, the sorted labels of `y_true` and `y_pred`.
 
     n_pairs : int, default=None
-        Most pairs to return, 1 or more; ``None`` returns all.
+        Maximum number of pairs, 1 or more; ``None`` returns all.
 
     min_count : int, default=1
-        Images that a pair must have, 1 or more.
+        Minimum number of images per pair, 1 or more.
 
     Returns
     -------
     list of ConfusedPair
-        The most frequent first; empty where every prediction is right.
+        The most frequent pair first; empty if every prediction is right.
 
     Raises
     ------
     ValueError
-        If lengths do not agree, `labels` hold one twice, none of them is in `y_true`,
-        or a number is less than 1.
+        If lengths differ, `labels` contains a label twice or none of `y_true`, or
+        `n_pairs` or `min_count` is less than 1.
 
     See Also
     --------
-    ConfusedPairsDisplay : Draws them beside the confusion matrix.
+    ConfusedPairsDisplay : Draw these pairs beside the confusion matrix.
 
     Examples
     --------
@@ -106,7 +106,7 @@ def most_confused(
         given = np.asarray(labels).tolist()
         if len(set(given)) < len(given):
             raise ValueError(
-                f"labels={given[:10]} holds a label twice; name each once."
+                f"labels={given[:10]} contains a label twice; pass each label once."
             )
     counts = confusion_matrix(y_true, y_pred, labels=labels)
     names = np.asarray(unique_labels(y_true, y_pred) if labels is None else labels)
@@ -128,7 +128,7 @@ def find_pairs(
     Parameters
     ----------
     counts : ndarray of shape (n_classes, n_classes), int
-        Number of images; true classes in rows, predicted ones in columns.
+        Number of images per true class (row) and predicted class (column).
 
     classes : ndarray of shape (n_classes,)
         Label of each row and column.
@@ -139,11 +139,11 @@ def find_pairs(
     Returns
     -------
     list of ConfusedPair
-        The most frequent first.
+        The most frequent pair first.
     """
     wrong = counts.copy()
     np.fill_diagonal(wrong, 0)
-    # Stable: pairs of one count stay in the order of their classes.
+    # Stable: pairs with equal counts stay in the order of their classes.
     order = np.argsort(-wrong, axis=None, kind="stable")
     found = order[wrong.ravel()[order] >= min_count][:n_pairs]
     names = classes.tolist()

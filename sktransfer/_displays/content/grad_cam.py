@@ -1,7 +1,8 @@
-"""Grad-CAM: which places of an image speak for a class, at the output of a stage.
+"""Grad-CAM: where in an image the output of a stage has evidence for a class.
 
-Packages for this hook modules of a whole network, and bring OpenCV or more of their
-own, where stages encode and decode: the gradient at a stage's output is two calls.
+This is written by hand because stages already encode and decode, so that the gradient
+at a stage's output takes two calls. Packages for Grad-CAM hook the modules of a whole
+network, and depend on OpenCV and more.
 """
 
 from __future__ import annotations
@@ -15,25 +16,24 @@ from sktransfer._images.preprocessing import to_batch
 from sktransfer._networks.device import autocast
 from sktransfer._networks.stages import Stages
 
-# Gradients keep what every later stage computes, as training does: fewer images pass
-# at a time than where logits alone are wanted.
+# Smaller than for prediction: gradients need the activations of every later stage.
 BATCH_SIZE = 16
 
 
 def check_stage(stages: Stages, stage: str | None) -> str:
-    """The stage of this name, or the last before the head.
+    """Return the name of the stage to explain, by default the last before the head.
 
     Raises
     ------
     ValueError
-        If there is no such stage, or it is the head, whose output has no places.
+        If there is no such stage, or it is the head, whose output has no locations.
     """
     before_head = stages.names[:-1]
     if stage is None:
         return before_head[-1]
     if stage not in before_head:
         raise ValueError(
-            f"stage={stage!r} is no stage before the head; choose one of "
+            f"stage={stage!r} is not a stage before the head; choose one of "
             f"{', '.join(before_head)}."
         )
     return stage
@@ -46,59 +46,59 @@ def grad_cam(
     targets: np.ndarray,
     device: torch.device,
 ) -> np.ndarray:
-    """Maps of what speaks for a class, after Selvaraju et al. (2017), in float32.
+    """Compute maps of the evidence for a class, after Selvaraju et al. (2017).
 
-    The network is left as it was: gradients are taken of the activation alone.
+    The network is left unchanged: only the gradient of the activation is computed.
 
     Parameters
     ----------
     stages : Stages
-        In eval mode.
+        The network, in eval mode.
 
     stage : str
-        Whose output is weighted.
+        Name of the stage whose output is weighted.
 
     images : ndarray of shape (n_images, height, width, n_channels)
-        As the user has them.
+        The images as the user passed them.
 
     targets : ndarray of shape (n_images,), int
-        Position of each image's class in the logits.
+        Position in the logits of the class of each image.
 
     device : torch.device
-        Where the stages are.
+        Device of the stages.
 
     Returns
     -------
     ndarray of shape (n_images, height, width), float32 in [0, 1]
-        Each divided by its own maximum; zeros where nothing speaks for the class.
+        Each map is divided by its maximum, or all zeros if there is no evidence.
     """
     maps = []
-    # Gradients are wanted even where the caller has turned them off.
+    # The caller may have turned gradients off.
     with torch.inference_mode(False), autocast("float32", device):
-        _warn_of_one_place(stages, stage, images[:1], device)
+        _warn_if_single_location(stages, stage, images[:1], device)
         for start in range(0, len(images), BATCH_SIZE):
             some = slice(start, start + BATCH_SIZE)
             batch = to_batch(images[some], device)
-            chosen = torch.from_numpy(targets[some]).to(device)
-            maps.append(_compute_maps(stages, stage, batch, chosen).cpu())
+            classes = torch.from_numpy(targets[some]).to(device)
+            maps.append(_compute_maps(stages, stage, batch, classes).cpu())
     return torch.cat(maps).numpy()
 
 
 def _compute_maps(
     stages: Stages, stage: str, batch: torch.Tensor, targets: torch.Tensor
 ) -> torch.Tensor:
-    """Maps in [0, 1] of a batch of images, (n, height, width)."""
+    """Compute the maps of a batch of images, (n, height, width) in [0, 1]."""
     n_stages = stages.names.index(stage) + 1
     with torch.no_grad():
-        # Not encode(batch, n_stages), which pools what reaches the head.
+        # encode(batch, n_stages) would pool the activation before the head.
         activation = stages.encode(batch, n_stages - 1)
         activation = stages.get_submodule(stage)(activation).float()
     with torch.enable_grad():
         activation.requires_grad_()
         logits = stages.decode(activation, n_stages)
-        # Logits depend on their own image alone: the sum has the gradient of each.
+        # Each logit depends on its own image only, so the sum has all gradients.
         total = logits.gather(1, targets[:, None]).sum()
-        # Unlike backward(), this leaves the gradients of parameters alone.
+        # Unlike backward(), this does not touch the gradients of parameters.
         (gradient,) = torch.autograd.grad(total, activation)
     with torch.no_grad():
         weights = gradient.mean(dim=(2, 3), keepdim=True)
@@ -109,10 +109,10 @@ def _compute_maps(
         return torch.where(highest > 0, maps / highest, torch.zeros_like(maps))
 
 
-def _warn_of_one_place(
+def _warn_if_single_location(
     stages: Stages, stage: str, image: np.ndarray, device: torch.device
 ) -> None:
-    """Warn where the output of a stage has a single place, and say which has more."""
+    """Warn if the output of a stage has a single location, and name one with more."""
     sizes = _measure_maps(stages, image, device)
     if sizes[stage] != (1, 1):
         return
@@ -122,8 +122,9 @@ def _warn_of_one_place(
         height, width = sizes[larger[-1]]
         remedy = f"pass stage={larger[-1]!r}, whose maps have {height} x {width}"
     warn(
-        f"stage={stage!r} puts out maps of 1 x 1 for images of {image.shape[1]} x "
-        f"{image.shape[2]} pixels, so that every place looks the same; {remedy}."
+        f"stage={stage!r} outputs maps of 1 x 1 for images of {image.shape[1]} x "
+        f"{image.shape[2]} pixels, so the map of an image is the same everywhere; "
+        f"{remedy}."
     )
 
 
@@ -131,7 +132,7 @@ def _warn_of_one_place(
 def _measure_maps(
     stages: Stages, image: np.ndarray, device: torch.device
 ) -> dict[str, tuple[int, int]]:
-    """Height and width of what each stage before the head puts out."""
+    """Measure the height and width of the output of each stage before the head."""
     sizes = {}
     activation = stages.encode(to_batch(image, device), 0)
     for name, module in list(stages.items())[:-1]:

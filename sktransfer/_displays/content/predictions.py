@@ -1,4 +1,4 @@
-"""Predictions of a set of images, checked once and shared by displays."""
+"""The predictions for a set of images, checked once and shared by the displays."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class Predictions:
     Attributes
     ----------
     X : array-like
-        Images, as estimators take them.
+        Images, in any form that estimators accept.
 
     y_true, y_pred : ndarray of shape (n_images,), int
-        True and predicted class, as positions in `classes`. The prediction is what
-        ``predict`` says, which need not be the most probable class.
+        True and predicted class, as positions in `classes`. The predicted class is what
+        ``predict`` returns, which is not always the most probable class.
 
     proba : ndarray of shape (n_images, n_classes)
         Probability of each class.
@@ -41,10 +41,10 @@ class Predictions:
         Labels, as in ``classes_``.
 
     display_labels : sequence or None
-        How each class is printed; None prints its label.
+        Name of each class; None uses the labels.
 
     image_shape : tuple of int or None
-        Of images that are rows of pixels.
+        Shape of images that are given as rows of pixels.
     """
 
     X: Any
@@ -57,7 +57,7 @@ class Predictions:
 
     @property
     def losses(self) -> np.ndarray:
-        """Cross-entropy of each image, (n_images,), finite where a proba is 0."""
+        """Cross-entropy of each image, (n_images,), finite even for a proba of 0."""
         own = self.proba[np.arange(len(self.y_true)), self.y_true]
         losses: np.ndarray = -np.log(np.clip(own, np.finfo(own.dtype).tiny, 1))
         return losses
@@ -70,13 +70,13 @@ class Predictions:
 
     @property
     def is_wrong(self) -> np.ndarray:
-        """Whether another class was predicted, (n_images,)."""
+        """Whether a wrong class was predicted, (n_images,)."""
         differ: np.ndarray = self.y_pred != self.y_true
         return differ
 
 
 def check_counts(**counts: Any) -> None:
-    """Raise unless every count is an integer of 1 or more."""
+    """Raise an error unless every count is an integer of at least 1."""
     for name, value in counts.items():
         check_scalar(value, name, Integral, min_val=1)
 
@@ -88,15 +88,15 @@ def predict_images(
     display_labels: Sequence[Any] | None,
     image_shape: Sequence[int] | None = None,
 ) -> Predictions:
-    """Predictions of a fitted classifier, a pipeline or a search.
+    """Predict with a fitted classifier, pipeline or search.
 
     Raises
     ------
     ValueError
-        If it is no classifier with ``predict_proba``, or `y` or `image_shape` does not
-        fit.
+        If it is not a classifier with ``predict_proba``, or if `y` or `image_shape`
+        does not match.
     TypeError
-        If `X` is a single picture or None.
+        If `X` is a single picture, or None.
     NotFittedError
         If it is not fitted.
     """
@@ -107,7 +107,7 @@ def predict_images(
             "Expected 'estimator' to be a classifier with classes_ and predict_proba. "
             f"Got {type(estimator).__name__} instead."
         )
-    # Before the predictions, which may take long.
+    # Errors must not wait for the predictions, which may take long.
     find_positions(y, X, classes, "y")
     name_classes(classes, display_labels)
     if image_shape is None:
@@ -129,16 +129,16 @@ def check_predictions(
     display_labels: Sequence[Any] | None = None,
     image_shape: Sequence[int] | None = None,
 ) -> Predictions:
-    """Predictions that were computed before, checked.
+    """Check predictions that were computed before.
 
-    Without `y_pred`, they are the most probable classes; without `classes`, those are
-    the sorted labels of `y_true`.
+    By default, `y_pred` is the most probable classes, and `classes` the sorted labels
+    of `y_true`.
 
     Raises
     ------
     ValueError
-        If lengths, classes or columns do not agree, or `y_proba` holds other numbers
-        than probabilities.
+        If lengths, classes or columns do not match, or `y_proba` does not hold
+        probabilities.
     """
     proba = check_proba(y_proba)
     if classes is None:
@@ -170,16 +170,16 @@ def check_predictions(
 
 
 def check_proba(y_proba: Any) -> np.ndarray:
-    """`y_proba` as floats (n_images, n_classes); ValueError unless in [0, 1]."""
+    """Return `y_proba` as floats (n_images, n_classes); ValueError unless in [0, 1]."""
     proba: np.ndarray = check_array(
         y_proba, dtype=[np.float64, np.float32], input_name="y_proba"
     )
     low, high = float(proba.min()), float(proba.max())
-    # Sums of float32 may round to a little more than 1.
+    # Rounding of float32 may give a little more than 1.
     if low < 0 or high > 1 + 1e-5:
         raise ValueError(
-            f"y_proba holds values from {low:g} to {high:g}, but probabilities are in "
-            "[0, 1]; pass what predict_proba returns."
+            f"y_proba has values from {low:g} to {high:g}, but probabilities are in "
+            "[0, 1]; pass the output of predict_proba."
         )
     return proba
 
@@ -188,41 +188,41 @@ def check_sums(proba: np.ndarray) -> None:
     """Raise a ValueError unless the probabilities of each image sum to 1."""
     sums = proba.sum(axis=1)
     row = int(np.abs(sums - 1).argmax())
-    # float16 rounds by 0.0005 of the sum, and flushes thousands of small ones to 0.
+    # float16 rounds each value, and thousands of tiny ones to 0.
     if abs(sums[row] - 1) > 0.01:
         raise ValueError(
             f"Row {row} of y_proba sums to {sums[row]:g}, but the probabilities of an "
-            "image sum to 1; pass what predict_proba returns."
+            "image must sum to 1; pass the output of predict_proba."
         )
 
 
 def name_classes(
     classes: np.ndarray, display_labels: Sequence[Any] | None
 ) -> tuple[str, ...]:
-    """How each class is printed; ValueError unless one name a class."""
+    """Return the name of each class; ValueError unless there is one per class."""
     names = np.asarray(classes).tolist() if display_labels is None else display_labels
     if len(names) != len(classes):
         raise ValueError(
             f"display_labels has {len(names)} names, but there are {len(classes)} "
-            "classes."
+            "classes; pass one name per class."
         )
     return tuple(str(name) for name in names)
 
 
 def check_labels(labels: Any, name: str) -> np.ndarray:
-    """Labels as an array (n_images,); ValueError where one is nan."""
+    """Return labels as an array (n_images,); ValueError if one is NaN."""
     array: np.ndarray = column_or_1d(labels, warn=True)
     assert_all_finite(array, input_name=name)
     return array
 
 
 def find_positions(labels: Any, X: Any, classes: np.ndarray, name: str) -> np.ndarray:
-    """Where the label of each image stands in `classes`, (n_images,), int.
+    """Find the position in `classes` of the label of each image, (n_images,), int.
 
     Raises
     ------
     ValueError, TypeError
-        If there is not one label of `classes` an image, or `X` is no set of images.
+        If there is not one label of `classes` per image, or `X` is not a set of images.
     """
     refuse_bad_container(X)
     if X is None:
@@ -232,15 +232,17 @@ def find_positions(labels: Any, X: Any, classes: np.ndarray, name: str) -> np.nd
     if not len(array):
         raise ValueError("Found array with 0 sample(s) while a minimum of 1 is needed.")
     known = np.asarray(classes).tolist()
-    # As Python has them: NumPy would take the number 1 for the text "1".
+    # Python compares labels strictly; NumPy would match the number 1 with "1".
     position = {label: index for index, label in enumerate(known)}
     if len(position) < len(known):
-        raise ValueError(f"classes={known[:10]} holds a label twice; name each once.")
+        raise ValueError(
+            f"classes={known[:10]} contains a label twice; pass each label once."
+        )
     unknown = sorted(set(array.tolist()).difference(known), key=str)
     if unknown:
         raise ValueError(
-            f"{name} contains labels that are not in classes: {unknown[:5]}; classes "
-            f"are {known[:10]}."
+            f"{name} contains labels that are not in classes: {unknown[:5]}; "
+            f"the classes are {known[:10]}."
         )
     return np.array([position[label] for label in array.tolist()])
 
@@ -251,7 +253,7 @@ def walk_parts(estimator: Any) -> Iterator[tuple[Any, tuple[Any, ...]]]:
     Parameters
     ----------
     estimator : object
-        Fitted or not; a search that is not fitted has nothing inside.
+        Fitted or not; a search that is not fitted contains nothing.
 
     Yields
     ------
@@ -259,8 +261,8 @@ def walk_parts(estimator: Any) -> Iterator[tuple[Any, tuple[Any, ...]]]:
         The outermost first.
 
     steps_before : tuple of transformer
-        What data passes through before it reaches `part`; empty where it is given
-        what `estimator` is given.
+        The transformers that data passes through before it reaches `part`; empty if
+        `part` receives the same data as `estimator`.
     """
     part: Any = estimator
     before: tuple[Any, ...] = ()
@@ -268,7 +270,7 @@ def walk_parts(estimator: Any) -> Iterator[tuple[Any, tuple[Any, ...]]]:
         yield part, before
         if isinstance(part, Pipeline):
             steps = tuple(step for _, step in part.steps)
-            # A pipeline writes a step that does nothing as a word or as None.
+            # A pipeline may hold "passthrough" or None as a step.
             before += tuple(s for s in steps[:-1] if hasattr(s, "transform"))
             part = steps[-1] if steps else None
         else:
@@ -276,20 +278,20 @@ def walk_parts(estimator: Any) -> Iterator[tuple[Any, tuple[Any, ...]]]:
 
 
 def predicts_most_probable(estimator: Any) -> bool:
-    """Whether ``predict`` is known to be the most probable class, at no second pass.
+    """Whether ``predict`` certainly returns the most probable class.
 
-    It is for the classifiers with a network, also at the end of a pipeline or as the
-    best of a search. Others decide as they like, such as by a threshold.
+    This holds for classifiers with a network, even inside a pipeline or a search, and
+    saves a second pass over the images. Others may decide by a threshold, for example.
     """
     *_, (last, _) = walk_parts(estimator)
     return hasattr(last, "net_") and hasattr(last, "image_shape_")
 
 
 def find_image_shape(estimator: Any, X: Any) -> tuple[int, ...] | None:
-    """Shape of the images in `X`, where an estimator was fitted on such.
+    """Find the shape of the images in `X` in a fitted estimator; None without one.
 
-    Transformers may change the size of images; a shape that does not fit rows of pixels
-    is not theirs.
+    Transformers may change the size of images, so a shape that does not match rows of
+    pixels is skipped.
     """
     one = _safe_indexing(X, [0])
     n_features = None
@@ -302,7 +304,7 @@ def find_image_shape(estimator: Any, X: Any) -> tuple[int, ...] | None:
 
 
 def _find_image_shapes(estimator: Any) -> Iterator[tuple[int, ...]]:
-    """Shapes that an estimator and those in it were fitted on, what `X` meets first."""
+    """Yield the image shapes inside an estimator, in the order that `X` meets them."""
     part = estimator
     for part, before in walk_parts(estimator):
         for step in before:

@@ -1,4 +1,4 @@
-"""Predictions images, chosen and ordered: by lot, by loss, or by their confidence."""
+"""Which images to show, and in which order: at random, or sorted by a value."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ def check_show(show: Any) -> None:
 
 
 def choose_rows(
-    images: Predictions, show: str, n_images: int, random_state: Any
+    predictions: Predictions, show: str, n_images: int, random_state: Any
 ) -> np.ndarray:
-    """Rows of the images to show, (n_shown,), in the order in which they are shown."""
-    rows = np.arange(len(images.y_true))
+    """Return the rows of the images to show, (n_shown,), in their order."""
+    rows = np.arange(len(predictions.y_true))
     if show in ("wrong", "most_confident_wrong"):
-        rows = np.flatnonzero(images.is_wrong)
+        rows = np.flatnonzero(predictions.is_wrong)
     if show == "most_confident_wrong":
-        return sort_rows(-images.confidences, rows)[:n_images]
+        return sort_rows(-predictions.confidences, rows)[:n_images]
     if show == "least_sure":
-        return sort_rows(margins(images.proba), rows)[:n_images]
+        return sort_rows(margins(predictions.proba), rows)[:n_images]
     if len(rows) <= n_images:
         return rows
-    # A seed of its own: the same picture every time, and no trace in NumPy's state.
+    # A fixed seed draws the same images every time, and leaves NumPy's state alone.
     random = check_random_state(0 if random_state is None else random_state)
     return np.asarray(random.permutation(rows)[:n_images])
 
 
 def sort_rows(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """The rows sorted by their values, of (n_images,), the least first."""
+    """Sort rows by their `values`, of shape (n_images,), in ascending order."""
     return rows[np.argsort(values[rows], kind="stable")]
 
 
 def margins(proba: np.ndarray) -> np.ndarray:
-    """How far the most probable class is ahead of the next, (n_images,)."""
+    """Difference between the two highest probabilities of each image, (n_images,)."""
     ordered = np.sort(proba, axis=1)
     return ordered[:, -1] - (ordered[:, -2] if proba.shape[1] > 1 else 0)

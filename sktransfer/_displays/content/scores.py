@@ -1,4 +1,4 @@
-"""Models side by side, as numbers: scores, costs and their spread over seeds."""
+"""The numbers of a comparison of models: scores, costs and their spread over seeds."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from sktransfer._displays.content.predictions import walk_parts
 METRICS = ("accuracy", "f1_macro")
 COSTS = ("seconds", "n_parameters", "peak_memory")
 
-# A value a seed; None where it is unknown.
+# By model: one value per seed, or None if unknown.
 Values = Mapping[str, Sequence[float] | None]
 
 
 class Spread(NamedTuple):
-    """Median, least and greatest value of the seeds."""
+    """Median, least and greatest value over the seeds."""
 
     median: float
     least: float
@@ -28,12 +28,12 @@ class Spread(NamedTuple):
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """The spread of the values of one model, one a seed."""
+    """The spread of the values of a model, one value per seed."""
     return Spread(float(np.median(values)), float(min(values)), float(max(values)))
 
 
 def find_attribute(estimator: Any, attribute: str) -> Any:
-    """A fitted attribute of an estimator, pipeline or search; None without it."""
+    """Find a fitted attribute of an estimator, pipeline or search; None without it."""
     for part, _ in walk_parts(estimator):
         if hasattr(part, attribute):
             return getattr(part, attribute)
@@ -41,7 +41,7 @@ def find_attribute(estimator: Any, attribute: str) -> Any:
 
 
 def count_trainable(estimator: Any) -> int | None:
-    """How many parameters a fitted estimator trained; None where it has no net."""
+    """Count the parameters that an estimator trained; None if it has no network."""
     net = find_attribute(estimator, "net_")
     if net is None:
         return None
@@ -49,27 +49,27 @@ def count_trainable(estimator: Any) -> int | None:
 
 
 def find_fit_seconds(estimator: Any) -> float | None:
-    """Seconds that the fit of an estimator took; None where it did not measure it.
+    """Find the seconds that a fit took; None if the estimator did not measure them.
 
-    Of a pipeline, those of its last step; of a search, of the refit of the best; after
-    several with ``warm_start=True``, of the last alone.
+    For a pipeline, these are the seconds of its last step, for a search those of the
+    final refit, and for ``warm_start=True`` those of the last fit alone.
     """
     seconds = find_attribute(estimator, "fit_time_")
     return None if seconds is None else float(seconds)
 
 
 def list_seeds(value: Any) -> list[Any]:
-    """A list of one thing a seed, of such a list or of the only one."""
+    """Return a list with one item per seed; a single item becomes a list of one."""
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
 def split_seeds(predictions: Any, n_images: int) -> list[np.ndarray]:
-    """One array of labels a seed: of a list of them, of rows, or of the only one."""
+    """Return one array of labels per seed, given a list, rows or a single array."""
     if isinstance(predictions, (list, tuple)):
         are_seeds = not predictions or np.ndim(predictions[0])
     else:
         are_rows = isinstance(predictions, np.ndarray) and predictions.ndim == 2
-        # A column, such as a frame's, holds the labels of one seed.
+        # A single column, such as that of a data frame, is one seed.
         are_seeds = are_rows and predictions.shape != (n_images, 1)
     return [
         column_or_1d(seed) for seed in (predictions if are_seeds else [predictions])
@@ -77,7 +77,7 @@ def split_seeds(predictions: Any, n_images: int) -> list[np.ndarray]:
 
 
 def check_truth(y_true: Any) -> np.ndarray:
-    """`y_true` as an array (n_images,); ValueError where it is empty."""
+    """Return `y_true` as an array (n_images,); ValueError if it is empty."""
     truth: np.ndarray = column_or_1d(y_true, warn=True)
     if not len(truth):
         raise ValueError("Found array with 0 sample(s) while a minimum of 1 is needed.")
@@ -87,14 +87,14 @@ def check_truth(y_true: Any) -> np.ndarray:
 def check_classes(
     labels: Any, truth: np.ndarray, predictions: Mapping[str, Sequence[np.ndarray]]
 ) -> np.ndarray:
-    """Classes over which macro F1 is a mean, the same for every model and seed.
+    """Return the classes that macro F1 averages over, for all models and seeds.
 
-    Without `labels`, they are all that occur in the truth or in any prediction.
+    Without `labels`, these are all classes in the truth or in any prediction.
 
     Raises
     ------
     ValueError
-        If a length differs, or `labels` lack one that occurs or name one twice.
+        If lengths differ, or `labels` omits a label that occurs or repeats one.
     """
     seeds = [seed for of_model in predictions.values() for seed in of_model]
     for seed in seeds:
@@ -105,12 +105,14 @@ def check_classes(
     classes: np.ndarray = column_or_1d(labels)
     known = classes.tolist()
     if len(set(known)) < len(known):
-        raise ValueError(f"labels={known[:10]} holds a label twice; name each once.")
+        raise ValueError(
+            f"labels={known[:10]} contains a label twice; pass each label once."
+        )
     unknown = [label for label in found.tolist() if label not in set(known)]
     if unknown:
         raise ValueError(
-            f"labels={known[:10]} lacks labels that occur: {unknown[:5]}; pass all, "
-            "or labels=None."
+            f"labels={known[:10]} lacks labels that occur: {unknown[:5]}; pass all "
+            "labels, or labels=None."
         )
     return classes
 
@@ -120,7 +122,7 @@ def collect_classes(
     truth: np.ndarray,
     predictions: Mapping[str, Sequence[np.ndarray]],
 ) -> np.ndarray:
-    """All labels that occur, then those that an estimator might have predicted."""
+    """Return all labels that occur, then those that an estimator could predict."""
     occur = check_classes(None, truth, predictions).tolist()
     for estimator in (estimator for seeds in models.values() for estimator in seeds):
         classes = np.asarray(getattr(estimator, "classes_", ())).tolist()
@@ -133,7 +135,7 @@ def compute_scores(
     predictions: Mapping[str, Sequence[np.ndarray]],
     classes: np.ndarray,
 ) -> dict[str, dict[str, list[float]]]:
-    """Accuracy and macro F1 over all classes, in [0, 1], by model, a value a seed."""
+    """Compute accuracy and macro F1, in [0, 1], by model, one value per seed."""
     options = {"labels": classes, "average": "macro", "zero_division": 0}
     return {
         "accuracy": {
@@ -150,15 +152,15 @@ def compute_scores(
 def check_costs(
     given: Mapping[str, Any] | None, n_seeds: Mapping[str, int], what: str
 ) -> dict[str, list[float] | None]:
-    """Values of each model, one a seed; a single number counts for every seed.
+    """Check one cost of all models: one value per seed, or one value for all seeds.
 
     Parameters
     ----------
     given : mapping of str to number or list, or None
-        By name of the model; models left out, or None, are unknown.
+        By the name of the model; missing models and None are unknown.
 
     n_seeds : mapping of str to int
-        Of every model.
+        Number of seeds, for every model.
 
     what : str
         Name of the parameter, for errors.
@@ -166,18 +168,19 @@ def check_costs(
     Returns
     -------
     dict of str to list of float or None
+        For every model, one value per seed.
 
     Raises
     ------
     TypeError
-        If `given` is no mapping.
+        If `given` is not a mapping.
     ValueError
-        If a name, a number of values or a value is wrong.
+        If a name, the number of values or a value is wrong.
     """
     given = {} if given is None else given
     if not isinstance(given, Mapping):
         raise TypeError(
-            f"{what} must be a mapping of names of models to numbers; got "
+            f"{what} must be a mapping of model names to numbers; got "
             f"{type(given).__name__}. Pass {{'name': ...}}."
         )
     unknown = [name for name in given if name not in n_seeds]
@@ -195,54 +198,56 @@ def check_costs(
 def collect_costs(
     models: Mapping[str, Sequence[Any]], given: Mapping[str, Mapping[str, Any] | None]
 ) -> dict[str, dict[str, list[float] | None]]:
-    """Each of `given` by model: as passed, else as the fitted estimators tell it."""
+    """Return each cost by model: as passed, else as measured by its estimators."""
     n_seeds = {name: len(seeds) for name, seeds in models.items()}
     measures = {"seconds": find_fit_seconds, "n_parameters": count_trainable}
     known = {what: check_costs(values, n_seeds, what) for what, values in given.items()}
     for what, measure in measures.items():
-        told = {name: [measure(e) for e in seeds] for name, seeds in models.items()}
-        for name, values in check_costs(told, n_seeds, what).items():
+        found = {name: [measure(e) for e in seeds] for name, seeds in models.items()}
+        for name, values in check_costs(found, n_seeds, what).items():
             if known[what][name] is None:
                 known[what][name] = values
     return known
 
 
 def _check_cost(value: Any, n_seeds: int, what: str) -> list[float] | None:
-    """One number a seed, finite and not negative; None where any is unknown."""
+    """Return one number per seed, finite and not negative; None if any is unknown."""
     numbers = list(value) if np.ndim(value) else [value] * n_seeds
     if len(numbers) != n_seeds:
         raise ValueError(
             f"{what} has {len(numbers)} values, but there are {n_seeds} seeds; pass "
-            "one value a seed, or one for all."
+            "one value per seed, or a single value for all."
         )
     if any(number is None for number in numbers):
         return None
     bad = [number for number in numbers if not _is_cost(number)]
     if bad:
-        raise ValueError(f"{what} must hold finite numbers from 0 on; got {bad[0]!r}.")
+        raise ValueError(
+            f"{what} must hold finite numbers of 0 or more; got {bad[0]!r}."
+        )
     return [float(number) for number in numbers]
 
 
 def _is_cost(value: Any) -> bool:
-    """Whether it is a number, finite and not negative."""
+    """Whether a value is a finite number of 0 or more."""
     is_number = np.ndim(value) == 0 and np.asarray(value).dtype.kind in "iuf"
     return is_number and bool(np.isfinite(value) and value >= 0)
 
 
 def check_known(values: Values, what: str) -> None:
-    """Raise where a quantity that is to be drawn is unknown for a model."""
+    """Raise a ValueError if the quantity to draw is unknown for a model."""
     for name, numbers in values.items():
         if numbers is None:
             raise ValueError(
                 f"{what} of model {name!r} is unknown; pass {what}={{{name!r}: ...}} "
-                "where the display is made, or choose another x."
+                "when the display is created, or choose another x."
             )
 
 
 def make_rows(quantities: Mapping[str, Values]) -> list[dict[str, Any]]:
-    """One row a model: seeds, and median, least and greatest of every quantity.
+    """Make one row per model: seeds, and the spread of every quantity over them.
 
-    `quantities` maps their names to values of all models; accuracy is among them.
+    `quantities` maps names, among them accuracy, to the values of all models.
     """
     rows = []
     for model, accuracy in quantities["accuracy"].items():

@@ -1,4 +1,4 @@
-"""Images as they are drawn: any that estimators take, a few of them, 0 to 1."""
+"""A few images of a set, prepared for drawing."""
 
 from __future__ import annotations
 
@@ -13,37 +13,36 @@ from sktransfer._images.containers import Picture, is_pictures, list_pictures
 from sktransfer._images.pictures import read_pictures, read_shape
 from sktransfer._images.shapes import Shape, array_shape, scale_of
 
-# Height or width, the greater, at which picture files are read: more is lost in a
-# small panel.
+# Pixels of the longer side of pictures: a panel is too small to show more.
 SHOWN_SIZE = 224
 
 
 def read_if_pictures(X: Any, image_shape: Shape) -> Any:
-    """The pictures in `X` as an array of images of this shape; numbers as they are."""
+    """Return pictures as an array of images of this shape, and other `X` unchanged."""
     return read_pictures(list_pictures(X), image_shape) if is_pictures(X) else X
 
 
 def prepare_images(
     X: Any, rows: Sequence[int] | np.ndarray, image_shape: Sequence[int] | None = None
 ) -> list[np.ndarray]:
-    """Some images of `X`, ready for ``imshow``.
+    """Take some images of `X`, and prepare them for ``imshow``.
 
     Parameters
     ----------
     X : array-like
-        Images, as estimators take them.
+        Images, in any form that estimators accept.
 
     rows : sequence or ndarray of int
-        Which ones.
+        Positions of the images in `X`.
 
     image_shape : tuple of int, default=None
-        (height, width, channels) of images that are rows of pixels. Pictures are cut to
-        its proportions, as an estimator of that shape sees them.
+        (height, width, channels) of images that are rows of pixels. Pictures are
+        cropped to its aspect ratio, as they are for an estimator of this shape.
 
     Returns
     -------
     list of ndarray, float32 in [0, 1]
-        Of shape (height, width) where grey, else (height, width, 3).
+        Of shape (height, width) if grey, else (height, width, 3).
     """
     some = _safe_indexing(X, [int(row) for row in rows])
     if not _num_samples(some):
@@ -56,14 +55,14 @@ def prepare_images(
             for picture in list_pictures(some)
         ]
     some = np.asarray(some)
-    # Three or four dimensions say the shape themselves.
+    # An array of three or four dimensions has the shape of its images already.
     shape = array_shape(some.shape, image_shape if some.ndim == 2 else None)
     return _scale_to_unit(some.reshape(len(some), *shape))
 
 
 def _choose_size(picture: Picture, image_shape: Sequence[int] | None) -> Shape:
-    """Shape at which a picture is read: never enlarged, at most `SHOWN_SIZE`."""
-    # One picture always has a shape in common with itself.
+    """Choose the shape to read a picture at: not enlarged, at most `SHOWN_SIZE`."""
+    # For a single picture, read_shape is never None, but mypy cannot know.
     height, width, channels = read_shape([picture]) or (SHOWN_SIZE, SHOWN_SIZE, 3)
     if image_shape is not None and min(image_shape) > 0:
         cut = image_shape[0] / image_shape[1]
@@ -76,15 +75,15 @@ def _choose_size(picture: Picture, image_shape: Sequence[int] | None) -> Shape:
 
 
 def _scale_to_unit(images: np.ndarray) -> list[np.ndarray]:
-    """Images (n, height, width, channels), in [0, 1] and of one or three channels."""
-    # No colour space has two channels, and an eye sees no fourth.
+    """Scale images (n, height, width, channels) to [0, 1], with 1 or 3 channels."""
+    # imshow draws one channel or three: a second or a fourth is dropped.
     n_shown = 3 if images.shape[3] >= 3 else 1
     pixels = np.asarray(images[..., :n_shown], np.float32)
     pixels = pixels / np.float32(scale_of(images.dtype))
     finite = pixels[np.isfinite(pixels)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0, 1)
-    # Floats may have any scale; for the eye they are moved, all alike, so that a dark
-    # image beside a bright one stays dark.
+    # Floats may have any scale. All images are rescaled together, so that a dark image
+    # beside a bright one stays dark.
     if low < 0 or high > 1:
         low = min(low, 0)
         pixels = (pixels - low) / max(high - low, np.finfo(np.float32).tiny)

@@ -1,1 +1,1 @@
-"""How the displays draw it, with matplotlib."""
+"""How the displays draw their content, with matplotlib."""

@@ -14,7 +14,7 @@ from sktransfer._displays.content.predictions import Predictions, name_classes
 WRONG_COLOR = "#B84E00"
 # A mark as well: some readers and printers do not show colours.
 WRONG_MARK = "\N{BALLOT X}"
-# Behind "Prediction: ", as wide as an image of a grid.
+# After "Prediction: ", this fits above an image of a grid.
 NAME_CHARACTERS = 12
 
 
@@ -34,7 +34,7 @@ def write_captions(
     classes: np.ndarray,
     display_labels: Sequence[Any] | None,
 ) -> list[Caption]:
-    """True class, prediction and a detail above each image; wrong ones stand out."""
+    """Write true class, prediction and a detail of each image; mark wrong ones."""
     names = short_names(classes, display_labels)
     return [
         Caption(
@@ -60,9 +60,9 @@ def short_names(
     }
 
 
-def grid_title(images: Predictions, show: str, n_shown: int) -> str:
+def grid_title(predictions: Predictions, show: str, n_shown: int) -> str:
     """The title of a grid: which images it shows, out of how many."""
-    n, n_wrong = len(images.y_true), int(images.is_wrong.sum())
+    n, n_wrong = len(predictions.y_true), int(predictions.is_wrong.sum())
     if not n_shown:
         return f"No wrong predictions among {n} images."
     n_all, what = n, "images" if n > 1 else "image"
@@ -72,7 +72,7 @@ def grid_title(images: Predictions, show: str, n_shown: int) -> str:
     order = {
         "most_confident_wrong": ", the most confident first",
         "least_sure": ", the least sure first",
-    }.get(show, ", drawn by lot" if n_shown < n_all else "")
+    }.get(show, ", drawn at random" if n_shown < n_all else "")
     which = f"{n_shown} of {n_all}" if n_shown < n_all else f"All {n_all}"
     if n_all == 1:
         which, order = "One", ""
@@ -80,7 +80,7 @@ def grid_title(images: Predictions, show: str, n_shown: int) -> str:
 
 
 def shorten(name: Any, most: int) -> str:
-    """The text of a name in at most `most` characters, its middle left out."""
+    """Shorten the text of a name to `most` characters by leaving out its middle."""
     text = " ".join(str(name).split())
     if len(text) <= most:
         return text
@@ -89,7 +89,7 @@ def shorten(name: Any, most: int) -> str:
 
 
 def percent(fraction: float, n_decimals: int = 0) -> str:
-    """A fraction of 1 as text; close to 0 and to 1 it keeps a decimal."""
+    """A fraction of 1 as text; near 0 and near 1 it keeps a decimal."""
     if 0 < fraction < 0.001:
         return "< 0.1 %"
     if 0.999 < fraction < 1:  # "100.0 %" would say that nothing is missing

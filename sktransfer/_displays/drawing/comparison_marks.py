@@ -1,4 +1,4 @@
-"""Models side by side, as marks: points, bars, a legend and two axes."""
+"""The drawing of a comparison of models: points, bars, a legend and two axes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 from sktransfer._displays.drawing.captions import percent, shorten
 from sktransfer._displays.drawing.panels import COLORS, MARKERS, measure_axes
 
-# Median, least and greatest value of the seeds of a model.
+# Median, least and greatest value over the seeds of a model.
 Range: TypeAlias = tuple[float, float, float]
 
 X_LABELS = {
@@ -17,41 +17,41 @@ X_LABELS = {
     "peak_memory": "Peak memory, MiB",
 }
 Y_LABELS = {"accuracy": "Accuracy", "f1_macro": "Macro F1"}
-# Inches: of the panel, of a character of 10 points of the legend beside it, and of what
-# stands before its text.
+# Inches: size of the panel, width of a character of 10 points in the legend, and width
+# of the marker before its text.
 PANEL, CHARACTER, MARKER_WIDTH = (5.8, 4.2), 0.078, 0.6
-# Points of a legend inside the axes: no more than there is room, and still legible.
+# Points of the text of a legend inside the axes, depending on the room there is.
 MOST_POINTS, LEAST_POINTS = 8.5, 5.0
 MOST_CHARACTERS = 32
-# Of a log axis; asked for fewer, matplotlib leaves out decades between others.
+# On a log axis; with fewer, matplotlib skips decades.
 MOST_TICKS = 20
 
 
 def spans_decades(values: Sequence[float], ratio: float = 10.0) -> bool:
-    """Whether positive values span more than this factor, as on a log axis."""
+    """Whether values are positive and span more than a factor of `ratio`."""
     return min(values) > 0 and max(values) / min(values) > ratio
 
 
 def legend_label(name: str, score: Range, n_seeds: int, y_metric: str) -> str:
-    """Two lines of the legend: the name, then the spread and the number of seeds."""
+    """The two lines of a model in the legend: its name, then score and seeds."""
     median, least, greatest = (
         percent(value, 1) if y_metric == "accuracy" else f"{value:.3f}"
         for value in score
     )
-    told = f"{median}, 1 seed"
+    text = f"{median}, 1 seed"
     if n_seeds > 1:
-        told = f"{median} ({least} to {greatest}), {n_seeds} seeds"
-    return f"{shorten(name, MOST_CHARACTERS)}\n{told}"
+        text = f"{median} ({least} to {greatest}), {n_seeds} seeds"
+    return f"{shorten(name, MOST_CHARACTERS)}\n{text}"
 
 
 def legend_title(n_seeds: Mapping[str, int], y_metric: str) -> str:
-    """What the numbers in the legend are."""
+    """The title of the legend: what its numbers are."""
     has_seeds = max(n_seeds.values()) > 1
     return Y_LABELS[y_metric] + (", median (least to greatest)" if has_seeds else "")
 
 
 def figure_size(title: str, labels: Sequence[str]) -> tuple[float, float]:
-    """Width and height in inches of a figure with room for the legend."""
+    """Width and height in inches of a figure that has room for the legend."""
     width, height = PANEL
     return width + CHARACTER * _longest([title, *labels]), height
 
@@ -71,19 +71,19 @@ def draw_model(
         Where to draw.
 
     i : int
-        Number of the model, from 0, which chooses its look.
+        Number of the model, from 0; it determines colour and marker.
 
     seeds : tuple of two sequences of float
-        Along x and along y, a value a seed.
+        Values along x and along y, one per seed.
 
     spreads : tuple of two tuples of float
-        Their medians, least and greatest values.
+        Median, least and greatest value along x and along y.
 
     label : str
-        In the legend.
+        Text in the legend.
     """
     color = COLORS[i % len(COLORS)]
-    # Beyond as many models as colours, a colour comes back with another marker.
+    # With more models than colours, a colour is used again with another marker.
     marker = MARKERS[(i + i // len(COLORS)) % len(MARKERS)]
     ax.scatter(*seeds, s=25, color=color, marker=marker, alpha=0.35, linewidths=0)
     x, y = spreads
@@ -106,13 +106,13 @@ def draw_model(
 
 
 def _reach(found: Range) -> list[list[float]] | None:
-    """How far below and above the median an error bar reaches; None for no bar."""
+    """Lengths of an error bar below and above the median; None for no bar."""
     median, least, greatest = found
     return None if least == greatest else [[median - least], [greatest - median]]
 
 
 def draw_legend(ax: Any, title: str, labels: Sequence[str], is_alone: bool) -> None:
-    """Draw the legend, beside the axes only where nothing else stands there."""
+    """Draw the legend: beside the axes if they are alone in the figure, else inside."""
     place: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1, 0.5)}
     if not is_alone:
         title = title.replace(", ", ",\n")
@@ -122,18 +122,18 @@ def draw_legend(ax: Any, title: str, labels: Sequence[str], is_alone: bool) -> N
 
 
 def _font_size(width: float, texts: Sequence[str]) -> float:
-    """Points at which the longest line of a legend fits into this many inches."""
+    """Size in points at which the longest line fits into a width in inches."""
     points = 10 * (width - MARKER_WIDTH) / (CHARACTER * _longest(texts))
     return min(MOST_POINTS, max(LEAST_POINTS, points))
 
 
 def _longest(texts: Sequence[str]) -> int:
-    """Characters of the longest line."""
+    """Number of characters of the longest line."""
     return max(map(len, "\n".join(texts).split("\n")))
 
 
 def set_axes(ax: Any, x: str, y_metric: str, values: Sequence[float]) -> None:
-    """Scales, ticks and names, for all values along x."""
+    """Set scales, ticks and labels; `values` are all values along x."""
     from matplotlib.ticker import (
         EngFormatter,
         FuncFormatter,

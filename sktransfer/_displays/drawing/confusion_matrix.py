@@ -1,4 +1,4 @@
-"""A confusion matrix, legible from 2 to 100 classes, with some cells outlined."""
+"""A confusion matrix that is legible up to 100 classes, with some cells outlined."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def write_names(ax: Any, names: Sequence[str]) -> None:
     font_size = 9.0 if n <= MOST_COUNTS else 7.0
     if MOST_LARGE_NAMES < n <= MOST_NAMES:
         font_size = max(5, font_size * MOST_LARGE_NAMES / n)
-    # The name of a class may hold dollar signs.
+    # Class names may contain dollar signs, which are not formulas.
     look = {"fontsize": font_size, "parse_math": False}
     is_upright = max(map(len, shown)) * n > 30
     ax.set_xticks(range(0, n, step), shown, rotation=90 if is_upright else 0, **look)
@@ -92,11 +92,11 @@ def write_names(ax: Any, names: Sequence[str]) -> None:
 
 
 def outline(ax: Any, true: int, predicted: int, text: str, *, is_roomy: bool) -> None:
-    """Outline one cell; its number stands in its corner, or beside a small one."""
+    """Outline a cell, with a number in its corner, or beside it if it is small."""
     from matplotlib.patches import Rectangle
     from matplotlib.patheffects import withStroke
 
-    # Seen on dark cells too.
+    # White around the line makes it visible on dark cells.
     halo = [withStroke(linewidth=4, foreground="white")]
     corner = place = (predicted - 0.5, true - 0.5)
     options = {"xytext": (4, -3), "ha": "left", "va": "top", "fontsize": 7}

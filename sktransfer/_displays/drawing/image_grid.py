@@ -1,4 +1,4 @@
-"""A grid of captioned images, legible from 8 to 512 pixels."""
+"""A grid of images with captions, for images of 8 to 512 pixels."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from sktransfer._displays.drawing.panels import (
     remove_drawn,
 )
 
-# Inches: a caption of three lines of 9 points above an image.
+# Width and height in inches of an image with three lines of caption above it.
 CELL = (1.75, 2.2)
 FONT_SIZE = 9
-# Characters of a line that fit above an image of that width.
+# Characters that fit into a line above an image of that width.
 MOST_CHARACTERS = 20
-# Below this, a pixel is a tile to look at, and smoothing would hide it.
+# Images of fewer pixels than this are not smoothed, so that their pixels stay visible.
 SMALL = 64
-# Inches of a new figure, so that its title has room beside few images.
+# Inches: the title needs this width even if there are few images.
 LEAST_WIDTH = 5.0
-# Smaller than this, in points, text is a smudge; in narrow axes captions shrink to it.
+# In points: captions shrink in narrow axes, but smaller text is illegible.
 LEAST_FONT_SIZE = 4
-# Characters an inch of a title of 12 points, and inches of its line.
+# Characters per inch of a title of 12 points, and inches per line.
 TITLE_CHARACTERS, TITLE_LINE = 10, 0.2
 
 
@@ -49,7 +49,7 @@ def draw_image(
     }
     artist = ax.imshow(image, **{**options, **im_kw})
     ax.set(xticks=[], yticks=[])
-    # The name of a class may hold dollar signs, which are no formula.
+    # Class names may contain dollar signs, which are not formulas.
     ax.set_title(
         caption.text, fontsize=font_size, color=caption.color, parse_math=False
     )
@@ -74,15 +74,15 @@ def draw_grid(
 ) -> tuple[Any, np.ndarray, list[Any]]:
     """Draw images in a grid, in the place of `ax` or in a new figure.
 
-    Without images the title alone is drawn, in the middle.
+    Without images, only the title is drawn, in the middle.
 
     Returns
     -------
     outer : matplotlib Axes
-        Around the grid, invisible.
+        Invisible axes around the grid.
 
     panels : ndarray of matplotlib Axes, shape (n_rows, n_columns)
-        Those beyond the last image are invisible.
+        Axes without an image are invisible.
 
     artists : list of AxesImage
     """
@@ -95,7 +95,7 @@ def draw_grid(
     if not is_own:
         width = measure_axes(ax)[0] / n_columns
     font_size = max(LEAST_FONT_SIZE, FONT_SIZE * min(1, width / CELL[0]))
-    lines = title_lines(title, width * n_columns)
+    lines = wrap_title(title, width * n_columns)
     title_height = TITLE_LINE * (len(lines) + 1) if lines else 0.0
     outer, panels = make_panels(
         ax,
@@ -120,18 +120,18 @@ def draw_grid(
 
 
 def caption_height(captions: Sequence[Caption], font_size: float) -> float:
-    """Height in inches of the highest caption, with the space around it."""
+    """Height in inches of the tallest caption, with the space around it."""
     n_lines = max(caption.text.count("\n") + 1 for caption in captions)
     return (n_lines * 1.25 + 1) * font_size / 72
 
 
-def title_lines(title: str | None, width: float) -> list[str]:
-    """A title in lines that fit into a width in inches; none without one."""
+def wrap_title(title: str | None, width: float) -> list[str]:
+    """Break a title into lines that fit into a width in inches."""
     return textwrap.wrap(title or "", max(20, int(TITLE_CHARACTERS * width)))
 
 
 def draw_text(ax: Any, text: str, caller: str) -> Any:
-    """Write a sentence in the middle of `ax`, or of a new figure."""
+    """Write a sentence in the middle of `ax` or of a new figure."""
     outer = make_axes(ax, LEAST_WIDTH, 1.5, caller)
     remove_drawn(outer)
     outer.set_axis_off()

@@ -1,4 +1,4 @@
-"""Drawing: matplotlib on first use, room for panels, and marks for every eye."""
+"""Figures, axes and panels to draw into; matplotlib is imported on first use."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from sklearn.utils import _optional_dependencies
 
-# Okabe and Ito's, told apart with every kind of colour blindness
-# (https://jfly.uni-koeln.de/color/), the light ones last.
+# The palette of Okabe and Ito, which colour-blind readers can tell apart
+# (https://jfly.uni-koeln.de/color/), with the light colours last.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 MARKERS = ("o", "s", "D", "^", "v", "P")
 
@@ -20,7 +20,7 @@ def check_matplotlib(caller: str) -> None:
 
 
 def make_figure(width: float, height: float, caller: str) -> Any:
-    """An empty pyplot figure, in inches; ImportError naming `caller` without it."""
+    """Make an empty pyplot figure; `width` and `height` are in inches."""
     check_matplotlib(caller)
     import matplotlib.pyplot as plt
 
@@ -28,7 +28,7 @@ def make_figure(width: float, height: float, caller: str) -> Any:
 
 
 def make_axes(ax: Any, width: float, height: float, caller: str) -> Any:
-    """`ax`, or the axes of a new figure of this size."""
+    """Return `ax`, or the axes of a new figure of this size in inches."""
     if ax is None:
         return make_figure(width, height, caller).subplots()
     check_matplotlib(caller)
@@ -36,16 +36,16 @@ def make_axes(ax: Any, width: float, height: float, caller: str) -> Any:
 
 
 def is_constrained(figure: Any) -> bool:
-    """Whether the figure makes room for titles and labels by itself."""
+    """Whether the figure makes room for titles and labels automatically."""
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     return isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine)
 
 
 def measure_axes(ax: Any) -> tuple[float, float]:
-    """Width and height of the place of `ax`, in inches."""
+    """Width and height of the area of `ax`, in inches."""
     box = ax.get_position(original=True)
-    # Of a subfigure too, which has no size in inches of its own.
+    # The bounding box, because a subfigure has no size in inches.
     whole = ax.figure.bbox
     return (
         float(box.width * whole.width / ax.figure.dpi),
@@ -72,8 +72,8 @@ def make_panels(
     Parameters
     ----------
     ax : matplotlib Axes or None
-        Axes whose place the panels take; they stay, invisible. What was drawn in their
-        place before is removed.
+        Axes that the panels replace; they stay, but are invisible. What an earlier
+        call drew in their place is removed.
 
     n_rows, n_columns : int
         Number of panels.
@@ -82,34 +82,36 @@ def make_panels(
         Width and height of a panel of a new figure, in inches.
 
     caller : str
-        Named in the error without matplotlib.
+        Name for the error that is raised without matplotlib.
 
     margin : float, default=0.0
-        Height in inches above the panels of a new figure, for a title.
+        Height in inches that a new figure has above its panels, for a title.
 
     title : str, default=""
         Written above the panels, inside `ax`.
 
     title_height : float, default=0.0
-        Height in inches that panels leave free for it.
+        Height in inches that is kept free for the title.
 
     title_options : mapping, default=None
-        For the text of the title.
+        Options for the text of the title.
 
     text_height : float, default=0.0
-        Height in inches of what stands above each panel, for which room is left in a
-        figure that makes none by itself.
+        Height in inches of the text above each panel. It is kept free in figures whose
+        layout does not make room automatically.
 
     **options
-        For ``GridSpecFromSubplotSpec.subplots``.
+        Options for ``GridSpecFromSubplotSpec.subplots``.
 
     Returns
     -------
     outer : matplotlib Axes
-        `ax`, or axes around all panels.
+        `ax`, or new axes around all panels.
 
     panels : ndarray of matplotlib Axes, shape (n_rows, n_columns)
     """
+    # Not a SubFigure: it is laid out on its own, and its axes would not line up with
+    # the neighbours of `ax`.
     width, height = cell
     outer = make_axes(ax, width * n_columns, height * n_rows + margin, caller)
     remove_drawn(outer)
@@ -120,10 +122,10 @@ def make_panels(
     if text_height and not is_constrained(outer.figure):
         title_height = title_height + text_height if title else 0
         left = max(inner - title_height - (n_rows - 1) * text_height, 0.1 * inner)
-        space["hspace"] = text_height * n_rows / left  # a share of a panel's height
+        space["hspace"] = text_height * n_rows / left  # a fraction of a panel's height
     if title:
-        # A row of its own: a title of the outer axes would stand where those of panels
-        # stand, and lower still where their neighbours need room at the top.
+        # In a row of its own: a title of the outer axes would overlap the text above
+        # the panels.
         shares = [title_height, max(inner - title_height, title_height)]
         rows = place.subgridspec(2, 1, height_ratios=shares, hspace=0)
         row = outer.figure.add_subplot(rows[0])
@@ -137,7 +139,7 @@ def make_panels(
 
 
 def _find_place(ax: Any) -> Any:
-    """The place of axes in a grid, one of their own where they were put by hand."""
+    """Find the grid cell of axes; axes that were placed by hand get a grid of one."""
     place = ax.get_subplotspec()
     if place is None:
         box = ax.get_position()
@@ -147,28 +149,29 @@ def _find_place(ax: Any) -> Any:
 
 
 def remember_drawn(ax: Any, artists: Iterable[Any]) -> None:
-    """Keep, on the axes themselves, what was drawn in their place."""
+    """Keep a list of what was drawn in the place of axes, for `remove_drawn`."""
+    # An attribute of the user's axes: the next display to draw there finds it, and it
+    # lives as long as they do. A registry in this module would keep figures alive.
     ax.sktransfer_drawn = [*getattr(ax, "sktransfer_drawn", ()), *artists]
 
 
 def remove_drawn(ax: Any) -> None:
-    """Remove what was drawn in the place of axes, so that it can be drawn anew."""
-    for artist in getattr(ax, "sktransfer_drawn", ()):
+    """Remove what was drawn in the place of axes, so that it is free again."""
+    for artist in vars(ax).pop("sktransfer_drawn", ()):
         remove_drawn(artist)
         for image in getattr(artist, "images", ()):
-            if image.colorbar is not None:  # axes beside, which would stay
+            if image.colorbar is not None:  # it has axes of its own, which would stay
                 image.colorbar.remove()
-        # The caller may have cleared the axes or the figure meanwhile.
+        # The caller may have cleared the axes or the figure in the meantime.
         places = artist.figure.axes if artist.figure is not None else ()
         if artist in (*places, *ax.get_children()):
             artist.remove()
-    ax.sktransfer_drawn = []
 
 
 def clear_drawn(ax: Any) -> None:
-    """Empty axes in which, or in whose place, a display was drawn; leave others alone.
+    """Empty axes that a display was drawn into; leave all others unchanged.
 
-    Their scales and limits would be those of the first picture.
+    Otherwise they would keep the scales and limits of the first drawing.
     """
     if getattr(ax, "sktransfer_drawn", ()):
         remove_drawn(ax)
@@ -177,10 +180,10 @@ def clear_drawn(ax: Any) -> None:
 
 
 def _write_title(row: Any, text: str, options: Mapping[str, Any]) -> None:
-    """Write a title into axes of its own, which are not seen, from their top."""
+    """Write a title into invisible axes of its own."""
     row.set_axis_off()
     is_left, is_middle = options.get("ha") == "left", options.get("va") == "center"
     place = {"x": 0 if is_left else 0.5, "y": 0.5 if is_middle else 1, "s": text}
     look = {"ha": "center", "va": "top", "fontsize": 12, **options}
-    # The name of a class may hold dollar signs.
+    # Class names may contain dollar signs, which are not formulas.
     row.text(**place, **look, transform=row.transAxes, parse_math=False)
