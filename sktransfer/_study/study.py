@@ -80,7 +80,7 @@ def define_models(
     transfer: dict[str, Any] = {}
     scratch: dict[str, Any] = {}
     if data_name == "digits":
-        # A mirrored digit is no digit, so nothing is augmented. Eight grey pixels are
+        # Few digits survive mirroring, so nothing is augmented. Eight grey pixels are
         # far from photographs, so every stage may learn, for as long as from scratch.
         scratch = {"augment": None, "max_epochs": DIGITS_EPOCHS}
         transfer = {**scratch, "unfreeze_depth": 5}
