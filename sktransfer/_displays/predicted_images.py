@@ -1,4 +1,4 @@
-"""What displays of single images and their predictions share: content and a grid."""
+"""The common base of displays of single images and their predictions."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class PredictedImagesDisplay:
     def _from_rows(
         cls, predictions: Predictions, rows: np.ndarray, title: str, **details: Any
     ) -> Self:
-        """The display of these rows; `details` are parameters of the subclass alone."""
+        """Create the display of some rows; `details` are parameters of the subclass."""
         return cls(
             images=prepare_images(predictions.X, rows, predictions.image_shape),
             y_true=predictions.classes[predictions.y_true[rows]],

@@ -143,8 +143,8 @@ class PredictionGridDisplay(PredictedImagesDisplay):
             classes are closest, the closest first.
 
         n_images : int, default=24
-            Maximum number of images, 1 or more; the default fills four rows of
-            six. A new figure has 2.2 inches per row.
+            Maximum number of images, 1 or more; the default fills four rows of six. A
+            new figure has 2.2 inches per row.
 
         n_columns : int, default=6
             Number of images per row, 1 or more.
@@ -242,8 +242,8 @@ class PredictionGridDisplay(PredictedImagesDisplay):
             Which images to show, as in :meth:`from_estimator`.
 
         n_images : int, default=24
-            Maximum number of images, 1 or more; the default fills four rows of
-            six. A new figure has 2.2 inches per row.
+            Maximum number of images, 1 or more; the default fills four rows of six. A
+            new figure has 2.2 inches per row.
 
         n_columns : int, default=6
             Number of images per row, 1 or more.
@@ -331,8 +331,8 @@ class PredictionGridDisplay(PredictedImagesDisplay):
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Axes that the images replace; ``None`` creates a figure. Captions
-            shrink if columns are narrower than in a figure of their own.
+            Axes that the images replace; ``None`` creates a figure. Captions shrink
+            if columns are narrower than in a figure of their own.
 
         n_columns : int, default=6
             Number of images per row, 1 or more.

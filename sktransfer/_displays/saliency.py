@@ -362,9 +362,8 @@ def _draw_map(ax: Any, seen: np.ndarray) -> Any:
 def _check_few(X: Any) -> None:
     """Raise a ValueError if `X` has too many images for a figure."""
     # Anything that is not a set is refused later, with a better message.
-    n_images = (
-        _num_samples(X) if hasattr(X, "shape") or isinstance(X, (list, tuple)) else 0
-    )
+    is_set = hasattr(X, "shape") or isinstance(X, (list, tuple))
+    n_images = _num_samples(X) if is_set else 0
     if n_images > MOST_IMAGES:
         raise ValueError(
             f"X has {n_images} images, but a figure has room for {MOST_IMAGES}; pass "

@@ -144,8 +144,8 @@ class TopLossesDisplay(PredictedImagesDisplay):
             True labels.
 
         n_images : int, default=12
-            Maximum number of images, 1 or more; the default fills two rows of
-            six. A new figure has 2.2 inches per row.
+            Maximum number of images, 1 or more; the default fills two rows of six. A
+            new figure has 2.2 inches per row.
 
         n_columns : int, default=6
             Number of images per row, 1 or more.
@@ -234,8 +234,8 @@ class TopLossesDisplay(PredictedImagesDisplay):
             the sorted labels of `y_true`.
 
         n_images : int, default=12
-            Maximum number of images, 1 or more; the default fills two rows of
-            six. A new figure has 2.2 inches per row.
+            Maximum number of images, 1 or more; the default fills two rows of six. A
+            new figure has 2.2 inches per row.
 
         n_columns : int, default=6
             Number of images per row, 1 or more.
@@ -321,8 +321,8 @@ class TopLossesDisplay(PredictedImagesDisplay):
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Axes that the images replace; ``None`` creates a figure. Captions
-            shrink if columns are narrower than in a figure of their own.
+            Axes that the images replace; ``None`` creates a figure. Captions shrink
+            if columns are narrower than in a figure of their own.
 
         n_columns : int, default=6
             Number of images per row, 1 or more.
