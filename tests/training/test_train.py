@@ -444,5 +444,5 @@ def test_images_that_are_normalised_already_are_warned_about():
 
 def test_rows_that_are_hardly_images_are_warned_about():
     rows = np.random.default_rng(0).random((12, 4))
-    with pytest.warns(UserWarning, match=r"4 numbers are taken for .* \(2, 2, 1\)"):
+    with pytest.warns(UserWarning, match=r"4 numbers are read as .* \(2, 2, 1\)"):
         transfer().fit(rows, np.arange(12) % 2)
