@@ -266,9 +266,11 @@ def counted_passes() -> Iterator[list[int]]:
     passed: list[int] = []
     encode: Callable[..., torch.Tensor] = Prefix.encode
 
-    def counting(self: Prefix, images: np.ndarray, *rest: Any) -> torch.Tensor:
-        passed.append(len(images))
-        return encode(self, images, *rest)
+    def counting(
+        self: Prefix, images: np.ndarray, rows: np.ndarray, *rest: Any
+    ) -> torch.Tensor:
+        passed.append(len(rows))
+        return encode(self, images, rows, *rest)
 
     Prefix.encode = counting  # type: ignore[method-assign,assignment]
     try:

@@ -13,7 +13,9 @@ matplotlib: they arrive on first use.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+
+# typing.get_type_hints looks up the names in annotations of public classes here.
+from typing import TYPE_CHECKING, Any, ClassVar  # noqa: F401
 
 from sktransfer import datasets
 from sktransfer._estimators.features import ResNetFeatureExtractor

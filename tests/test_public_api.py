@@ -2,6 +2,7 @@ import ast
 import pickle
 import subprocess
 import sys
+import typing
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,13 @@ def test_importing_the_package_loads_no_library_that_it_may_not_need():
 def test_public_names_say_that_they_come_from_the_package_itself(name):
     # Pickles and printed classes name this place, whatever file a class moves to.
     assert getattr(sktransfer, name).__module__ == "sktransfer"
+
+
+@pytest.mark.parametrize("name", [n for n in sktransfer.__all__ if n != "datasets"])
+def test_type_hints_of_public_classes_can_be_resolved(name):
+    public = getattr(sktransfer, name)
+    if isinstance(public, type):
+        assert typing.get_type_hints(public) is not None
 
 
 @pytest.mark.parametrize("name", sktransfer.__all__)

@@ -102,7 +102,7 @@ def extract_features(
 
 def _average(
     decode: Callable[[torch.Tensor], torch.Tensor],
-    inputs: Iterator[list[torch.Tensor]],
+    inputs: Iterator[Iterator[torch.Tensor]],
     weights: Sequence[float],
     size: int,
     bar: Bar,
@@ -129,22 +129,24 @@ def _decode(
         return stages.decode(x, n_passed)
 
 
-def _gather(rows: ActivationRows, size: int) -> Iterator[list[torch.Tensor]]:
-    """Yield the activations of each batch of images, one tensor per view."""
+def _gather(rows: ActivationRows, size: int) -> Iterator[Iterator[torch.Tensor]]:
+    """Yield for each batch of images its activations, one view after another."""
+    every_view = range(len(rows.views))
     for some in cut(len(rows.images), size):
         at = np.arange(some.start, some.stop)
-        yield [
-            rows.gather(at, np.full(len(at), view)) for view in range(len(rows.views))
-        ]
+        # One at a time: all views of a batch at once could take too much memory.
+        yield (rows.gather(at, np.full(len(at), view)) for view in every_view)
 
 
 def _show(
     images: np.ndarray, views: Sequence[View], size: int, device: torch.device
-) -> Iterator[list[torch.Tensor]]:
-    """Yield each batch of images on the device, one tensor per view."""
+) -> Iterator[Iterator[torch.Tensor]]:
+    """Yield for each batch of images its views on the device, one after another."""
     for some in cut(len(images), size):
         batch = to_batch(images[some], device)
-        yield [
-            apply_views(batch, views, np.full(len(batch), view))
-            for view in range(len(views))
-        ]
+        yield map(partial(_apply_view, batch), views)
+
+
+def _apply_view(batch: torch.Tensor, view: View) -> torch.Tensor:
+    """Show every image of a batch in one view."""
+    return apply_views(batch, (view,), np.zeros(len(batch), np.int64))

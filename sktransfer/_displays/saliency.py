@@ -244,9 +244,9 @@ class SaliencyDisplay:
         name_classes(classes, display_labels)
         refuse_bad_container(X)
         X = read_if_pictures(X, classifier.image_shape_)
-        positions = _find_targets(target, classes, _num_samples(X))
         # This also checks the images, which the lines below rely on.
         proba = classifier.predict_proba(X)
+        positions = _find_targets(target, classes, len(proba))
         images = check_array(X, ensure_2d=False, allow_nd=True)
         images = images.reshape(len(images), *classifier.image_shape_)
         if positions is None:

@@ -46,6 +46,7 @@ class BaseImageClassifier(ClassifierMixin, Computing, ImageInput):
     _network_parameters: ClassVar[tuple[str, ...]]
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **ImageInput._input_constraints,
         **Computing._computing_constraints,
         "dropout": [Interval(Real, 0, 1, closed="left")],
         "augment": [StrOptions({"flip", "flip_crop"}), DrawnViews, callable, None],

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import StrOptions
 
 if TYPE_CHECKING:
     import torch
@@ -25,16 +24,9 @@ class Computing:
     precision_: str
 
     _computing_constraints: ClassVar[dict[str, list[Any]]] = {
-        "image_size": [
-            StrOptions({"auto"}),
-            None,
-            Interval(Integral, 1, None, closed="left"),
-        ],
-        "image_shape": [tuple, list, None],
         "device": [str],
         "precision": [StrOptions({"auto", "float32", "bfloat16"})],
         "random_state": ["random_state"],
-        "verbose": ["verbose"],
     }
 
     def _resolve_device(self) -> tuple[torch.device, str]:

@@ -108,6 +108,7 @@ class ResNetFeatureExtractor(
     __module__ = "sktransfer"
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **ImageInput._input_constraints,
         **Computing._computing_constraints,
         **Pretrained._backbone_constraints,
     }

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from numbers import Integral
+from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_array
+from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import (
     check_consistent_length,
     column_or_1d,
@@ -70,6 +72,16 @@ class ImageInput(Documented):
     image_size: int | str | None
     image_shape_: Shape
     _brightness: float
+
+    _input_constraints: ClassVar[dict[str, list[Any]]] = {
+        "image_size": [
+            StrOptions({"auto"}),
+            None,
+            Interval(Integral, 1, None, closed="left"),
+        ],
+        "image_shape": [tuple, list, None],
+        "verbose": ["verbose"],
+    }
 
     def _check_images(
         self, X: Any, y: Any = NO_LABELS, *, reset: bool, min_samples: int = 1

@@ -249,7 +249,12 @@ class ResNetTransferClassifier(Pretrained, BaseImageClassifier):
         **BaseImageClassifier._parameter_constraints,
         **Pretrained._backbone_constraints,
         "unfreeze_depth": [Integral],
-        "unfreeze_schedule": [StrOptions({"gradual", "immediate"}), Mapping],
+        "unfreeze_schedule": [
+            StrOptions({"gradual", "immediate"}),
+            Mapping,
+            list,
+            tuple,
+        ],
         "backbone_lr_factor": [Interval(Real, 0, None, closed="neither")],
     }
 
@@ -347,13 +352,14 @@ class ResNetTransferClassifier(Pretrained, BaseImageClassifier):
         images, _ = fresh._check_images(X, reset=True)
         rows, seed = np.arange(len(images)), self._draw_seed()
         with fresh._seeded_stages(images, rows, 2, plan, device, seed) as stages:
-            return fill_cache(
-                stages,
-                max(plan),
-                images,
-                device,
-                precision,
-                self.augment,
-                cache,
-                int(self.verbose),
-            )
+            pass  # other threads wait for this block; what is slow comes after it
+        return fill_cache(
+            stages,
+            max(plan),
+            images,
+            device,
+            precision,
+            self.augment,
+            cache,
+            int(self.verbose),
+        )

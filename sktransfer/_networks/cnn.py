@@ -209,7 +209,7 @@ def make_cnn_for(
     Returns
     -------
     Stages
-        On the CPU, with random weights.
+        With random weights, except for the first filters if they whiten.
 
     Raises
     ------

@@ -125,7 +125,7 @@ class Stages(nn.Module):
         Parameters
         ----------
         depth : int
-            Stages counted from the output, the head being 0.
+            Stages counted from the output, the head being 0; in ``[0, n_stages - 1]``.
 
         Returns
         -------

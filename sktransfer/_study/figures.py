@@ -13,6 +13,7 @@ from sklearn.utils import _safe_indexing
 from sktransfer._displays.comparison import ModelComparisonDisplay
 from sktransfer._displays.confused_pairs import ConfusedPairsDisplay
 from sktransfer._displays.content.confusions import most_confused
+from sktransfer._displays.content.predictions import has_network
 from sktransfer._displays.content.shown_images import prepare_images
 from sktransfer._displays.drawing.captions import Caption, shorten
 from sktransfer._displays.drawing.confusion_matrix import draw_matrix
@@ -82,14 +83,9 @@ def draw_pictures(
             },
             **dict(_draw_mistakes(data, run)),
         }
-        if _has_network(fitted[subject]):
+        if has_network(fitted[subject]):
             pictures["saliency"] = _draw_saliency(data, fitted[subject], run)
     return pictures, _explain_missing(data, run, fitted)
-
-
-def _has_network(model: Any) -> bool:
-    """Whether a fitted model has a network, of which saliency maps can be made."""
-    return hasattr(model, "net_") and hasattr(model, "image_shape_")
 
 
 def _explain_missing(
@@ -108,7 +104,7 @@ def _explain_missing(
         )
     if not len(_find_mistakes(data, run)):
         reasons.append(f"The mistakes of {run.model}: there are none.")
-    if not _has_network(fitted[run.model]):
+    if not has_network(fitted[run.model]):
         reasons.append(
             f"What {run.model} looks at: this model has no network of stages."
         )

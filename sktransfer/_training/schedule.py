@@ -52,6 +52,8 @@ def plan_unfreezing(
     """
     if isinstance(schedule, Mapping):
         return _plan_mapping(schedule, unfreeze_depth, max_epochs)
+    if not isinstance(schedule, str):
+        return _check_plan(schedule, unfreeze_depth, max_epochs)
     if schedule == "immediate" or (schedule == "gradual" and max_epochs == 1):
         return (unfreeze_depth,) * max_epochs
     if schedule == "gradual":
@@ -60,20 +62,41 @@ def plan_unfreezing(
             min(unfreeze_depth, math.ceil(epoch * per_epoch))
             for epoch in range(max_epochs)
         )
-    if not isinstance(schedule, str) and len(schedule) == max_epochs:
-        return _plan_mapping(dict(enumerate(schedule)), unfreeze_depth, max_epochs)
-    raise ValueError(
-        f"unfreeze_schedule={schedule!r} is unknown; pass 'gradual', 'immediate', "
-        "a mapping {epoch: depth}, or the depth of every epoch."
+    raise _unknown_schedule(schedule)
+
+
+def _unknown_schedule(schedule: object) -> ValueError:
+    """Make the error that names what a schedule may be."""
+    return ValueError(
+        f"unfreeze_schedule={schedule!r} is unknown; pass 'gradual', 'immediate', a "
+        "mapping {epoch: depth}, or a list with the depth of every epoch."
     )
+
+
+def _check_plan(
+    plan: Sequence[int], unfreeze_depth: int, max_epochs: int
+) -> tuple[int, ...]:
+    """Return a plan as it is, but no deeper than `unfreeze_depth`."""
+    if not isinstance(plan, Sequence):
+        raise _unknown_schedule(plan)
+    if len(plan) != max_epochs:
+        raise ValueError(
+            f"unfreeze_schedule={plan!r} has {len(plan)} depths for {max_epochs} "
+            "epochs; pass one depth per epoch."
+        )
+    if not _are_counts(plan) or list(plan) != sorted(plan):
+        raise ValueError(
+            f"unfreeze_schedule={plan!r} must hold depths (0 or more) that never "
+            "decrease: an open stage stays open."
+        )
+    return tuple(min(unfreeze_depth, depth) for depth in plan)
 
 
 def _plan_mapping(
     schedule: Mapping[int, int], unfreeze_depth: int, max_epochs: int
 ) -> tuple[int, ...]:
     """Plan what a mapping of first epochs to depths describes."""
-    numbers = [number for pair in schedule.items() for number in pair]
-    are_counts = all(isinstance(n, Integral) and n >= 0 for n in numbers)
+    are_counts = _are_counts([*schedule.keys(), *schedule.values()])
     pairs = sorted(schedule.items()) if are_counts else []
     depths = [depth for _, depth in pairs]
     if not are_counts or depths != sorted(depths):
@@ -85,6 +108,11 @@ def _plan_mapping(
         min(unfreeze_depth, max((d for first, d in pairs if first <= epoch), default=0))
         for epoch in range(max_epochs)
     )
+
+
+def _are_counts(numbers: Sequence[object]) -> bool:
+    """Return whether all are integers of 0 or more."""
+    return all(isinstance(n, Integral) and int(n) >= 0 for n in numbers)
 
 
 def triangle_rate(step: int, n_steps: int) -> float:

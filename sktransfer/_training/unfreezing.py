@@ -33,8 +33,8 @@ default="gradual"
         ``"gradual"`` trains the head alone in the first epoch and then opens one stage
         per epoch, or several if it would otherwise take more than half of the epochs to
         open all. ``"immediate"`` opens all at once. ``{epoch: depth}`` sets the depth
-        from an epoch on (counted from 0), and a sequence the depth of every epoch;
-        neither goes beyond `unfreeze_depth`.
+        from an epoch on (counted from 0). A sequence holds the depth of every epoch.
+        Depths never decrease, and are at most `unfreeze_depth`.
 
     unfreeze_depth : int, default=2
         How many stages besides the head learn in the end.

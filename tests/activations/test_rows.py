@@ -469,3 +469,11 @@ def test_small_batches_do_not_pass_frozen_stages_half_empty(monkeypatch):
     rows = rows_of(stages, pictures(128)[0], None)
     list(rows.batches(np.arange(128), np.zeros(128, int), 16))
     assert sum(filled) == 128
+
+
+def test_where_the_system_tells_no_free_memory_a_guess_is_taken(monkeypatch):
+    def hidden():
+        raise FileNotFoundError("/proc/meminfo")
+
+    monkeypatch.setattr("psutil.virtual_memory", hidden)
+    assert resolve_budget("auto", CPU) == 2**30

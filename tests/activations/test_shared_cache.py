@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import warnings
 
 import numpy as np
@@ -351,3 +352,26 @@ def test_a_slow_moment_does_not_count_as_time_saved():
     cache._count(0, 1, 50.0)
     assert cache._count(10) == pytest.approx(0.1)
     assert cache.info().seconds_saved == pytest.approx(0.1)
+
+
+def test_a_fit_does_not_wait_until_a_cache_is_warm(monkeypatch):
+    X, y = pictures(40)
+    encode, is_warming = Prefix.encode, threading.Event()
+    may_go_on = threading.Event()
+
+    def slow(*args):
+        if threading.current_thread() is not threading.main_thread():
+            is_warming.set()
+            assert may_go_on.wait(20)
+        return encode(*args)
+
+    monkeypatch.setattr(Prefix, "encode", slow)
+    warmer = threading.Thread(target=ActivationCache().warm, args=(transfer(), X))
+    warmer.start()
+    try:
+        assert is_warming.wait(20)
+        fit_cached(X, y, None)  # while the other thread is at work
+        assert warmer.is_alive()
+    finally:
+        may_go_on.set()
+        warmer.join()

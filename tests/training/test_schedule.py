@@ -63,9 +63,20 @@ def test_a_plan_is_taken_as_it_is_and_clipped():
     assert plan_unfreezing((0, 1, 3), 2, 3) == (0, 1, 2)
 
 
-@pytest.mark.parametrize("plan", [(0, 1), (1, 0, 0), (0, 1, "2"), ()])
-def test_a_plan_of_another_length_or_that_closes_a_stage_is_refused(plan):
-    with pytest.raises(ValueError, match="unfreeze_schedule="):
+@pytest.mark.parametrize(
+    ("plan", "message"),
+    [
+        ((0, 1), r"\(0, 1\) has 2 depths for 3 epochs"),
+        ([], r"\[\] has 0 depths"),
+        ([1, 0, 0], r"\[1, 0, 0\] must hold depths"),
+        ((0, 1, "2"), "must hold depths"),
+        ((0, -1, 1), "must hold depths"),
+        (None, "None is unknown"),
+        (3, "3 is unknown"),
+    ],
+)
+def test_a_plan_that_is_none_is_refused_in_the_users_own_words(plan, message):
+    with pytest.raises(ValueError, match=f"^unfreeze_schedule=.*{message}"):
         plan_unfreezing(plan, 2, 3)
 
 

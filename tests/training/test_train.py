@@ -446,3 +446,14 @@ def test_rows_that_are_hardly_images_are_warned_about():
     rows = np.random.default_rng(0).random((12, 4))
     with pytest.warns(UserWarning, match=r"4 numbers are read as .* \(2, 2, 1\)"):
         transfer().fit(rows, np.arange(12) % 2)
+
+
+def test_a_plan_trains_as_the_schedule_that_it_spells_out():
+    X, y = pictures()
+    spelled_out = transfer(unfreeze_schedule=[0, 1], unfreeze_depth=1).fit(X, y)
+    gradual = transfer(unfreeze_depth=1).fit(X, y)
+    np.testing.assert_array_equal(
+        spelled_out.predict_proba(X), gradual.predict_proba(X)
+    )
+    with pytest.raises(ValueError, match="has 3 depths for 2 epochs"):
+        transfer(unfreeze_schedule=[0, 1, 1]).fit(X, y)

@@ -10,6 +10,8 @@ import torch
 
 # A quarter leaves room for the images, the network and everything else on a machine.
 SHARE_OF_FREE_MEMORY = 0.25
+# Used if the system does not say how much memory is free.
+FALLBACK_BYTES = 2**32
 
 
 def resolve_budget(max_bytes: int | str, device: torch.device) -> int:
@@ -19,8 +21,17 @@ def resolve_budget(max_bytes: int | str, device: torch.device) -> int:
     if device.type == "cuda":
         free = torch.cuda.mem_get_info(device)[0]
     else:
-        free = psutil.virtual_memory().available
+        free = _free_memory()
     return int(SHARE_OF_FREE_MEMORY * free)
+
+
+def _free_memory() -> int:
+    """Return the bytes of memory that are available, or a guess."""
+    try:
+        return int(psutil.virtual_memory().available)
+    # A fit must not fail because a container hides what psutil reads.
+    except (OSError, RuntimeError, ValueError):
+        return FALLBACK_BYTES
 
 
 class _Space:

@@ -284,7 +284,12 @@ def predicts_most_probable(estimator: Any) -> bool:
     saves a second pass over the images. Others may decide by a threshold, for example.
     """
     *_, (last, _) = walk_parts(estimator)
-    return hasattr(last, "net_") and hasattr(last, "image_shape_")
+    return has_network(last)
+
+
+def has_network(part: Any) -> bool:
+    """Return whether a fitted estimator is one of the classifiers with a network."""
+    return hasattr(part, "net_") and hasattr(part, "image_shape_")
 
 
 def find_image_shape(estimator: Any, X: Any) -> tuple[int, ...] | None:
