@@ -239,7 +239,7 @@ class BaseImageClassifier(ClassifierMixin, Computing, ImageInput):
         train_set = ImageDataset(images, labels, weights, rows)
         n_classes = len(classes)
         with self._seeded_stages(
-            images, rows, n_classes, plan, device, seed, goes_on
+            images, rows, n_classes, device, seed, goes_on
         ) as stages:
             return train(stages, train_set, valid_set, settings), classes
 
@@ -249,21 +249,19 @@ class BaseImageClassifier(ClassifierMixin, Computing, ImageInput):
         images: np.ndarray,
         rows: np.ndarray,
         n_classes: int,
-        plan: tuple[int, ...],
         device: torch.device,
         seed: int,
         goes_on: bool = False,
     ) -> Iterator[Stages]:
-        """Yield the network, frozen as planned; torch is seeded inside the block."""
+        """Yield the network before training; torch is seeded inside the block."""
         from sktransfer._networks.device import autocast, fork_rng
 
         # A number format set by the caller would also reach the backward pass.
         with fork_rng(seed, device), autocast("float32", device):
             if goes_on:
-                stages = copy.deepcopy(self.net_.module_)
+                yield copy.deepcopy(self.net_.module_)
             else:
-                stages = self._make_stages(images, rows, n_classes, device)
-            yield stages.unfreeze(max(plan))
+                yield self._make_stages(images, rows, n_classes, device)
 
     def _check_warm_start(self, classes: np.ndarray, last_shape: Any) -> None:
         """Raise a ValueError if training cannot continue from the last fit."""

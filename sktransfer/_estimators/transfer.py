@@ -351,7 +351,7 @@ class ResNetTransferClassifier(Pretrained, BaseImageClassifier):
         plan = fresh._resolve_plan(goes_on=False)
         images, _ = fresh._check_images(X, reset=True)
         rows, seed = np.arange(len(images)), self._draw_seed()
-        with fresh._seeded_stages(images, rows, 2, plan, device, seed) as stages:
+        with fresh._seeded_stages(images, rows, 2, device, seed) as stages:
             pass  # other threads wait for this block; what is slow comes after it
         return fill_cache(
             stages,

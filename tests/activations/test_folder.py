@@ -352,3 +352,14 @@ def test_nothing_warns_by_itself(tmp_path):
         warnings.simplefilter("error")
         filled(tmp_path)
         assert assert_right_or_absent(tmp_path, 32) == 32
+
+
+def test_the_length_of_keys_is_read_from_the_file(tmp_path):
+    path = tmp_path / "long_keys.safetensors"
+    long_keys = [key + key for key in keys_of(range(5))]
+    path.write_bytes(pack(long_keys, rows_of(range(5))))
+    segment = read_segment(path)
+    assert segment.keys == long_keys
+    rows, is_right = read_rows(path, segment, range(5))
+    assert is_right.all()
+    assert torch.equal(rows, rows_of(range(5)))
