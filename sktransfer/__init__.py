@@ -1,10 +1,10 @@
 """Transfer learning for images as ordinary scikit-learn estimators.
 
 ``ResNetTransferClassifier`` fine-tunes a pretrained ResNet, ``ScratchCNNClassifier``
-trains a small network from zero, ``ResNetFeatureExtractor`` gives pooled features to
-any other classifier, ``Stages`` is a network cut into stages, ``UnfreezeSchedule`` the
-skorch callback that opens them, and ``datasets`` loads images. What became of a fit is
-shown by the displays: ``TrainingHistoryDisplay``, ``PredictionGridDisplay``,
+trains a small network from scratch, ``ResNetFeatureExtractor`` gives pooled features
+to any other classifier, ``Stages`` is a network cut into stages, ``UnfreezeSchedule``
+the skorch callback that opens them, and ``datasets`` loads images. What became of a fit
+is shown by the displays: ``TrainingHistoryDisplay``, ``PredictionGridDisplay``,
 ``TopLossesDisplay``, ``ConfusedPairsDisplay``, ``ModelComparisonDisplay`` and
 ``SaliencyDisplay``. Importing the package loads neither torch, torchvision nor
 matplotlib: they arrive on first use.

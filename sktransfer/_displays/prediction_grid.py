@@ -144,7 +144,7 @@ class PredictionGridDisplay(PredictedImagesDisplay):
 
         n_images : int, default=24
             Maximum number of images, 1 or more; the default fills four rows of six. A
-            new figure has 2.2 inches per row.
+            new figure is 2.2 inches high per row, plus the title.
 
         n_columns : int, default=6
             Number of images per row, 1 or more.
@@ -159,11 +159,11 @@ class PredictionGridDisplay(PredictedImagesDisplay):
             square RGB images, if that fits.
 
         random_state : int, RandomState instance or None, default=None
-            Seed for the images that are drawn at random; ``None`` draws the same images
-            every time.
+            Seed for the images that are drawn at random. Unlike elsewhere in
+            scikit-learn, ``None`` draws the same images every time.
 
         ax : matplotlib Axes, default=None
-            Axes that the images replace; ``None`` creates a figure.
+            Axes in whose place the images are drawn; ``None`` creates a figure.
 
         im_kw : dict, default=None
             Options for ``matplotlib.axes.Axes.imshow``.
@@ -243,7 +243,7 @@ class PredictionGridDisplay(PredictedImagesDisplay):
 
         n_images : int, default=24
             Maximum number of images, 1 or more; the default fills four rows of six. A
-            new figure has 2.2 inches per row.
+            new figure is 2.2 inches high per row, plus the title.
 
         n_columns : int, default=6
             Number of images per row, 1 or more.
@@ -256,11 +256,11 @@ class PredictionGridDisplay(PredictedImagesDisplay):
             default, square grey or square RGB images, if that fits exactly.
 
         random_state : int, RandomState instance or None, default=None
-            Seed for the images that are drawn at random; ``None`` draws the same images
-            every time.
+            Seed for the images that are drawn at random. Unlike elsewhere in
+            scikit-learn, ``None`` draws the same images every time.
 
         ax : matplotlib Axes, default=None
-            Axes that the images replace; ``None`` creates a figure.
+            Axes in whose place the images are drawn; ``None`` creates a figure.
 
         im_kw : dict, default=None
             Options for ``matplotlib.axes.Axes.imshow``.
@@ -331,8 +331,8 @@ class PredictionGridDisplay(PredictedImagesDisplay):
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Axes that the images replace; ``None`` creates a figure. Captions shrink
-            if columns are narrower than in a figure of their own.
+            Axes in whose place the images are drawn; ``None`` creates a figure.
+            Captions shrink if columns are narrower than in a figure of their own.
 
         n_columns : int, default=6
             Number of images per row, 1 or more.

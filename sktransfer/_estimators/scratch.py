@@ -73,8 +73,8 @@ class ScratchCNNClassifier(BaseImageClassifier):
         fewer than 32 steps, but at least 8.
 
     lr : "auto" or float, default="auto"
-        Peak rate, per step. ``"auto"``: 1.5 for batches of 1,024 images, and in
-        proportion for other sizes.
+        Peak learning rate, per step. ``"auto"``: 1.5 for batches of 1,024 images, and
+        in proportion for other sizes.
 
     lr_schedule : {"triangle", "cosine"}, default="triangle"
         How the rate changes. ``"triangle"``: from a fifth of the peak up to the peak in
@@ -132,7 +132,7 @@ class ScratchCNNClassifier(BaseImageClassifier):
         copies of both, with half the weight.
 
     callbacks : list of skorch callbacks, default=None
-        Copied before use. The history that they see has ``train_loss``,
+        Copied before use. The history that they see contains ``train_loss``,
         ``train_accuracy``, ``valid_loss`` and ``valid_accuracy``. Callbacks that score
         predictions themselves are refused.
 
@@ -202,23 +202,23 @@ class ScratchCNNClassifier(BaseImageClassifier):
     [2]_), `label_smoothing` and the views of `tta`. ``benchmarks/ablation.py`` measures
     what most of them contribute.
 
-    These differ from Jordan: `width` and batches are smaller; the former for CPUs, the
-    latter because more steps per epoch learn more. `global_pool` is ``"avg"``, before a
-    linear layer with larger initial weights, because that is better with few images
-    (the same program); the speed runs pool maxima. Whitening keeps directions of little
-    variance small, because they are noise in JPEG files. The biases of the first
-    convolution learn to the end. Batch norm divides by no less than a tenth, for images
-    that hardly differ. The linear layer has biases.
+    These differ from Jordan: `width` is smaller, for CPUs. Batches are smaller, as is
+    customary. `global_pool` is ``"avg"``, before a linear layer with larger initial
+    weights, because that is better with few images (the same program); the speed runs
+    pool maxima. Whitening keeps directions of little variance small, because they are
+    noise in JPEG files. The biases of the first convolution learn to the end. Batch
+    norm never divides by less than 0.1, which matters if images hardly differ. The
+    linear layer has biases.
 
     ``early_stopping="auto"`` with its 10,000 images and `validation_fraction` are those
-    of scikit-learn's ``HistGradientBoostingClassifier``. ``precision="auto"`` is faster
-    (``benchmarks/precision.py``). `compile` and `tta` are off because each costs time.
-    `image_size`, `batch_size` and `n_iter_no_change` are customary values, not
-    tuned.
+    of scikit-learn's ``HistGradientBoostingClassifier``. ``precision="auto"`` is the
+    default because it is faster (``benchmarks/precision.py``). `compile` and `tta` are
+    off because each costs time. `image_size`, `batch_size` and `n_iter_no_change` are
+    customary values, not tuned.
 
     A speed run on a GPU is ``ScratchCNNClassifier(width=(64, 256, 256),
     global_pool="max", batch_size=1024, max_epochs=10, tta="flip_shift",
-    early_stopping=False)``.
+    early_stopping=False)`` (not run on a GPU here).
 
     References
     ----------

@@ -54,8 +54,9 @@ class ResNetTransferClassifier(Pretrained, BaseImageClassifier):
 
     image_size : "auto", int or None, default="auto"
         Height and width in pixels to which images are resized on the device.
-        ``"auto"``: 32 for ``"mini_resnet18"``, else 128 for images smaller than 96
-        pixels and 224 for others. ``None`` leaves images as they are.
+        ``"auto"``: 32 for ``"mini_resnet18"``, else 128 for images of fewer than 96 x
+        96 pixels (height times width) and 224 for others; files of several sizes are
+        read at 224. ``None`` leaves images as they are.
 
     image_shape : tuple of (int, int, int), default=None
         Height, width and channels of an image if X holds rows of pixels; one entry may
@@ -76,7 +77,7 @@ class ResNetTransferClassifier(Pretrained, BaseImageClassifier):
         fewer than 32 steps, but at least 8.
 
     lr : float, default=0.05
-        Peak rate of the head, per step.
+        Peak learning rate of the head, per step.
 
     backbone_lr_factor : float, default=0.1
         Peak rate of the backbone's open stages, as a share of `lr`.
@@ -107,11 +108,11 @@ class ResNetTransferClassifier(Pretrained, BaseImageClassifier):
         Epochs without improvement after which training stops.
 
     activation_cache : "auto", path, ActivationCache or None, default="auto"
-        Where to keep the activations of the stages that stay frozen, so that no image
-        passes them twice. ``"auto"``: in memory, shared by all fits and predictions of
-        this process. A path: also in this folder, shared with other processes and later
-        runs. An :class:`ActivationCache`: in that cache. ``None``: nowhere. On a CPU
-        the results are the same, bit for bit.
+        Where to keep the activations of the stages that stay frozen, so that no view of
+        an image passes them twice. ``"auto"``: in memory, shared by all fits and
+        predictions of this process. A path: also in this folder, shared with other
+        processes and later runs. An :class:`ActivationCache`: in that cache. ``None``:
+        nowhere. On a CPU the results are the same, bit for bit.
 
     device : str, default="auto"
         A torch device. ``"auto"``: CUDA if it is available, else the CPU.
@@ -131,7 +132,7 @@ class ResNetTransferClassifier(Pretrained, BaseImageClassifier):
         copies of both, with half the weight.
 
     callbacks : list of skorch callbacks, default=None
-        Copied before use. The history that they see has ``train_loss``,
+        Copied before use. The history that they see contains ``train_loss``,
         ``train_accuracy``, ``valid_loss`` and ``valid_accuracy``. Callbacks that score
         predictions themselves are refused.
 
@@ -202,11 +203,11 @@ class ResNetTransferClassifier(Pretrained, BaseImageClassifier):
     Sources of the defaults: `backbone`, `unfreeze_depth`, the gradual
     `unfreeze_schedule`, `max_epochs` and early stopping with the best weights restored
     follow the study that this library grew from (the last 90 Keras layers of ResNet50
-    are ``layer3`` and ``layer4``). ``weights="auto"`` takes torchvision's first
+    are roughly ``layer3`` and ``layer4``). ``weights="auto"`` takes torchvision's first
     ImageNet weights: the second were trained with label smoothing as well, which makes
     frozen features worse (Kornblith et al. [1]_). `label_smoothing` is torch's default.
     `weight_decay` and `momentum` are those of Salman et al. [2]_. 128 pixels for images
-    smaller than 96 is the rule of BiT [3]_; ImageNet weights were trained on 224.
+    of fewer than 96 x 96 is the rule of BiT [3]_; ImageNet weights were trained on 224.
     ``augment="flip"`` has only two views, which frozen stages compute once each. `lr`
     and `backbone_lr_factor`: with the bundled backbone and 1,000 CIFAR-10 images, two
     seeds, they are within one percentage point of the best of eight pairs (0.02 and
@@ -214,9 +215,10 @@ class ResNetTransferClassifier(Pretrained, BaseImageClassifier):
     larger backbones. ``early_stopping="auto"`` with its 10,000 images and
     `validation_fraction` are those of scikit-learn's
     ``HistGradientBoostingClassifier``. ``activation_cache="auto"`` and
-    ``precision="auto"`` are faster (``benchmarks/grid_search.py``,
-    ``benchmarks/precision.py``). `compile` and `tta` are off because each costs time.
-    `batch_size`, `dropout` and `n_iter_no_change` are customary values, not tuned.
+    ``precision="auto"`` are the defaults because they are faster
+    (``benchmarks/grid_search.py``, ``benchmarks/precision.py``). `compile` and `tta`
+    are off because each costs time. `batch_size`, `dropout` and `n_iter_no_change` are
+    customary values, not tuned.
 
     Open stages train their batch norm, frozen stages do not. Keeping the statistics of
     open stages fixed is up to one percentage point better on CIFAR-10 photographs, but

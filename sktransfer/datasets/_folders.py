@@ -72,9 +72,10 @@ def load_image_folder(
             f"path={str(path)!r} holds no class folders: expected <class>/<image>."
         )
     if set(classes) <= SPLIT_NAMES:
+        part = "train" if "train" in classes else max(classes)
         raise ValueError(
             f"path={str(path)!r} holds the folders {sorted(classes)}, which look like "
-            f"a split rather than classes; pass {str(folder / sorted(classes)[-1])!r}."
+            f"a split rather than classes; pass {str(folder / part)!r}."
         )
     files = [(file, name) for name, found in classes.items() for file in found]
     if not files:

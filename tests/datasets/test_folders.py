@@ -101,8 +101,9 @@ def test_an_image_size_that_is_no_positive_integer_is_refused(folder, image_size
         datasets.load_image_folder(folder, as_arrays=True, image_size=image_size)
 
 
-def test_a_split_is_not_taken_for_classes(tmp_path):
-    for part in ("train", "test"):
+@pytest.mark.parametrize("other", ["test", "val", "valid", "validation"])
+def test_a_split_is_not_taken_for_classes(tmp_path, other):
+    for part in ("train", other):
         (tmp_path / part / "cat").mkdir(parents=True)
     with pytest.raises(ValueError, match=r"look like a split .* pass '.*train'"):
         datasets.load_image_folder(tmp_path)
