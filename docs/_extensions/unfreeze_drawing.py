@@ -14,16 +14,15 @@ from docutils.parsers.rst import directives
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
+from sktransfer._networks.resnet import STAGES
 from sktransfer._training.schedule import plan_unfreezing
-
-STAGES = ("stem", "layer1", "layer2", "layer3", "layer4", "head")
 
 # In units of the drawing, which is about as wide as a phone's screen in pixels.
 WIDTH, LABELS, ROW, GAP, HEADER = 360, 62, 34, 4, 26
 
 
 def rect(x: float, y: float, width: float, height: float, kind: str) -> str:
-    """A cell of one kind: learning, waiting or frozen."""
+    """Draw a cell of one kind: learning, waiting or frozen."""
     return (
         f'<rect class="stage-{kind}" x="{x:g}" y="{y:g}" width="{width:g}" '
         f'height="{height:g}" rx="4"/>'
@@ -31,24 +30,24 @@ def rect(x: float, y: float, width: float, height: float, kind: str) -> str:
 
 
 def text(x: float, y: float, words: str, kind: str = "note") -> str:
-    """Words centred at a point."""
+    """Write words centred at a point."""
     return f'<text class="stage-{kind}" x="{x:g}" y="{y:g}">{escape(words)}</text>'
 
 
 def describe(plan: Sequence[int]) -> str:
-    """The drawing in words, epoch by epoch, for those who cannot see it."""
+    """Say in words what is drawn, epoch by epoch, for those who cannot see it."""
     epochs = (
-        f"epoch {epoch}: {', '.join(STAGES[len(STAGES) - 1 - depth :])} learn"
+        f"epoch {epoch}: {', '.join(STAGES[-1 - depth :])} learn"
         for epoch, depth in enumerate(plan, start=1)
     )
-    prefix = ", ".join(STAGES[: len(STAGES) - 1 - max(plan)])
+    prefix = ", ".join(STAGES[: -1 - max(plan)])
     return f"{'; '.join(epochs)}. Always frozen: {prefix}."
 
 
 def draw(plan: Sequence[int]) -> str:
-    """The SVG of a plan: one row per stage, one column per epoch."""
+    """Draw a plan as SVG: one row per stage, one column per epoch."""
     column = (WIDTH - LABELS) / len(plan)
-    n_frozen = len(STAGES) - 1 - max(plan)
+    n_frozen = len(STAGES[: -1 - max(plan)])
     height = HEADER + ROW * len(STAGES)
     parts = [
         text(LABELS + column * (epoch + 0.5), 17, f"epoch {epoch + 1}")
@@ -60,7 +59,7 @@ def draw(plan: Sequence[int]) -> str:
         if row < n_frozen:
             continue
         for epoch, depth in enumerate(plan):
-            kind = "learns" if len(STAGES) - 1 - row <= depth else "waits"
+            kind = "learns" if stage in STAGES[-1 - depth :] else "waits"
             x = LABELS + column * epoch
             parts.append(rect(x, y, column - GAP, ROW - GAP, kind))
             word = "learns" if kind == "learns" else "frozen"

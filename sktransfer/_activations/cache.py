@@ -60,7 +60,7 @@ CacheInfo.__module__ = "sktransfer"
 
 
 class ActivationCache:
-    """Keeps what frozen stages compute, so that no image passes them twice.
+    """Keeps what frozen stages compute: no view of an image passes them twice.
 
     ``activation_cache="auto"`` means one cache in memory that all fits of the process
     share. A path means a cache that is also on disk. An object of this class is a

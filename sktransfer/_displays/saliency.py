@@ -194,7 +194,7 @@ class SaliencyDisplay:
             Name of each class, by default its label.
 
         ax : matplotlib Axes, default=None
-            Axes that the images replace; ``None`` creates a figure.
+            Axes in whose place the images are drawn; ``None`` creates a figure.
 
         Returns
         -------
@@ -268,7 +268,7 @@ class SaliencyDisplay:
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Axes that the images replace; ``None`` creates a figure.
+            Axes in whose place the images are drawn; ``None`` creates a figure.
 
         n_columns : int, default=4
             Number of images per row, 1 or more.

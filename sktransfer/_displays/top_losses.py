@@ -160,7 +160,7 @@ class TopLossesDisplay(PredictedImagesDisplay):
             square RGB images, if that fits.
 
         ax : matplotlib Axes, default=None
-            Axes that the images replace; ``None`` creates a figure.
+            Axes in whose place the images are drawn; ``None`` creates a figure.
 
         im_kw : dict, default=None
             Options for ``matplotlib.axes.Axes.imshow``.
@@ -248,7 +248,7 @@ class TopLossesDisplay(PredictedImagesDisplay):
             default, square grey or square RGB images, if that fits exactly.
 
         ax : matplotlib Axes, default=None
-            Axes that the images replace; ``None`` creates a figure.
+            Axes in whose place the images are drawn; ``None`` creates a figure.
 
         im_kw : dict, default=None
             Options for ``matplotlib.axes.Axes.imshow``.
@@ -321,8 +321,8 @@ class TopLossesDisplay(PredictedImagesDisplay):
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Axes that the images replace; ``None`` creates a figure. Captions shrink
-            if columns are narrower than in a figure of their own.
+            Axes in whose place the images are drawn; ``None`` creates a figure.
+            Captions shrink if columns are narrower than in a figure of their own.
 
         n_columns : int, default=6
             Number of images per row, 1 or more.

@@ -150,7 +150,7 @@ def resolve_image_size(
     """Choose the height and width in pixels to which images are resized.
 
     The bundled backbone was pretrained on 32 pixels. The others get 224 pixels, or 128
-    for images smaller than 96 x 96 (the rule of BiT, Kolesnikov et al. 2020).
+    for images with fewer than 96 x 96 pixels (the rule of BiT, Kolesnikov et al. 2020).
     """
     if image_size is not None and image_size != "auto":
         return int(image_size)
