@@ -39,7 +39,7 @@ def test_public_names_say_that_they_come_from_the_package_itself(name):
 def test_type_hints_of_public_classes_can_be_resolved(name):
     public = getattr(sktransfer, name)
     if isinstance(public, type):
-        assert typing.get_type_hints(public) is not None
+        typing.get_type_hints(public)  # raises a NameError for a name it cannot find
 
 
 @pytest.mark.parametrize("name", sktransfer.__all__)

@@ -57,11 +57,8 @@ def train(
     ValueError
         If `settings.net_params` do not fit their optimizer.
     """
-    device, cache, verbose = (
-        settings.device,
-        settings.activation_cache,
-        settings.verbose,
-    )
+    device, cache = settings.device, settings.activation_cache
+    verbose = settings.verbose
     move_to(stages, device)
     n_prefix = stages.n_frozen(max(settings.plan))
     prefix = None
