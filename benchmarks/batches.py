@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from record import Record, spread
 
-from sktransfer._networks.resnet import make_resnet
+from sktransfer._networks.backbones.resnet import make_resnet
 
 N_ROUNDS, SIZES = 7, (8, 16, 32, 64)
 CASES = (

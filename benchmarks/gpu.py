@@ -61,7 +61,7 @@ from sktransfer._networks.device import (
     resolve_device,
     resolve_precision,
 )
-from sktransfer._networks.resnet import make_resnet
+from sktransfer._networks.backbones.resnet import make_resnet
 
 DEVICE = resolve_device("auto")
 HAS_GPU = DEVICE.type == "cuda"

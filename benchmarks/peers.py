@@ -29,7 +29,7 @@ import sktransfer._networks.read_once as read_once
 from sktransfer import ActivationCache, ResNetTransferClassifier
 from sktransfer._activations.prefix import Prefix
 from sktransfer._networks.fixed_batches import choose_batch_size
-from sktransfer._networks.resnet import make_resnet
+from sktransfer._networks.backbones.resnet import make_resnet
 from sktransfer._networks.stages import Stages
 
 N_EPOCHS, BATCH, LR = 5, 32, 0.01

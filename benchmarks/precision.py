@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from sktransfer._images.preprocessing import Preprocess
 from sktransfer._networks.cnn import make_cnn
 from sktransfer._networks.device import autocast
-from sktransfer._networks.resnet import make_resnet
+from sktransfer._networks.backbones.resnet import make_resnet
 from sktransfer._networks.stages import Stages
 
 N_ROUNDS = 7

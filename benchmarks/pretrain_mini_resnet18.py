@@ -30,9 +30,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
 
-import sktransfer._networks.resnet as _resnet
+import sktransfer._networks.backbones.resnet as _resnet
 from sktransfer._networks.stages import Head, Stages
-from sktransfer._networks.weights import load_backbone
+from sktransfer._networks.backbones.weights import load_backbone
 
 MEAN = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1) * 255
 STD = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1) * 255
@@ -104,7 +104,7 @@ def main() -> None:
     parser.add_argument("--bfloat16", action="store_true", help="autocast")
     parser.add_argument("--resume", action="store_true")
     parser.add_argument(
-        "--out", type=Path, default=Path("sktransfer/_networks/bundled")
+        "--out", type=Path, default=Path("sktransfer/_networks/backbones/bundled")
     )
     parser.add_argument("--log", type=Path, default=Path("benchmarks/results"))
     args = parser.parse_args()

@@ -18,7 +18,7 @@ import sklearn
 import torch
 import torchvision
 
-import sktransfer._networks.weights as _weights
+import sktransfer._networks.backbones.weights as _weights
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"

@@ -14,7 +14,7 @@ from docutils.parsers.rst import directives
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from sktransfer._networks.resnet import STAGES
+from sktransfer._networks.backbones.resnet import STAGES
 from sktransfer._training.schedule import plan_unfreezing
 
 # In units of the drawing, which is about as wide as a phone's screen in pixels.

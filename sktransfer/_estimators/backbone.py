@@ -37,7 +37,7 @@ class Pretrained:
         self, n_classes: int, dropout: float, image_shape: Shape
     ) -> Stages:
         """Build the backbone with its weights and a new head."""
-        from sktransfer._networks.resnet import make_pretrained_resnet
+        from sktransfer._networks.backbones.resnet import make_pretrained_resnet
 
         if hasattr(self.weights, "fit"):
             try:
@@ -61,7 +61,7 @@ class Pretrained:
         return self.weights is not None
 
     def _size_for_pictures(self) -> int:
-        from sktransfer._networks.resnet import resolve_image_size
+        from sktransfer._networks.backbones.resnet import resolve_image_size
 
         return resolve_image_size(self.backbone, self.image_size, None)
 

@@ -333,7 +333,7 @@ class ResNetTransferClassifier(Pretrained, BaseImageClassifier):
         return self._load_backbone(n_classes, self.dropout, images.shape[1:])
 
     def _resolve_plan(self, goes_on: bool) -> tuple[int, ...]:
-        from sktransfer._networks.resnet import STAGES
+        from sktransfer._networks.backbones.resnet import STAGES
         from sktransfer._networks.stages import check_depth
         from sktransfer._training.schedule import plan_unfreezing
 

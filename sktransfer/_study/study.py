@@ -69,8 +69,8 @@ def define_models(
     """Return functions, by model name, that make an unfitted model from a seed."""
     from sktransfer._estimators.scratch import ScratchCNNClassifier
     from sktransfer._estimators.transfer import ResNetTransferClassifier
-    from sktransfer._networks.resnet import check_backbone
-    from sktransfer._networks.weights import find_weights
+    from sktransfer._networks.backbones.resnet import check_backbone
+    from sktransfer._networks.backbones.weights import find_weights
 
     # Imported before any clock runs, or the first fit would pay for importing torch.
     importlib.import_module("sktransfer._training.train")

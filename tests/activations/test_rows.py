@@ -24,7 +24,7 @@ from sktransfer._activations.prefix import Prefix
 from sktransfer._activations.rows import ActivationRows
 from sktransfer._activations.storage.memory import resolve_budget
 from sktransfer._images.views import AS_IT_IS
-from sktransfer._networks.resnet import MINI_WIDTH, make_pretrained_resnet, make_resnet
+from sktransfer._networks.backbones.resnet import MINI_WIDTH, make_pretrained_resnet, make_resnet
 from sktransfer._networks.stages import Stages
 from tests.helpers import pictures, transfer
 

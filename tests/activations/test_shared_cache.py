@@ -16,7 +16,7 @@ from sktransfer import ActivationCache, DrawnViews, ResNetFeatureExtractor
 from sktransfer._activations.cache import CacheInfo, resolve_cache
 from sktransfer._activations.prefix import Prefix
 from sktransfer._activations.storage.segments import read_segment
-from sktransfer._networks.resnet import MINI_WIDTH
+from sktransfer._networks.backbones.resnet import MINI_WIDTH
 from tests.helpers import files, fit_cached, pictures, transfer
 
 try:

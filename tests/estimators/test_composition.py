@@ -36,7 +36,7 @@ from sktransfer import (
     ResNetFeatureExtractor,
     UnfreezeSchedule,
 )
-from sktransfer._networks.resnet import MINI_WIDTH
+from sktransfer._networks.backbones.resnet import MINI_WIDTH
 from sktransfer._networks.stages import Stages
 from tests import helpers
 from tests.helpers import transfer

@@ -6,7 +6,7 @@ from sktransfer._activations.prediction import extract_features, predict_logits
 from sktransfer._images.preprocessing import Preprocess, to_batch
 from sktransfer._networks.device import autocast
 from sktransfer._networks.fixed_batches import choose_batch_size, cut, run_padded
-from sktransfer._networks.resnet import make_resnet
+from sktransfer._networks.backbones.resnet import make_resnet
 
 CPU = torch.device("cpu")
 

@@ -8,8 +8,8 @@ import torch
 
 from sktransfer import ResNetTransferClassifier
 from sktransfer._activations.prefix import Prefix
-from sktransfer._networks.resnet import MINI_WIDTH, make_pretrained_resnet, make_resnet
-from sktransfer._networks.weights import Source, find_weights
+from sktransfer._networks.backbones.resnet import MINI_WIDTH, make_pretrained_resnet, make_resnet
+from sktransfer._networks.backbones.weights import Source, find_weights
 
 CPU = torch.device("cpu")
 SHAPE = (8, 8, 3)

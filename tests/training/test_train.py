@@ -15,7 +15,7 @@ from sktransfer import (
     ScratchCNNClassifier,
     UnfreezeSchedule,
 )
-from sktransfer._networks.resnet import make_resnet
+from sktransfer._networks.backbones.resnet import make_resnet
 from tests.helpers import pictures, transfer
 
 

@@ -16,7 +16,7 @@ from sktransfer._images.preprocessing import Preprocess
 from sktransfer._networks.device import fork_rng
 from sktransfer._networks.read_once import copy_network
 from sktransfer._networks.stages import Head, Stages
-from sktransfer._networks.weights import Source, find_weights, load_backbone
+from sktransfer._networks.backbones.weights import Source, find_weights, load_backbone
 
 TORCHVISION_BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 MINI_BACKBONE = "mini_resnet18"

@@ -24,13 +24,13 @@ from sktransfer import (
     ResNetTransferClassifier,
     ScratchCNNClassifier,
 )
-from sktransfer._networks.resnet import (
+from sktransfer._networks.backbones.resnet import (
     BACKBONES,
     MINI_WIDTH,
     make_resnet,
     resolve_image_size,
 )
-from sktransfer._networks.weights import load_backbone
+from sktransfer._networks.backbones.weights import load_backbone
 from tests.helpers import pictures, transfer
 
 

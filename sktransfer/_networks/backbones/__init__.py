@@ -1,0 +1,1 @@
+"""Pretrained backbones: described, built as stages, and given their weights."""
