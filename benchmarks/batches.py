@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from record import Record, spread
 
-from sktransfer._networks.backbones.resnet import make_resnet
+from sktransfer._networks.backbones.build import make_stages
 
 N_ROUNDS, SIZES = 7, (8, 16, 32, 64)
 CASES = (
@@ -35,7 +35,7 @@ def main() -> None:
     for backbone, pixels in CASES:
         if record.find(backbone=backbone, pixels=pixels):
             continue
-        net = make_resnet(backbone, 10, 0.0, (pixels, pixels)).eval()
+        net = make_stages(backbone, 10, 0.0, (pixels, pixels)).eval()
         images = torch.randint(0, 256, (max(SIZES), 32, 32, 3), dtype=torch.uint8)
         times: dict[int, list[float]] = {size: [] for size in SIZES}
         with torch.inference_mode():

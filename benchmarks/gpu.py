@@ -55,13 +55,13 @@ from sktransfer import (
     ResNetTransferClassifier,
     datasets,
 )
+from sktransfer._networks.backbones.build import make_stages
 from sktransfer._networks.device import (
     autocast,
     move_to,
     resolve_device,
     resolve_precision,
 )
-from sktransfer._networks.backbones.resnet import make_resnet
 
 DEVICE = resolve_device("auto")
 HAS_GPU = DEVICE.type == "cuda"
@@ -320,7 +320,7 @@ def against_bare_loop(
     labels = torch.from_numpy(np.unique(y, return_inverse=True)[1]).to(DEVICE)
     images = torch.from_numpy(X).to(DEVICE)
     precision = resolve_precision("auto", DEVICE)
-    net = make_resnet(known[model]["backbone"], 10, 0.2, (size, size))
+    net = make_stages(known[model]["backbone"], 10, 0.2, (size, size))
     net = move_to(net, DEVICE)
     optimizer = torch.optim.SGD(
         net.train().parameters(), 0.01, momentum=0.9, nesterov=True, fused=True
@@ -389,7 +389,7 @@ def throughput(bench: Bench) -> None:
     known = backbones(bench)
 
     def run(model: str, size: int) -> dict[str, Any]:
-        net = make_resnet(known[model]["backbone"], 10, 0.0, (size, size)).eval()
+        net = make_stages(known[model]["backbone"], 10, 0.0, (size, size)).eval()
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             net(torch.zeros(1, 32, 32, 3, dtype=torch.uint8))
         flop, X = counter.get_total_flops(), bench.train[0]

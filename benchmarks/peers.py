@@ -28,8 +28,8 @@ from torch.utils.data import TensorDataset
 import sktransfer._networks.read_once as read_once
 from sktransfer import ActivationCache, ResNetTransferClassifier
 from sktransfer._activations.prefix import Prefix
+from sktransfer._networks.backbones.build import make_stages
 from sktransfer._networks.fixed_batches import choose_batch_size
-from sktransfer._networks.backbones.resnet import make_resnet
 from sktransfer._networks.stages import Stages
 
 N_EPOCHS, BATCH, LR = 5, 32, 0.01
@@ -68,7 +68,7 @@ def made_setup(
     backbone: str, size: int, weights: str, X: np.ndarray, y: np.ndarray
 ) -> Setup:
     """Resize and normalise the images, and collect what every peer is given."""
-    net = make_resnet(backbone, 10, 0.0, (size, size))
+    net = make_stages(backbone, 10, 0.0, (size, size))
     with torch.no_grad():
         resized = net.preprocess(torch.from_numpy(X)).contiguous()
     return Setup(backbone, size, weights, X, y, resized)
@@ -77,7 +77,7 @@ def made_setup(
 def write_weights(backbone: str, path: str) -> None:
     """Write random weights, in a file old enough for ours to load it only once."""
     torch.manual_seed(0)
-    torch.save(make_resnet(backbone, 10, 0.0, None).state_dict(), path)
+    torch.save(make_stages(backbone, 10, 0.0, None).state_dict(), path)
     os.utime(path, (0, 0))
 
 
@@ -93,7 +93,7 @@ class Network(nn.Module):
         self, backbone: str, weights: str, depth: int, dropout: float, size: int
     ) -> None:
         super().__init__()
-        self.stages = make_resnet(backbone, 10, dropout, (size, size))
+        self.stages = make_stages(backbone, 10, dropout, (size, size))
         self.stages.load_state_dict(torch.load(weights, weights_only=True))
         learning = self.stages.names[self.stages.n_frozen(depth) :]
         for name, stage in self.stages.items():
@@ -202,7 +202,7 @@ def fastai(
 def loaded(setup: Setup) -> Stages:
     """Load the network with its weights, in eval mode, as fast as ours does."""
     size = (setup.size, setup.size)
-    net = make_resnet(setup.backbone, 10, 0.0, size, random=False)
+    net = make_stages(setup.backbone, 10, 0.0, size)
     net.load_state_dict(torch.load(setup.weights, weights_only=True))
     return net.eval()
 

@@ -21,9 +21,9 @@ from record import Record, spread
 from torch.nn import functional as F
 
 from sktransfer._images.preprocessing import Preprocess
+from sktransfer._networks.backbones.build import make_stages
 from sktransfer._networks.cnn import make_cnn
 from sktransfer._networks.device import autocast
-from sktransfer._networks.backbones.resnet import make_resnet
 from sktransfer._networks.stages import Stages
 
 N_ROUNDS = 7
@@ -43,17 +43,17 @@ CASES: dict[str, tuple[Callable[[], Stages], int, int]] = {
     "CNN, width 32": (lambda: cnn(32), 4, 128),
     "CNN, width 64": (lambda: cnn(64), 4, 128),
     "mini_resnet18, depth 5": (
-        lambda: make_resnet("mini_resnet18", 10, 0.0, (32, 32)),
+        lambda: make_stages("mini_resnet18", 10, 0.0, (32, 32)),
         5,
         128,
     ),
     "resnet18, 64 px, depth 1": (
-        lambda: make_resnet("resnet18", 10, 0.0, (64, 64)),
+        lambda: make_stages("resnet18", 10, 0.0, (64, 64)),
         1,
         32,
     ),
     "resnet18, 64 px, depth 2": (
-        lambda: make_resnet("resnet18", 10, 0.0, (64, 64)),
+        lambda: make_stages("resnet18", 10, 0.0, (64, 64)),
         2,
         32,
     ),

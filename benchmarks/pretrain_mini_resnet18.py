@@ -30,8 +30,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
 
-import sktransfer._networks.backbones.resnet as _resnet
-from sktransfer._networks.stages import Head, Stages
+from sktransfer._networks.backbones.build import make_stages
+from sktransfer._networks.backbones.resnet import describe_mini_resnet18
 from sktransfer._networks.backbones.weights import load_backbone
 
 MEAN = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1) * 255
@@ -112,12 +112,12 @@ def main() -> None:
     torch.manual_seed(args.seed)
     X, y = read_split(args.data / "train")
     X_val, y_val = read_split(args.data / "val")
-    head = Head(8 * _resnet.MINI_WIDTH, int(y.max()) + 1, dropout=0.0)
-    modules = [*_resnet._make_mini_backbone(), head]
-    net = Stages(dict(zip(_resnet.STAGES, modules, strict=True)))
+    backbone = describe_mini_resnet18()
+    net = make_stages(backbone, int(y.max()) + 1, 0.0, None)
+    net.preprocess = nn.Identity()
     weights_file = args.out / "mini_resnet18.safetensors"
     if args.resume:
-        load_backbone(net, load_file(weights_file), str(weights_file))
+        load_backbone(backbone, net, load_file(weights_file), str(weights_file))
     sizes = SIZES_RESUMED if args.resume else SIZES
     net = net.to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.SGD(

@@ -18,7 +18,7 @@ import sklearn
 import torch
 import torchvision
 
-import sktransfer._networks.backbones.weights as _weights
+from sktransfer._networks.backbones.resnet import BUNDLED_FOLDER
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
@@ -82,7 +82,7 @@ def environment() -> dict[str, Any]:
 
 def bundled_weights() -> str:
     """Return the start of the SHA-256 of the bundled weights, to mark their rows."""
-    file = _weights.BUNDLED_FOLDER / "mini_resnet18.safetensors"
+    file = BUNDLED_FOLDER / "mini_resnet18.safetensors"
     return hashlib.sha256(file.read_bytes()).hexdigest()[:12]
 
 

@@ -1,9 +1,11 @@
 """Transfer learning for images as ordinary scikit-learn estimators.
 
-``ResNetTransferClassifier`` fine-tunes a pretrained ResNet, ``ScratchCNNClassifier``
-trains a small network from scratch, ``ResNetFeatureExtractor`` gives pooled features
-to any other classifier, ``Stages`` is a network cut into stages, ``UnfreezeSchedule``
-the skorch callback that opens them, and ``datasets`` loads images. What became of a fit
+``TransferClassifier`` fine-tunes a pretrained network, ``ScratchCNNClassifier`` trains
+a small one from scratch, ``FeatureExtractor`` gives pooled features to any other
+classifier; ``ResNetTransferClassifier`` and ``ResNetFeatureExtractor`` are the same
+with a ResNet. ``Backbone`` describes a network of one's own, ``Stages`` is a network
+cut into stages, ``UnfreezeSchedule`` the skorch callback that opens them, and
+``datasets`` loads images. What became of a fit
 is shown by the displays: ``TrainingHistoryDisplay``, ``PredictionGridDisplay``,
 ``TopLossesDisplay``, ``ConfusedPairsDisplay``, ``ModelComparisonDisplay`` and
 ``SaliencyDisplay``. Importing the package loads neither torch, torchvision nor
@@ -12,16 +14,21 @@ matplotlib: they arrive on first use.
 
 from __future__ import annotations
 
-from importlib import import_module
-
 # typing.get_type_hints looks up the names in annotations of public classes here.
+from collections.abc import Callable, Mapping, Sequence  # noqa: F401
+from importlib import import_module
+from os import PathLike  # noqa: F401
 from typing import TYPE_CHECKING, Any, ClassVar  # noqa: F401
 
 from sktransfer import datasets
-from sktransfer._estimators.features import ResNetFeatureExtractor
+from sktransfer._estimators.features import FeatureExtractor, ResNetFeatureExtractor
 from sktransfer._estimators.scratch import ScratchCNNClassifier
-from sktransfer._estimators.transfer import ResNetTransferClassifier
+from sktransfer._estimators.transfer import (
+    ResNetTransferClassifier,
+    TransferClassifier,
+)
 from sktransfer._images.views import DrawnViews
+from sktransfer._networks.backbones.record import Backbone
 
 if TYPE_CHECKING:
     from sktransfer._activations.cache import ActivationCache, CacheInfo
@@ -33,16 +40,18 @@ if TYPE_CHECKING:
     from sktransfer._displays.saliency import SaliencyDisplay
     from sktransfer._displays.top_losses import TopLossesDisplay
     from sktransfer._networks.stages import Stages
-    from sktransfer._training.unfreezing import UnfreezeSchedule
+    from sktransfer._training.callbacks.unfreezing import UnfreezeSchedule
 
 __version__ = "0.1.0"
 
 __all__ = [
     "ActivationCache",
+    "Backbone",
     "CacheInfo",
     "ConfusedPair",
     "ConfusedPairsDisplay",
     "DrawnViews",
+    "FeatureExtractor",
     "ModelComparisonDisplay",
     "PredictionGridDisplay",
     "ResNetFeatureExtractor",
@@ -52,6 +61,7 @@ __all__ = [
     "Stages",
     "TopLossesDisplay",
     "TrainingHistoryDisplay",
+    "TransferClassifier",
     "UnfreezeSchedule",
     "datasets",
     "most_confused",
@@ -69,7 +79,7 @@ _LAZY = {
     "Stages": "_networks.stages",
     "TopLossesDisplay": "_displays.top_losses",
     "TrainingHistoryDisplay": "_displays.history",
-    "UnfreezeSchedule": "_training.unfreezing",
+    "UnfreezeSchedule": "_training.callbacks.unfreezing",
     "most_confused": "_displays.content.confusions",
 }
 

@@ -32,7 +32,7 @@ def transfer(**changes):
 
 def fit_cached(X, y, cache, **changes):
     """Fit with the first stages frozen throughout and their activations in a cache."""
-    settings = {"unfreeze_depth": 1, "augment": None, **changes}
+    settings = {"unfreeze_depth": 1, "augment": None, "head_init": "random", **changes}
     return transfer(activation_cache=cache, **settings).fit(X, y)
 
 

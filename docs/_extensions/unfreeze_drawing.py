@@ -14,8 +14,10 @@ from docutils.parsers.rst import directives
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from sktransfer._networks.backbones.resnet import STAGES
 from sktransfer._training.schedule import plan_unfreezing
+
+# Of every ResNet.
+STAGES = ("stem", "layer1", "layer2", "layer3", "layer4", "head")
 
 # In units of the drawing, which is about as wide as a phone's screen in pixels.
 WIDTH, LABELS, ROW, GAP, HEADER = 360, 62, 34, 4, 26

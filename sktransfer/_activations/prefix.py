@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,6 +17,9 @@ from sktransfer._images.views import View
 from sktransfer._networks.device import autocast
 from sktransfer._networks.fixed_batches import choose_batch_size, cut, run_padded
 from sktransfer._networks.stages import Stages
+
+if TYPE_CHECKING:
+    from sktransfer._activations.rows import ActivationRows
 
 
 class Prefix:
@@ -102,3 +107,51 @@ class Prefix:
 
     def _encode(self, batch: torch.Tensor) -> torch.Tensor:
         return self.stages.encode(batch, self.n_stages)
+
+
+class LongerPrefix(Prefix):
+    """A prefix that goes on from the activations of a shorter one.
+
+    Parameters
+    ----------
+    shorter : ActivationRows
+        The activations to go on from; of the same images and views.
+
+    n_stages : int
+        How many stages the longer prefix has.
+    """
+
+    def __init__(self, shorter: ActivationRows, n_stages: int) -> None:
+        prefix = shorter.prefix
+        super().__init__(prefix.stages, n_stages, prefix.device, prefix.precision)
+        self.shorter = shorter
+
+    def namespace(self, image_shape: tuple[int, ...]) -> str:
+        """Return the name of the activations of images of this shape."""
+        # In bfloat16, activations that were kept in between differ in their last bits.
+        whole = super().namespace(image_shape)
+        cut = f"{whole} {self.shorter.prefix.n_stages}"
+        return hashlib.sha256(cut.encode()).hexdigest()[: len(whole)]
+
+    @torch.no_grad()
+    def encode(
+        self,
+        images: np.ndarray,
+        rows: np.ndarray,
+        views: Sequence[View],
+        chosen: np.ndarray,
+        bar: Bar | None = None,
+    ) -> torch.Tensor:
+        """Compute the activations of some images, as :meth:`Prefix.encode` does."""
+        size, parts = self.batch_size(images.shape[1:]), []
+        self.shorter.ensure(rows, chosen)
+        for some in cut(len(rows), size):
+            batch = self.shorter.gather(rows[some], chosen[some])
+            with autocast(self.precision, self.device):
+                parts.append(run_padded(self._encode, batch, size).contiguous())
+            if bar is not None:
+                bar.advance(len(batch))
+        return torch.cat(parts)
+
+    def _encode(self, batch: torch.Tensor) -> torch.Tensor:
+        return self.stages.advance(batch, self.shorter.prefix.n_stages, self.n_stages)

@@ -10,6 +10,8 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils._param_validation import HasMethods
 from sklearn.utils.validation import check_is_fitted
 
+from sktransfer._networks.backbones.record import Backbone
+
 if TYPE_CHECKING:
     import numpy as np
     import torch
@@ -23,12 +25,12 @@ if TYPE_CHECKING:
 class Pretrained:
     """The parameters that choose the backbone; a mixin for an `ImageInput`."""
 
-    backbone: str
+    backbone: str | Backbone
     weights: Any
     image_size: int | str | None
 
     _backbone_constraints: ClassVar[dict[str, list[Any]]] = {
-        "backbone": [str],
+        "backbone": [str, Backbone],
         "weights": [str, os.PathLike, HasMethods("fit"), None],
         "activation_cache": [str, os.PathLike, HasMethods(["warm", "clear"]), None],
     }
@@ -37,7 +39,7 @@ class Pretrained:
         self, n_classes: int, dropout: float, image_shape: Shape
     ) -> Stages:
         """Build the backbone with its weights and a new head."""
-        from sktransfer._networks.backbones.resnet import make_pretrained_resnet
+        from sktransfer._networks.backbones.build import make_pretrained
 
         if hasattr(self.weights, "fit"):
             try:
@@ -48,8 +50,8 @@ class Pretrained:
                     "fitted; fit it first. In the grid of a search, wrap it in "
                     "sklearn.frozen.FrozenEstimator, or the search clones it unfitted."
                 ) from error
-        return make_pretrained_resnet(
-            self.backbone,
+        return make_pretrained(
+            self._describe_backbone(),
             self.weights,
             n_classes,
             dropout,
@@ -57,13 +59,19 @@ class Pretrained:
             image_shape,
         )
 
+    def _describe_backbone(self) -> Backbone:
+        """Return the description of the backbone."""
+        from sktransfer._networks.backbones.known import find_backbone
+
+        return find_backbone(self.backbone)
+
     def _expects_unit_scale(self) -> bool:
         return self.weights is not None
 
     def _size_for_pictures(self) -> int:
-        from sktransfer._networks.backbones.resnet import resolve_image_size
+        from sktransfer._networks.backbones.build import resolve_image_size
 
-        return resolve_image_size(self.backbone, self.image_size, None)
+        return resolve_image_size(self._describe_backbone(), self.image_size, None)
 
     def __sklearn_clone__(self) -> Self:
         # clone() would replace a fitted estimator in `weights` with an unfitted one.

@@ -235,7 +235,9 @@ class BaseImageClassifier(ClassifierMixin, Computing, ImageInput):
 
         if goes_on:
             self._check_warm_start(classes, last_shape)
-        settings = self._make_settings(len(rows), plan, device, precision, seed)
+        settings = self._make_settings(
+            len(rows), plan, device, precision, seed, goes_on
+        )
         train_set = ImageDataset(images, labels, weights, rows)
         n_classes = len(classes)
         with self._seeded_stages(
@@ -299,13 +301,17 @@ class BaseImageClassifier(ClassifierMixin, Computing, ImageInput):
         """Return how many stages besides the head learn in each epoch; check it."""
         raise NotImplementedError
 
-    def _training_options(self) -> dict[str, Any]:
+    def _training_options(self, goes_on: bool) -> dict[str, Any]:
         """Return the settings that only this kind of classifier has."""
         raise NotImplementedError
 
     def _choose_lr(self, images_per_step: float) -> float:
         """Choose the peak rate of the head, per step."""
         return float(self.lr)
+
+    def _choose_weight_decay(self) -> float:
+        """Choose the L2 penalty on learning parameters."""
+        return float(self.weight_decay)
 
     def _make_settings(
         self,
@@ -314,6 +320,7 @@ class BaseImageClassifier(ClassifierMixin, Computing, ImageInput):
         device: torch.device,
         precision: str,
         seed: int,
+        goes_on: bool,
     ) -> TrainingSettings:
         """Collect what the training loop needs to know."""
         from sktransfer._activations.cache import resolve_cache
@@ -331,7 +338,7 @@ class BaseImageClassifier(ClassifierMixin, Computing, ImageInput):
             batch_size=batch_size,
             lr=self._choose_lr(n_images / count_batches(n_images, batch_size)),
             momentum=self.momentum,
-            weight_decay=self.weight_decay,
+            weight_decay=self._choose_weight_decay(),
             label_smoothing=self.label_smoothing,
             augment=self.augment,
             # Without early stopping a validation set still chooses the best epoch.
@@ -344,7 +351,7 @@ class BaseImageClassifier(ClassifierMixin, Computing, ImageInput):
             net_params=check_net_params(self.net_params or {}),
             activation_cache=resolve_cache(self.activation_cache),
             compile=self.compile,
-            **self._training_options(),
+            **self._training_options(goes_on),
         )
 
     def _check_validation_set(

@@ -1,4 +1,4 @@
-"""ResNetFeatureExtractor: pooled features, for any scikit-learn classifier."""
+"""FeatureExtractor: pooled features, for any scikit-learn classifier."""
 
 from __future__ import annotations
 
@@ -12,34 +12,36 @@ from sklearn.utils.validation import check_is_fitted
 
 from sktransfer._estimators.backbone import Pretrained, fill_cache
 from sktransfer._estimators.computing import Computing
+from sktransfer._estimators.documentation import like
 from sktransfer._estimators.inputs import ImageInput, restore_on_error
+from sktransfer._networks.backbones.record import Backbone
 
 if TYPE_CHECKING:
     from sktransfer._activations.cache import ActivationCache, CacheInfo
 
 
-class ResNetFeatureExtractor(
+class FeatureExtractor(
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
     Pretrained,
     Computing,
     ImageInput,
 ):
-    """Turn images into the pooled features of a pretrained ResNet.
+    """Turn images into the pooled features of a pretrained network.
 
     Nothing is learned: :meth:`fit` loads the network and records the image shape.
 
     Parameters
     ----------
-    backbone : str, default="resnet50"
-        As in :class:`ResNetTransferClassifier`.
+    backbone : str or Backbone, default="efficientnet_lite0"
+        As in :class:`TransferClassifier`.
 
     weights : str, path-like, fitted estimator or None, default="auto"
-        As in :class:`ResNetTransferClassifier`.
+        As in :class:`TransferClassifier`.
 
     image_size : "auto", int or None, default="auto"
         Height and width in pixels to which images are resized, as in
-        :class:`ResNetTransferClassifier`.
+        :class:`TransferClassifier`.
 
     image_shape : tuple of (int, int, int), default=None
         Height, width and channels of an image if X holds rows of pixels; one entry may
@@ -86,22 +88,21 @@ class ResNetFeatureExtractor(
 
     See Also
     --------
-    ResNetTransferClassifier : Also fine-tunes the last stages.
+    TransferClassifier : Also fine-tunes the last stages.
 
     Notes
     -----
-    The defaults have the same sources as those of :class:`ResNetTransferClassifier`.
+    The defaults have the same sources as those of :class:`TransferClassifier`.
 
     Examples
     --------
     >>> from sklearn.datasets import load_digits
     >>> from sklearn.linear_model import LogisticRegression
     >>> from sklearn.pipeline import make_pipeline
-    >>> from sktransfer import ResNetFeatureExtractor
+    >>> from sktransfer import FeatureExtractor
     >>> X, y = load_digits(n_class=2, return_X_y=True)
-    >>> features = ResNetFeatureExtractor("mini_resnet18")
-    >>> clf = make_pipeline(features, LogisticRegression())
-    >>> clf.fit(X[:100] / 16, y[:100]).predict(X[100:104] / 16).shape
+    >>> clf = make_pipeline(FeatureExtractor(), LogisticRegression())
+    >>> clf.fit(X[:40] / 16, y[:40]).predict(X[40:44] / 16).shape
     (4,)
     """
 
@@ -115,7 +116,7 @@ class ResNetFeatureExtractor(
 
     def __init__(
         self,
-        backbone: str = "resnet50",
+        backbone: str | Backbone = "efficientnet_lite0",
         *,
         weights: Any = "auto",
         image_size: int | str | None = "auto",
@@ -136,13 +137,13 @@ class ResNetFeatureExtractor(
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X: Any, y: Any = None) -> ResNetFeatureExtractor:
+    def fit(self, X: Any, y: Any = None) -> FeatureExtractor:
         """Load the network for images of this shape.
 
         Parameters
         ----------
         X : array-like
-            Images, as for :meth:`ResNetTransferClassifier.fit`.
+            Images, as for :meth:`TransferClassifier.fit`.
 
         y : None
             Ignored.
@@ -189,8 +190,8 @@ class ResNetFeatureExtractor(
         Returns
         -------
         ndarray of shape (n_images, n_features), float32
-            512 features for resnet18 and resnet34, 2048 for the larger ResNets, 192 for
-            mini_resnet18.
+            1280 features for the EfficientNet-Lites, 512 for resnet18 and resnet34,
+            2048 for the larger ResNets, 192 for mini_resnet18.
         """
         from sktransfer._activations.cache import resolve_cache
         from sktransfer._activations.prediction import extract_features
@@ -253,3 +254,34 @@ class ResNetFeatureExtractor(
         tags.requires_fit = True
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
+
+
+@like(FeatureExtractor, backbone="resnet50")
+class ResNetFeatureExtractor(FeatureExtractor):  # numpydoc ignore=PR01,PR02
+    """Turn images into the pooled features of a pretrained ResNet.
+
+    This is :class:`FeatureExtractor` with another default backbone.
+
+    Parameters
+    ----------
+    backbone : str or Backbone, default="resnet50"
+        As in :class:`ResNetTransferClassifier`.
+
+    See Also
+    --------
+    ResNetTransferClassifier : Also fine-tunes the last stages.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sktransfer import ResNetFeatureExtractor
+    >>> X, y = load_digits(n_class=2, return_X_y=True)
+    >>> features = ResNetFeatureExtractor("mini_resnet18")
+    >>> clf = make_pipeline(features, LogisticRegression())
+    >>> clf.fit(X[:100] / 16, y[:100]).predict(X[100:104] / 16).shape
+    (4,)
+    """
+
+    __module__ = "sktransfer"

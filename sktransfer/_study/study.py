@@ -69,14 +69,13 @@ def define_models(
     """Return functions, by model name, that make an unfitted model from a seed."""
     from sktransfer._estimators.scratch import ScratchCNNClassifier
     from sktransfer._estimators.transfer import ResNetTransferClassifier
-    from sktransfer._networks.backbones.resnet import check_backbone
-    from sktransfer._networks.backbones.weights import find_weights
+    from sktransfer._networks.backbones.known import find_backbone
+    from sktransfer._networks.backbones.sources import find_weights
 
     # Imported before any clock runs, or the first fit would pay for importing torch.
     importlib.import_module("sktransfer._training.train")
     # Only for their errors, before anything is trained.
-    check_backbone(backbone)
-    find_weights(backbone, "auto").read()
+    find_weights(find_backbone(backbone), "auto").read()
     transfer: dict[str, Any] = {}
     scratch: dict[str, Any] = {}
     if data_name == "digits":
@@ -138,7 +137,7 @@ def run_study(
 
     Yields the result of each fit and the fitted model.
     """
-    from sktransfer._training.progress import EpochReport
+    from sktransfer._training.callbacks.progress import EpochReport
 
     for seed in seeds:
         for name, make in make_models.items():

@@ -14,9 +14,10 @@ from sktransfer._images.views import Augment
 from sktransfer._networks.device import autocast
 from sktransfer._networks.stages import Stages
 from sktransfer._training.batches import Batch, Batches
+from sktransfer._training.callbacks.progress import print_plainly
 from sktransfer._training.image_sets import ImageDataset
 from sktransfer._training.interrupts import hear_interrupts
-from sktransfer._training.progress import print_plainly
+from sktransfer._training.probe import Probe
 
 # Batch norm cannot learn from one image.
 SMALLEST_PART = 2
@@ -50,6 +51,12 @@ class StagesNet(NeuralNet):
     compile_forward : bool
         Whether ``torch.compile`` compiles the stages that are trained.
 
+    clip_norm : float or None
+        Largest norm of the gradient of a step.
+
+    probe : Probe or None
+        Solves the head, in place of the steps of the first epoch.
+
     **kwargs
         Passed on to :class:`skorch.NeuralNet`.
     """
@@ -64,6 +71,8 @@ class StagesNet(NeuralNet):
         n_prefix: int = 0,
         alternate_flip: bool = False,
         compile_forward: bool = False,
+        clip_norm: float | None = None,
+        probe: Probe | None = None,
         criterion: type[nn.Module] = nn.CrossEntropyLoss,
         **kwargs: Any,
     ) -> None:
@@ -75,6 +84,8 @@ class StagesNet(NeuralNet):
         self.seed = seed
         self.alternate_flip = alternate_flip
         self.compile_forward = compile_forward
+        self.clip_norm = clip_norm
+        self.probe = probe
         # Images that pass at a time; fewer than a batch if memory was short.
         self.most_at_once_: int | None = None
         self.compiled_: Any = None
@@ -140,6 +151,9 @@ class StagesNet(NeuralNet):
             )
         self.module_.train(training)
         self._pass(iterator.dataset)
+        if training and self.probe is not None and len(self.history) == 1:
+            self._record(prefix, *self.probe.solve(self.module_))
+            return
         losses, predicted, labels, weights = [], [], [], []
         for batch in iterator:
             self.notify("on_batch_begin", batch=batch, training=training)
@@ -155,11 +169,13 @@ class StagesNet(NeuralNet):
         loss *= torch.tensor([len(some) for some in labels], device=loss.device)
         right = (torch.cat(predicted) == torch.cat(labels)) * weight
         total = weight.sum()
-        mean = float(loss.sum() / total)
+        self._record(prefix, float(loss.sum() / total), float(right.sum() / total))
+
+    def _record(self, prefix: str, mean: float, accuracy: float) -> None:
+        """Record the mean loss and the accuracy of an epoch."""
         so_far = [row.get(f"{prefix}_loss", mean) for row in self.history]
         self.history.record(f"{prefix}_loss", mean)
         self.history.record(f"{prefix}_loss_best", mean <= min(so_far))
-        accuracy = float(right.sum() / total)
         self.history.record(f"{prefix}_accuracy", accuracy)
 
     def _pass(self, dataset: ImageDataset) -> None:
@@ -200,7 +216,7 @@ class StagesNet(NeuralNet):
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = super().__getstate__()
-        return {**state, "compiled_": None}
+        return {**state, "compiled_": None, "probe": None}
 
     def train_step_single(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
         """Run forward and backward over one batch, in parts if memory is short."""
@@ -223,6 +239,8 @@ class StagesNet(NeuralNet):
             # Drop the gradients of the parts that passed. Batch norm keeps what it saw.
             self.module_.zero_grad()
             torch.cuda.empty_cache()
+        if self.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.module_.parameters(), self.clip_norm)
         return {"loss": shares.dot(losses), "y_pred": logits}
 
     def _learn_in_parts(

@@ -65,6 +65,12 @@ def plan_unfreezing(
     raise _unknown_schedule(schedule)
 
 
+def begin_with_probe(plan: Sequence[int]) -> tuple[int, ...]:
+    """Let the first epoch of a plan, and no other, be that of the head alone."""
+    later = [depth for depth in plan[1:] if depth > 0]
+    return (0, *later)
+
+
 def _unknown_schedule(schedule: object) -> ValueError:
     """Make the error that names what a schedule may be."""
     return ValueError(

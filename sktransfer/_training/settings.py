@@ -12,7 +12,8 @@ from skorch.callbacks import BatchScoring, Callback, EpochScoring, LRScheduler
 
 from sktransfer._activations.cache import ActivationCache
 from sktransfer._images.views import Augment
-from sktransfer._training.unfreezing import UnfreezeSchedule
+from sktransfer._training.callbacks.unfreezing import UnfreezeSchedule
+from sktransfer._training.probe import SolveHead
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,10 @@ class TrainingSettings:
     callbacks: list[Callback]
     net_params: Mapping[str, Any]
     activation_cache: ActivationCache | None
+    optimizer: str = "sgd"
+    layer_decay: float = 1.0
+    clip_norm: float | None = None
+    solve_head: SolveHead | None = None
     compile: bool = False
     bias_lr_factor: float = 1.0
     lr_schedule: str = "cosine"

@@ -11,6 +11,9 @@ from skorch.helper import predefined_split
 from sktransfer._activations.prefix import Prefix
 from sktransfer._networks.device import move_to
 from sktransfer._networks.stages import Stages
+from sktransfer._training.callbacks.lookahead import Lookahead
+from sktransfer._training.callbacks.progress import open_bar
+from sktransfer._training.callbacks.unfreezing import UnfreezeSchedule
 from sktransfer._training.image_sets import (
     ImageDataset,
     explain_recomputing,
@@ -19,11 +22,9 @@ from sktransfer._training.image_sets import (
     sum_info,
     with_activations,
 )
-from sktransfer._training.lookahead import Lookahead
 from sktransfer._training.net import StagesNet
-from sktransfer._training.progress import open_bar
+from sktransfer._training.probe import make_probe
 from sktransfer._training.settings import TrainingSettings
-from sktransfer._training.unfreezing import UnfreezeSchedule
 
 
 def train(
@@ -73,9 +74,11 @@ def train(
     callbacks = _list_callbacks(settings, best)
     both = (train_set, valid_set)
     with with_activations(prefix, both, settings.augment, cache, verbose) as sets:
+        probe = make_probe(stages, sets[0], settings)
         sets = keep_on_device(sets, device)
         with open_bar(verbose) as bars:
             net = _make_net(stages, n_prefix, sets[1], settings, [*bars, *callbacks])
+            net.probe = probe
             net.partial_fit(sets[0], None)
         if net.interrupt_ is None:
             net.check_last_step(sets[0])
@@ -105,6 +108,7 @@ def _list_callbacks(
         settings.backbone_lr_factor,
         settings.bias_lr_factor,
         settings.lr_schedule,
+        settings.layer_decay,
     )
     lookahead = [("lookahead", Lookahead())] if settings.lookahead else []
     # Last: it compares the weights that the other callbacks leave.
@@ -118,9 +122,11 @@ def _list_callbacks(
 
 
 def _choose_optimizer(settings: TrainingSettings) -> dict[str, Any]:
-    """Choose SGD with Nesterov momentum, or what `net_params` holds instead."""
+    """Choose the backbone's optimizer, or what `net_params` holds instead."""
     defaults: dict[str, Any] = {"optimizer__weight_decay": settings.weight_decay}
-    if "optimizer" not in settings.net_params:
+    if "optimizer" not in settings.net_params and settings.optimizer == "adamw":
+        defaults["optimizer"] = torch.optim.AdamW
+    elif "optimizer" not in settings.net_params:
         defaults["optimizer"] = torch.optim.SGD
         defaults["optimizer__momentum"] = settings.momentum
         defaults["optimizer__nesterov"] = settings.momentum > 0
@@ -145,6 +151,7 @@ def _make_net(
         "n_prefix": n_prefix,
         "alternate_flip": settings.alternate_flip,
         "compile_forward": settings.compile,
+        "clip_norm": settings.clip_norm,
         "criterion__reduction": "none",
         "criterion__label_smoothing": settings.label_smoothing,
         **_choose_optimizer(settings),

@@ -24,7 +24,8 @@ from sktransfer._activations.prefix import Prefix
 from sktransfer._activations.rows import ActivationRows
 from sktransfer._activations.storage.memory import resolve_budget
 from sktransfer._images.views import AS_IT_IS
-from sktransfer._networks.backbones.resnet import MINI_WIDTH, make_pretrained_resnet, make_resnet
+from sktransfer._networks.backbones.build import make_pretrained, make_stages
+from sktransfer._networks.backbones.resnet import MINI_WIDTH
 from sktransfer._networks.stages import Stages
 from tests.helpers import pictures, transfer
 
@@ -72,7 +73,8 @@ def test_every_kind_of_cache_gives_the_same_probabilities_bit_for_bit(settings):
 def test_no_image_passes_the_frozen_stages_twice(counted):
     X, y = pictures(40)
     cache = ActivationCache()
-    clf = transfer(activation_cache=cache, unfreeze_depth=1, augment=None, max_epochs=4)
+    settings = {"unfreeze_depth": 1, "augment": None, "head_init": "random"}
+    clf = transfer(activation_cache=cache, max_epochs=4, **settings)
     clf.fit(X, y)
     clf.predict(X)
     clone(clf).set_params(dropout=0.5).fit(X, y)
@@ -151,7 +153,7 @@ def fill(stages, X, cache, **options):
 def test_what_has_changed_is_not_found(change):
     X, _ = pictures(16)
     cache = ActivationCache()
-    stages = make_resnet("mini_resnet18", 3, 0.0, (8, 8)).eval()
+    stages = make_stages("mini_resnet18", 3, 0.0, (8, 8)).eval()
     fill(stages, X, cache)
     n_stages = 3
     if change == "weight":
@@ -172,10 +174,10 @@ def test_what_has_changed_is_not_found(change):
 def test_what_lies_behind_the_prefix_may_change():
     X, _ = pictures(16)
     cache = ActivationCache()
-    stages = make_resnet("mini_resnet18", 3, 0.0, (8, 8)).eval()
+    stages = make_stages("mini_resnet18", 3, 0.0, (8, 8)).eval()
     fill(stages, X, cache)
     stages.layer4[0].conv1.weight.data[0] += 1
-    other = make_resnet("mini_resnet18", 7, 0.5, (8, 8)).eval()
+    other = make_stages("mini_resnet18", 7, 0.5, (8, 8)).eval()
     other.load_state_dict(stages.state_dict() | head_of(other))
     assert fill(stages, X, cache).misses == 0
     assert fill(other, X, cache).misses == 0
@@ -186,7 +188,7 @@ def head_of(stages):
 
 
 def test_what_was_used_least_recently_goes_first():
-    stages = make_resnet("mini_resnet18", 3, 0.0, (8, 8)).eval()
+    stages = make_stages("mini_resnet18", 3, 0.0, (8, 8)).eval()
     cache = ActivationCache(30 * FEATURE_BYTES)
     old, middle, new = (pictures(10, seed=seed)[0] for seed in (1, 2, 3))
     for X in (old, middle, new, old):
@@ -199,7 +201,7 @@ def test_what_was_used_least_recently_goes_first():
 
 
 def test_what_a_fit_uses_now_is_not_taken_away():
-    stages = make_resnet("mini_resnet18", 3, 0.0, (8, 8)).eval()
+    stages = make_stages("mini_resnet18", 3, 0.0, (8, 8)).eval()
     cache = ActivationCache(20 * FEATURE_BYTES)
     X = pictures(20)[0]
     rows = rows_of(stages, X, cache, n_stages=5)
@@ -214,7 +216,7 @@ def test_what_a_fit_uses_now_is_not_taken_away():
 
 def test_another_network_makes_room_for_itself():
     cache = ActivationCache(20 * FEATURE_BYTES)
-    first, second = (make_resnet("mini_resnet18", 3, 0.0, (8, 8)).eval() for _ in "ab")
+    first, second = (make_stages("mini_resnet18", 3, 0.0, (8, 8)).eval() for _ in "ab")
     X = pictures(20)[0]
     for stages in (first, second):
         fill(stages, X, cache, n_stages=5)
@@ -223,7 +225,7 @@ def test_another_network_makes_room_for_itself():
 
 
 def test_clearing_in_the_middle_of_a_fit_changes_nothing():
-    stages = make_resnet("mini_resnet18", 3, 0.0, (8, 8)).eval()
+    stages = make_stages("mini_resnet18", 3, 0.0, (8, 8)).eval()
     cache = ActivationCache()
     X, none = pictures(20)[0], np.zeros(20, int)
     rows = rows_of(stages, X, cache)
@@ -254,9 +256,7 @@ def test_clearing_a_full_cache_in_mid_fit_leaves_what_the_fit_uses_alone():
 
 
 def test_fits_in_threads_may_share_a_cache():
-    stages = make_pretrained_resnet(
-        "mini_resnet18", "auto", 3, 0.0, 8, (8, 8, 3)
-    ).eval()
+    stages = make_pretrained("mini_resnet18", "auto", 3, 0.0, 8, (8, 8, 3)).eval()
     sets = [pictures(24, seed=seed)[0] for seed in range(6)]
     every, none = np.arange(24), np.zeros(24, int)
     expected = [rows_of(stages, X, None).gather(every, none) for X in sets]
@@ -275,7 +275,7 @@ def test_fits_in_threads_may_share_a_cache():
 
 
 def test_neighbours_and_positions_do_not_change_an_activation():
-    stages = make_resnet("mini_resnet18", 3, 0.0, (8, 8)).eval()
+    stages = make_stages("mini_resnet18", 3, 0.0, (8, 8)).eval()
     prefix = Prefix(stages, 4, CPU, "float32")
     X = pictures(37)[0]
     together = prefix.encode(X, np.arange(37), PLAIN, np.zeros(37, int))
@@ -403,6 +403,7 @@ def test_where_there_is_no_room_every_pass_is_counted_as_a_miss(counted):
         activation_cache=ActivationCache(10 * FEATURE_BYTES),
         unfreeze_depth=0,
         augment=None,
+        head_init="random",
         max_epochs=3,
     ).fit(X, y)
     assert clf.cache_info_.misses == sum(counted)
@@ -421,7 +422,7 @@ def test_activations_in_bfloat16_train_validate_and_predict():
 
 
 def test_clearing_between_lookup_and_read_gives_no_other_images(monkeypatch):
-    stages = make_resnet("mini_resnet18", 3, 0.0, (8, 8)).eval()
+    stages = make_stages("mini_resnet18", 3, 0.0, (8, 8)).eval()
     cache = ActivationCache()
     X, none = pictures(20)[0], np.zeros(20, int)
     rows = rows_of(stages, X, cache)
@@ -443,7 +444,7 @@ def test_clearing_between_lookup_and_read_gives_no_other_images(monkeypatch):
 @pytest.mark.parametrize("cache", [None, ActivationCache(0), ActivationCache()])
 @pytest.mark.parametrize("n_batches", [1, 3, 40, 130])
 def test_batches_hold_the_activations_in_order(cache, n_batches):
-    stages = make_resnet("mini_resnet18", 3, 0.0, (8, 8)).eval()
+    stages = make_stages("mini_resnet18", 3, 0.0, (8, 8)).eval()
     X, none = pictures(130)[0], np.zeros(130, int)
     rows = rows_of(stages, X, cache)
     order = np.random.default_rng(0).permutation(130)
@@ -465,7 +466,7 @@ def test_small_batches_do_not_pass_frozen_stages_half_empty(monkeypatch):
         return encode(self, images, n_stages)
 
     monkeypatch.setattr(Stages, "encode", counting)
-    stages = make_resnet("mini_resnet18", 3, 0.0, (8, 8)).eval()
+    stages = make_stages("mini_resnet18", 3, 0.0, (8, 8)).eval()
     rows = rows_of(stages, pictures(128)[0], None)
     list(rows.batches(np.arange(128), np.zeros(128, int), 16))
     assert sum(filled) == 128

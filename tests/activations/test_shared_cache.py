@@ -131,7 +131,7 @@ def test_a_parallel_search_computes_each_image_once_and_scores_the_same(
 ):
     X, y = pictures(30)
     grid = {"dropout": [0.0, 0.5]}
-    clf = transfer(unfreeze_depth=1, augment=None)
+    clf = transfer(unfreeze_depth=1, augment=None, head_init="random")
     serial = GridSearchCV(clf, grid, cv=3, error_score="raise").fit(X, y)
     cache = ActivationCache(path=tmp_path / "cache")
     shared = clf.set_params(activation_cache=cache)

@@ -417,7 +417,8 @@ def test_an_interrupt_is_raised_again_and_leaves_an_estimator_that_predicts():
 def test_an_interrupt_keeps_the_best_weights_so_far():
     seen = []
     callbacks = [recorder(seen), InterruptInThirdEpoch()]
-    classifier = transfer(unfreeze_depth=0, max_epochs=6, callbacks=callbacks)
+    settings = {"unfreeze_depth": 0, "head_init": "random", "max_epochs": 6}
+    classifier = transfer(callbacks=callbacks, **settings)
     # With labels of other classes the loss grows while the head learns.
     with pytest.raises(KeyboardInterrupt):
         classifier.fit(X, y, X_val=X, y_val=(y + 1) % N_CLASSES)
@@ -432,6 +433,7 @@ def test_validation_images_pick_the_best_epoch():
     seen = []
     classifier = transfer(
         unfreeze_depth=0,
+        head_init="random",
         max_epochs=5,
         early_stopping=False,
         callbacks=[recorder(seen)],

@@ -14,8 +14,8 @@ from sktransfer._images.views import AS_IT_IS, tta_views
 from sktransfer._networks.cnn import choose_size, count_directions, make_cnn
 from sktransfer._networks.statistics import make_whitening_filters
 from sktransfer._training.batches import Batches
+from sktransfer._training.callbacks.lookahead import EVERY, KEPT, Lookahead
 from sktransfer._training.image_sets import ImageDataset
-from sktransfer._training.lookahead import EVERY, KEPT, Lookahead
 from sktransfer._training.schedule import triangle_rate
 from tests.helpers import pictures, scratch
 

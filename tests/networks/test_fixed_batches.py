@@ -4,9 +4,9 @@ import torch
 
 from sktransfer._activations.prediction import extract_features, predict_logits
 from sktransfer._images.preprocessing import Preprocess, to_batch
+from sktransfer._networks.backbones.build import make_stages
 from sktransfer._networks.device import autocast
 from sktransfer._networks.fixed_batches import choose_batch_size, cut, run_padded
-from sktransfer._networks.backbones.resnet import make_resnet
 
 CPU = torch.device("cpu")
 
@@ -14,7 +14,7 @@ CPU = torch.device("cpu")
 @pytest.mark.parametrize("n_prefix", [0, 3, 5])
 def test_a_result_does_not_depend_on_the_images_beside_it(n_prefix):
     torch.manual_seed(0)
-    stages = make_resnet("mini_resnet18", 3, 0.0, (8, 8)).eval()
+    stages = make_stages("mini_resnet18", 3, 0.0, (8, 8)).eval()
     X = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3), dtype=np.uint8)
     together = predict_logits(stages, n_prefix, X, CPU, "float32", None)
     alone = np.concatenate(
@@ -40,8 +40,8 @@ def test_every_batch_has_the_same_size():
 
 
 def test_larger_images_come_in_smaller_batches_by_the_size_that_the_network_sees():
-    as_they_are = make_resnet("mini_resnet18", 3, 0.0, None)
-    resized = make_resnet("mini_resnet18", 3, 0.0, (32, 32))
+    as_they_are = make_stages("mini_resnet18", 3, 0.0, None)
+    resized = make_stages("mini_resnet18", 3, 0.0, (32, 32))
     sizes = [
         choose_batch_size(stages, shape, CPU)
         for stages in (as_they_are, resized)
@@ -61,7 +61,7 @@ def test_float32_is_meant_whatever_is_set_outside():
 
 
 def test_features_are_what_the_head_maps_to_logits():
-    stages = make_resnet("mini_resnet18", 3, 0.0, (8, 8)).eval()
+    stages = make_stages("mini_resnet18", 3, 0.0, (8, 8)).eval()
     images = torch.randint(0, 256, (2, 8, 8, 3), dtype=torch.uint8)
     pooled = torch.from_numpy(
         extract_features(stages, images.numpy(), CPU, "float32", None)

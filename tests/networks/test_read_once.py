@@ -8,8 +8,10 @@ import torch
 
 from sktransfer import ResNetTransferClassifier
 from sktransfer._activations.prefix import Prefix
-from sktransfer._networks.backbones.resnet import MINI_WIDTH, make_pretrained_resnet, make_resnet
-from sktransfer._networks.backbones.weights import Source, find_weights
+from sktransfer._networks.backbones.build import make_pretrained, make_stages
+from sktransfer._networks.backbones.known import find_backbone
+from sktransfer._networks.backbones.resnet import MINI_WIDTH
+from sktransfer._networks.backbones.sources import WeightFile, find_weights
 
 CPU = torch.device("cpu")
 SHAPE = (8, 8, 3)
@@ -18,14 +20,14 @@ SHAPE = (8, 8, 3)
 def written(path, seed, **changes):
     """Weights in a file that looks old, or it would not be taken for known."""
     torch.manual_seed(seed)
-    state = make_resnet("mini_resnet18", 2, 0.0, (8, 8)).state_dict() | changes
+    state = make_stages("mini_resnet18", 2, 0.0, (8, 8)).state_dict() | changes
     torch.save(state, path)
     os.utime(path, (seed, seed))
     return state
 
 
 def loaded(weights="auto"):
-    return make_pretrained_resnet("mini_resnet18", weights, 2, 0.0, 8, SHAPE)
+    return make_pretrained("mini_resnet18", weights, 2, 0.0, 8, SHAPE)
 
 
 def namespace(stages):
@@ -40,13 +42,13 @@ def backbone_of(state):
 def counted(monkeypatch):
     """The files that are read."""
     paths = []
-    read = Source.read
+    read = WeightFile.read
 
     def reading(source):
         paths.append(source.path)
         return read(source)
 
-    monkeypatch.setattr(Source, "read", reading)
+    monkeypatch.setattr(WeightFile, "read", reading)
     return paths
 
 
@@ -89,17 +91,17 @@ def test_a_file_that_is_gone_is_missed(tmp_path):
 def test_fits_that_follow_each_other_read_the_weights_once(counted, tmp_path):
     written(tmp_path / "weights.pth", 3)
     for size in (8, 12, None):
-        make_pretrained_resnet(
-            "mini_resnet18", tmp_path / "weights.pth", 2, 0.5, size, SHAPE
-        )
+        make_pretrained("mini_resnet18", tmp_path / "weights.pth", 2, 0.5, size, SHAPE)
     assert len(counted) == 1
 
 
 def test_the_best_weights_have_a_name_of_their_own():
-    bundled = find_weights("mini_resnet18", "DEFAULT")
-    assert bundled == find_weights("mini_resnet18", "auto")
+    bundled = find_weights(find_backbone("mini_resnet18"), "DEFAULT")
+    assert bundled == find_weights(find_backbone("mini_resnet18"), "auto")
     assert bundled.path.is_file()
-    assert find_weights("resnet50", "DEFAULT").entry.name == "IMAGENET1K_V2"
+    assert (
+        find_weights(find_backbone("resnet50"), "DEFAULT").entry.name == "IMAGENET1K_V2"
+    )
 
 
 def test_what_happens_to_one_network_does_not_reach_the_next():
@@ -130,7 +132,7 @@ def test_the_hash_follows_every_bit_of_loaded_weights(change, tmp_path):
 
 def test_the_hash_is_the_same_whether_weights_were_loaded_or_not():
     stages = loaded()
-    fresh = make_resnet("mini_resnet18", 2, 0.0, (8, 8))
+    fresh = make_stages("mini_resnet18", 2, 0.0, (8, 8))
     fresh.load_state_dict(stages.state_dict())
     name = namespace(fresh)
     loaded("auto")

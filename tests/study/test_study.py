@@ -433,7 +433,7 @@ def test_the_real_models_run_and_count_their_parameters(tmp_path):
 
 
 def test_a_long_fit_reports_its_progress(monkeypatch):
-    monkeypatch.setattr("sktransfer._training.progress.EVERY_SECONDS", 0)
+    monkeypatch.setattr("sktransfer._training.callbacks.progress.EVERY_SECONDS", 0)
     lines = []
     make = define_models("digits", "mini_resnet18", 2)["scratch"]
     list(run_study(load_data("digits", 50, 50), {"scratch": make}, (3,), lines.append))

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from torch import nn
+from os import PathLike
+from typing import Any
 
 # Per channel of images scaled to [0, 1], as weights trained on ImageNet usually expect.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -108,9 +105,9 @@ class Backbone:  # numpydoc ignore=PR02
     __module__ = "sktransfer"
 
     name: str
-    make: Callable[..., nn.Module] = field(repr=False)
+    make: Callable[..., Any] = field(repr=False)
     stages: Mapping[str, Sequence[str]] = field(repr=False)
-    weights: str | os.PathLike[str] | Mapping[str, Any] | None = None
+    weights: str | PathLike[str] | Mapping[str, Any] | None = None
     head: str | None = field(default=None, repr=False)
     image_size: int = 224
     small_image_size: int | None = field(default=None, repr=False)

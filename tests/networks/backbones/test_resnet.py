@@ -24,12 +24,9 @@ from sktransfer import (
     ResNetTransferClassifier,
     ScratchCNNClassifier,
 )
-from sktransfer._networks.backbones.resnet import (
-    BACKBONES,
-    MINI_WIDTH,
-    make_resnet,
-    resolve_image_size,
-)
+from sktransfer._networks.backbones.build import make_stages, resolve_image_size
+from sktransfer._networks.backbones.known import KNOWN, find_backbone
+from sktransfer._networks.backbones.resnet import MINI_WIDTH
 from sktransfer._networks.backbones.weights import load_backbone
 from tests.helpers import pictures, transfer
 
@@ -55,7 +52,7 @@ def test_a_fitted_estimator_gives_its_backbone_also_through_clone():
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 def test_a_local_weight_file_with_torchvision_names_is_loaded(tmp_path, suffix):
-    stages = make_resnet("resnet18", 2, 0.0, (32, 32))
+    stages = make_stages("resnet18", 2, 0.0, (32, 32))
     state = {
         name.removeprefix("stem."): tensor.contiguous()
         for name, tensor in stages.state_dict().items()
@@ -103,6 +100,7 @@ def test_uncached_weights_without_a_network_give_url_target_and_ways_out(
         ResNetTransferClassifier().fit(*pictures())
     message = str(caught.value)
     assert str(tmp_path / "checkpoints") in message
+    assert "efficientnet_lite0" in message
     assert "mini_resnet18" in message
     assert "weights=None" in message
 
@@ -196,15 +194,17 @@ def test_a_fit_marked_as_cuda_predicts_on_a_machine_without(tmp_path):
 
 
 def test_the_image_size_suits_backbone_and_images():
-    assert resolve_image_size("mini_resnet18", "auto", (224, 224, 3)) == 32
-    assert resolve_image_size("resnet50", "auto", (32, 32, 3)) == 128
-    assert resolve_image_size("resnet50", "auto", (300, 200, 3)) == 224
-    assert resolve_image_size("resnet50", 96, (300, 200, 3)) == 96
+    assert (
+        resolve_image_size(find_backbone("mini_resnet18"), "auto", (224, 224, 3)) == 32
+    )
+    assert resolve_image_size(find_backbone("resnet50"), "auto", (32, 32, 3)) == 128
+    assert resolve_image_size(find_backbone("resnet50"), "auto", (300, 200, 3)) == 224
+    assert resolve_image_size(find_backbone("resnet50"), 96, (300, 200, 3)) == 96
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
-def test_every_backbone_has_the_same_stages(backbone):
-    names = make_resnet(backbone, 2, 0.0, None).names
+@pytest.mark.parametrize("backbone", [name for name in KNOWN if "resnet" in name])
+def test_every_resnet_has_the_same_stages(backbone):
+    names = make_stages(backbone, 2, 0.0, None).names
     assert names == ("stem", "layer1", "layer2", "layer3", "layer4", "head")
 
 
@@ -218,8 +218,10 @@ def test_any_integer_is_an_image_size(size):
 
 def test_the_stages_of_a_torchvision_resnet_compute_what_it_computes():
     original = resnet18(weights=None).eval()
-    stages = make_resnet("resnet18", 1000, 0.0, None).eval()
-    load_backbone(stages, original.state_dict(), "the original")
+    stages = make_stages("resnet18", 1000, 0.0, None).eval()
+    load_backbone(
+        find_backbone("resnet18"), stages, original.state_dict(), "the original"
+    )
     stages.head.linear.load_state_dict(original.fc.state_dict())
     images = torch.rand(2, 40, 40, 3)
     normalised = images.permute(0, 3, 1, 2) - torch.tensor([0.485, 0.456, 0.406]).view(
@@ -263,6 +265,8 @@ def test_a_fit_on_pictures_forgets_the_names_of_a_fit_on_a_frame():
     [ResNetTransferClassifier, ScratchCNNClassifier, ResNetFeatureExtractor],
 )
 def test_docstrings_tell_the_defaults_of_the_signature(estimator):
-    told = dict(re.findall(r"^    (\w+) : .*default=(.*)$", estimator.__doc__, re.M))
+    told = dict(
+        re.findall(r"^(\w+) : .*default=(.*)$", inspect.getdoc(estimator), re.M)
+    )
     for name, parameter in inspect.signature(estimator).parameters.items():
         assert ast.literal_eval(told[name]) == parameter.default, name

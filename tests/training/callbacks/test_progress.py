@@ -335,7 +335,7 @@ def test_a_batch_is_counted_once_it_is_done(terminal, monkeypatch, make):
 
 
 def test_encoding_in_fit_has_a_bar_of_its_own(terminal):
-    transfer(augment=None).fit(*pictures())
+    transfer(augment=None, head_init="random").fit(*pictures())
     before, after = terminal.getvalue().split("epoch 1/2", 1)
     assert "| 45/45," in before
     assert "encode" in before

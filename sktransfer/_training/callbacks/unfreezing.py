@@ -51,6 +51,9 @@ default="gradual"
         from a fifth of the peak to the peak in the first 23 % of all steps, and falls
         to nearly zero, no matter when a stage was opened.
 
+    layer_decay : float, default=1.0
+        Rate of each stage before the head as a share of that of the next such stage.
+
     Notes
     -----
     The defaults have the same sources as those of :class:`ResNetTransferClassifier`.
@@ -65,18 +68,22 @@ default="gradual"
         backbone_lr_factor: float = 0.1,
         bias_lr_factor: float = 1.0,
         lr_schedule: str = "cosine",
+        layer_decay: float = 1.0,
     ) -> None:
         self.schedule = schedule
         self.unfreeze_depth = unfreeze_depth
         self.backbone_lr_factor = backbone_lr_factor
         self.bias_lr_factor = bias_lr_factor
         self.lr_schedule = lr_schedule
+        self.layer_decay = layer_decay
 
     def on_train_begin(self, net: NeuralNet, **kwargs: Any) -> None:
         """Freeze every stage that the first epoch does not open."""
         check_depth(self.unfreeze_depth, net.module_.names)
         self.plan_ = plan_unfreezing(self.schedule, self.unfreeze_depth, net.max_epochs)
         self.epoch_ = self.step_ = 0
+        # Epochs in which the head was solved rather than trained have no steps.
+        self.n_without_steps_ = 0
         stages = net.module_.unfreeze(self.plan_[0])
         ours = {id(p) for p in stages.parameters()}
         others = [
@@ -109,7 +116,8 @@ default="gradual"
         """Set the rate of every stage for this step."""
         if not training:
             return
-        n_steps = len(self.plan_) * self.steps_per_epoch_
+        n_epochs = len(self.plan_) - self.n_without_steps_
+        n_steps = n_epochs * self.steps_per_epoch_
         warmup_steps = math.ceil(WARMUP_EPOCHS * self.steps_per_epoch_)
         for group in net.optimizer_.param_groups:
             if "stage" in group:
@@ -125,13 +133,18 @@ default="gradual"
     def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
         """Count the epoch."""
         self.epoch_ += 1
+        if self.step_ == 0:
+            self.n_without_steps_ += 1
 
     def _open(self, net: NeuralNet, names: Any) -> None:
         """Give each stage of these names its own group in the optimizer."""
+        names_of_all = net.module_.names
         for name in names:
             stage = net.module_.get_submodule(name)
-            is_head = name == net.module_.names[-1]
-            peak_lr = net.lr * (1.0 if is_head else self.backbone_lr_factor)
+            peak_lr = net.lr
+            if name != names_of_all[-1]:
+                n_later = len(names_of_all) - 2 - names_of_all.index(name)
+                peak_lr *= self.backbone_lr_factor * self.layer_decay**n_later
             biases = [] if self.bias_lr_factor == 1 else _find_norm_biases(stage)
             ids = {id(p) for p in biases}
             others = [p for p in stage.parameters() if id(p) not in ids]

@@ -1,0 +1,1 @@
+"""What skorch calls between epochs and steps: stages opened, weights, progress."""
