@@ -11,9 +11,14 @@ from pickle import UnpicklingError
 from typing import Any, NamedTuple
 
 import torch
-from safetensors.torch import load_file
 from torchvision.models import get_model_weights
 
+from sktransfer._networks.backbones.checkpoints import (
+    NO_ENDING,
+    has_weight_ending,
+    read_state,
+)
+from sktransfer._networks.backbones.naming import State, fit_names, restore_name
 from sktransfer._networks.stages import Stages
 
 BUNDLED_FOLDER = Path(__file__).parent / "bundled"
@@ -25,8 +30,6 @@ DEFAULT_WEIGHTS = "IMAGENET1K_V1"
 
 # The coarsest clock of a common file system (FAT) ticks every 2 seconds.
 SETTLED_SECONDS = 2
-
-State = Mapping[str, torch.Tensor]
 
 
 class Source(NamedTuple):
@@ -76,7 +79,7 @@ class Source(NamedTuple):
         OSError
             If the weights are not on this machine and cannot be downloaded.
         """
-        return _read_file(self.path) if self.entry is None else _download(self)
+        return read_state(self.path) if self.entry is None else _download(self)
 
 
 def find_weights(backbone: str, weights: str | os.PathLike[str]) -> Source:
@@ -88,8 +91,7 @@ def find_weights(backbone: str, weights: str | os.PathLike[str]) -> Source:
         Name of the architecture.
 
     weights : str or path-like
-        ``"auto"``, a torchvision name, the bundled name, or a ``.pth``, ``.pt`` or
-        ``.safetensors`` file.
+        ``"auto"``, a torchvision name, the bundled name, or a weight file.
 
     Returns
     -------
@@ -102,7 +104,7 @@ def find_weights(backbone: str, weights: str | os.PathLike[str]) -> Source:
         If `weights` is neither a known name nor a weight file.
     """
     name = str(weights)
-    if Path(weights).suffix in (".pth", ".pt", ".safetensors"):
+    if has_weight_ending(weights):
         return Source(Path(weights), backbone)
     if name == "auto":
         name = BUNDLED.get(backbone, DEFAULT_WEIGHTS)
@@ -114,44 +116,16 @@ def find_weights(backbone: str, weights: str | os.PathLike[str]) -> Source:
         else [w.name for w in get_model_weights(backbone)]
     )
     if Path(name).is_file():
-        raise ValueError(
-            f"weights={name!r} is a file, but its name ends in none of .pth, .pt and "
-            ".safetensors, which decide how it is read; rename it."
-        )
+        raise ValueError(f"weights={name!r} is a file, but {NO_ENDING}")
     if name not in (*known, "DEFAULT"):
         raise ValueError(
             f"weights={weights!r} is unknown for backbone={backbone!r}; pass 'auto', "
-            f"one of {known}, a .pth or .safetensors file, a fitted "
+            f"one of {known}, a weight file (.safetensors, .pth), a fitted "
             "ResNetTransferClassifier, or None."
         )
     entry: Any = get_model_weights(backbone)[name]
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     return Source(folder / Path(entry.url).name, backbone, entry)
-
-
-def _read_file(path: Path) -> State:
-    """Read a weight file; nothing in it is executed."""
-    if not path.is_file():
-        kind = "this is a folder" if path.is_dir() else "no such file"
-        raise FileNotFoundError(f"weights={str(path)!r}: {kind}.")
-    try:
-        if path.suffix == ".safetensors":
-            return dict(load_file(path))
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        # The rest of torch's message advises on options that users do not have here.
-        first_line = str(error).partition("\n")[0][:200]
-        why = f"{type(error).__name__}, {first_line}"
-        raise ValueError(
-            f"weights={str(path)!r} could not be read as a state dict, as "
-            f"torch.save(net.state_dict(), path) writes one: {why}"
-        ) from None
-    for wrapper in ("state_dict", "model"):
-        if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
-            state = state[wrapper]
-    if not isinstance(state, Mapping):
-        raise ValueError(f"weights={str(path)!r} does not hold a state dict.")
-    return state
 
 
 def _download(source: Source) -> State:
@@ -176,7 +150,13 @@ def _download(source: Source) -> State:
     return downloaded
 
 
-def load_backbone(stages: Stages, state: State, source: str) -> None:
+def load_backbone(
+    stages: Stages,
+    state: State,
+    source: str,
+    rename: Mapping[str, str] | None = None,
+    head: str | None = None,
+) -> None:
     """Copy pretrained weights into every stage but the head.
 
     Batch counts that old files lack are set to 0.
@@ -187,48 +167,74 @@ def load_backbone(stages: Stages, state: State, source: str) -> None:
         Changed in place.
 
     state : mapping of str to tensor
-        Names as in torchvision (``conv1.weight``) or in stages (``stem.conv1.weight``);
-        entries of the head are ignored.
+        Names as in the original network (``conv1.weight``) or in stages
+        (``stem.conv1.weight``), with any prefix; entries of a head are ignored.
 
     source : str
         What the user passed, for the error message.
 
+    rename : mapping of str to str, default=None
+        As ``list_names`` returns it. ``None``: the original network calls its children
+        as the stages do theirs, or has a stage as a child.
+
+    head : str, default=None
+        Child of the original network that is ignored. Linear ones are anyway.
+
     Raises
     ------
     ValueError
-        If names or shapes do not match the backbone.
+        If names or shapes do not match the backbone, or its weights are not finite.
     """
-    renamed = {}
-    for name, tensor in state.items():
-        name = name.removeprefix("module.")
-        if name.split(".")[0] in ("fc", "head", "preprocess"):
-            continue
-        if name.split(".")[0] in ("conv1", "bn1"):
-            name = f"stem.{name}"
-        renamed[name] = tensor
+    rename = _list_children(stages) if rename is None else rename
+    own = {stages.names[-1], "preprocess"}
     wanted = {
         name: tensor
         for name, tensor in stages.state_dict().items()
-        if name.split(".")[0] not in ("head", "preprocess")
+        if name.split(".")[0] not in own
     }
-    optional = {name for name in wanted if name.endswith("num_batches_tracked")}
-    problems = [
-        *(
-            f"missing {name}"
-            for name in sorted(wanted.keys() - renamed.keys() - optional)
-        ),
-        *(f"unexpected {name}" for name in sorted(renamed.keys() - wanted.keys())),
-        *(
-            f"{name} has shape {tuple(renamed[name].shape)}, not {tuple(t.shape)}"
-            for name, t in wanted.items()
-            if name in renamed and renamed[name].shape != t.shape
-        ),
-    ]
-    if problems:
-        raise ValueError(
-            f"weights={source} do not fit the backbone: {'; '.join(problems[:5])}"
-            f"{f' and {len(problems) - 5} more' if len(problems) > 5 else ''}."
+    shapes = {name: tuple(tensor.shape) for name, tensor in wanted.items()}
+    ignored = own if head is None else own | {head}
+    fitted = fit_names(state, shapes, rename, ignored, source)
+    parameters = {name for name, _ in stages.named_parameters(remove_duplicate=False)}
+    by_path = {path: child for child, path in rename.items()}
+    for name, tensor in fitted.items():
+        fault = _find_fault(tensor, name in parameters)
+        if fault:
+            called = restore_name(name, by_path)
+            raise ValueError(f"weights={source}: {called} holds {fault}")
+    counts = {
+        name: torch.zeros_like(wanted[name]) for name in shapes.keys() - fitted.keys()
+    }
+    stages.load_state_dict({**fitted, **counts}, strict=False)
+
+
+def _list_children(stages: Stages) -> dict[str, str]:
+    """List where each child of the original network is, going by names.
+
+    Numbers are given by ``nn.Sequential``, which the original network had, too.
+    """
+    names = {}
+    for name, stage in list(stages.items())[:-1]:
+        children = [child for child, _ in stage.named_children()]
+        if not children or any(child.isdigit() for child in children):
+            names[name] = name
+        else:
+            names.update((child, f"{name}.{child}") for child in children)
+    return names
+
+
+def _find_fault(tensor: torch.Tensor, is_parameter: bool) -> str | None:
+    """Say what is wrong with the numbers of a tensor, as the fault of the file."""
+    if is_parameter and not tensor.is_floating_point():
+        return (
+            f"{str(tensor.dtype).removeprefix('torch.')} numbers, as a quantized "
+            "network does; pass its weights before quantization."
         )
-    for name in optional - renamed.keys():
-        renamed[name] = torch.zeros_like(wanted[name])
-    stages.load_state_dict(renamed, strict=False)
+    # In float32 as they will be used, which is too narrow for some of float64.
+    wrong = ~torch.isfinite(tensor.to(torch.float32))
+    if not wrong.any():
+        return None
+    return (
+        f"{int(wrong.sum())} NaN or infinite of {wrong.numel()} numbers. The file is "
+        "at fault: it is damaged, or its training diverged."
+    )
