@@ -127,9 +127,10 @@ def _list_forms(wanted: Shapes, rename: Mapping[str, str]) -> list[dict[str, str
 
 def restore_name(name: str, by_path: Mapping[str, str]) -> str:
     """Replace the path of a child in the stages by the name that belongs to it."""
-    for path, child in by_path.items():
-        if _is_inside(name, [path]):
-            return f"{child}{name[len(path) :]}"
+    for dot in re.finditer(r"\.", name):
+        path = name[: dot.start()]
+        if path in by_path:
+            return f"{by_path[path]}{name[len(path) :]}"
     return name
 
 

@@ -312,3 +312,9 @@ def test_a_damaged_stage_is_not_loaded_in_part(tmp_path, state):
     for make in (extract, lambda path: transfer(weights=path).fit(X, y)):
         with pytest.raises(ValueError, match=r"1 are missing .*layer4\.1\.bn2\.bias"):
             make(tmp_path / "short.pth")
+
+
+def test_large_numbers_are_finite(tmp_path, state, stages):
+    huge = torch.full_like(state["conv1.weight"], 3e38)
+    torch.save(state | {"conv1.weight": huge}, tmp_path / "huge.pth")
+    assert torch.equal(extract(tmp_path / "huge.pth").stages_.stem.conv1.weight, huge)
