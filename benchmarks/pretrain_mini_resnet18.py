@@ -32,7 +32,7 @@ from torch.nn import functional as F
 
 from sktransfer._networks.backbones.build import make_stages
 from sktransfer._networks.backbones.resnet import describe_mini_resnet18
-from sktransfer._networks.backbones.weights import load_backbone
+from sktransfer._networks.weights.loading import load_backbone
 
 MEAN = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1) * 255
 STD = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1) * 255

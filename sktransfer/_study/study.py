@@ -70,7 +70,7 @@ def define_models(
     from sktransfer._estimators.scratch import ScratchCNNClassifier
     from sktransfer._estimators.transfer import ResNetTransferClassifier
     from sktransfer._networks.backbones.known import find_backbone
-    from sktransfer._networks.backbones.sources import find_weights
+    from sktransfer._networks.weights.sources import find_weights
 
     # Imported before any clock runs, or the first fit would pay for importing torch.
     importlib.import_module("sktransfer._training.train")

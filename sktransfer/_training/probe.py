@@ -38,8 +38,12 @@ class Solution(NamedTuple):
     accuracy: float
 
 
-# Takes features (n_images, n_features), labels, weights and the number of classes;
-# defined where scikit-learn is at hand.
+# Mirrored images beside the images made the probe of 244 photographs better by 1
+# percentage point, and that of larger sets no better.
+MANY_IMAGES = 10_000
+
+# Takes features (n_views, n_images, n_features), labels, weights and the number of
+# classes; defined where scikit-learn is at hand.
 SolveHead = Callable[[np.ndarray, np.ndarray, np.ndarray, int], Solution]
 
 
@@ -84,11 +88,11 @@ def make_probe(stages: Stages, dataset: ImageDataset, settings: Any) -> Probe | 
 def collect_features(
     stages: Stages, dataset: ImageDataset, settings: Any
 ) -> np.ndarray:
-    """Compute the pooled features of a set, (n_images, n_features), float32.
+    """Compute the pooled features of a set, (n_views, n_images, n_features), float32.
 
-    The images are taken as they are: mirrored ones beside them made no probe better.
-    What is computed goes on from activations that the set has, and is kept in the same
-    cache.
+    The views are those that training shows, if it has few images and finitely many
+    views, and else the images as they are. What is computed goes on from activations
+    that the set has, and is kept in the same cache.
     """
     n_stages, known = stages.n_frozen(0), dataset.activations
     is_training = stages.training
@@ -96,12 +100,13 @@ def collect_features(
     if known is not None and known.prefix.n_stages == n_stages:
         features = _gather(known, dataset.rows)
     else:
+        views: Any = (AS_IT_IS,)
         if known is None:
             prefix = Prefix(stages, n_stages, settings.device, settings.precision)
         else:
-            prefix = LongerPrefix(known, n_stages)
+            views, prefix = known.views, LongerPrefix(known, n_stages)
         cache, verbose = settings.activation_cache, settings.verbose
-        rows = ActivationRows(prefix, dataset.images, (AS_IT_IS,), cache, verbose)
+        rows = ActivationRows(prefix, dataset.images, views, cache, verbose)
         with closing(rows):
             features = _gather(rows, dataset.rows)
     stages.train(is_training)
@@ -109,10 +114,15 @@ def collect_features(
 
 
 def _gather(activations: ActivationRows, rows: np.ndarray) -> np.ndarray:
-    """Gather the activations of some images in their first view, which changes none."""
-    chosen = np.zeros(len(rows), np.int64)
-    activations.ensure(rows, chosen)
-    return activations.gather(rows, chosen).cpu().numpy()
+    """Gather the activations of some images in every view; in the first, if many."""
+    # The first view is the image as it is.
+    n_views = len(activations.views) if len(rows) <= MANY_IMAGES else 1
+    every_view = []
+    for view in range(n_views):
+        chosen = np.full(len(rows), view)
+        activations.ensure(rows, chosen)
+        every_view.append(activations.gather(rows, chosen).cpu().numpy())
+    return np.stack(every_view)
 
 
 def _linear(stages: Stages) -> nn.Linear:

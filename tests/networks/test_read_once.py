@@ -11,7 +11,7 @@ from sktransfer._activations.prefix import Prefix
 from sktransfer._networks.backbones.build import make_pretrained, make_stages
 from sktransfer._networks.backbones.known import find_backbone
 from sktransfer._networks.backbones.resnet import MINI_WIDTH
-from sktransfer._networks.backbones.sources import WeightFile, find_weights
+from sktransfer._networks.weights.sources import WeightFile, find_weights
 
 CPU = torch.device("cpu")
 SHAPE = (8, 8, 3)

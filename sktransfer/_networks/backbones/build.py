@@ -12,11 +12,11 @@ from torch import nn
 from sktransfer._images.preprocessing import Preprocess
 from sktransfer._networks.backbones.known import find_backbone
 from sktransfer._networks.backbones.record import Backbone
-from sktransfer._networks.backbones.sources import find_weights
-from sktransfer._networks.backbones.weights import load_backbone
 from sktransfer._networks.device import fork_rng
 from sktransfer._networks.read_once import copy_network
 from sktransfer._networks.stages import Head, Stages
+from sktransfer._networks.weights.loading import load_backbone
+from sktransfer._networks.weights.sources import find_weights
 
 # BiT draws the line between small and large images here (Kolesnikov et al. 2020).
 SMALL_PIXELS = 96**2

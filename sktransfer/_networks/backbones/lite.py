@@ -17,8 +17,9 @@ from typing import Any, NamedTuple
 from timm import create_model
 
 from sktransfer._networks.backbones.record import Backbone
-from sktransfer._networks.backbones.sources import identify_file
-from sktransfer._networks.backbones.weights import State, read_state
+from sktransfer._networks.weights.checkpoints import read_state
+from sktransfer._networks.weights.naming import State
+from sktransfer._networks.weights.sources import identify_file
 
 # The seven groups of blocks by the resolution they work at; the final convolution
 # belongs to the last, as in the original.

@@ -12,7 +12,7 @@ from torchvision.models import get_model, get_model_weights
 from torchvision.models.resnet import BasicBlock
 
 from sktransfer._networks.backbones.record import Backbone
-from sktransfer._networks.backbones.sources import DownloadedFile
+from sktransfer._networks.weights.sources import DownloadedFile
 
 STEM = ("conv1", "bn1", "relu", "maxpool")
 LAYERS = ("layer1", "layer2", "layer3", "layer4")

@@ -27,7 +27,7 @@ from sktransfer import (
 from sktransfer._networks.backbones.build import make_stages, resolve_image_size
 from sktransfer._networks.backbones.known import KNOWN, find_backbone
 from sktransfer._networks.backbones.resnet import MINI_WIDTH
-from sktransfer._networks.backbones.weights import load_backbone
+from sktransfer._networks.weights.loading import load_backbone
 from tests.helpers import pictures, transfer
 
 

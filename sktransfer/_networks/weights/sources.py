@@ -14,7 +14,12 @@ from typing import Any, Protocol
 import torch
 
 from sktransfer._networks.backbones.record import Backbone
-from sktransfer._networks.backbones.weights import ENDINGS, State, read_state
+from sktransfer._networks.weights.checkpoints import (
+    NO_ENDING,
+    has_weight_ending,
+    read_state,
+)
+from sktransfer._networks.weights.naming import State
 
 # The coarsest clock of a common file system (FAT) ticks every 2 seconds.
 SETTLED_SECONDS = 2
@@ -145,7 +150,7 @@ def find_weights(backbone: Backbone, weights: str | os.PathLike[str]) -> Source:
         If `weights` is neither a known name nor a weight file.
     """
     name = str(weights)
-    if name.endswith(ENDINGS):
+    if has_weight_ending(weights):
         return WeightFile(Path(weights))
     known = _list_sources(backbone)
     if name in known:
@@ -153,10 +158,7 @@ def find_weights(backbone: Backbone, weights: str | os.PathLike[str]) -> Source:
     if name in ("auto", "DEFAULT") and known:
         return next(iter(known.values()))
     if Path(name).is_file():
-        raise ValueError(
-            f"weights={name!r} is a file, but its name ends in none of "
-            f"{', '.join(ENDINGS)}, which decide how it is read; rename it."
-        )
+        raise ValueError(f"weights={name!r} is a file, but {NO_ENDING}")
     if name == "auto":
         raise ValueError(
             f"weights='auto': backbone={backbone.name!r} names no weights; pass a file "
@@ -165,7 +167,7 @@ def find_weights(backbone: Backbone, weights: str | os.PathLike[str]) -> Source:
     raise ValueError(
         f"weights={weights!r} is unknown for backbone={backbone.name!r}; pass 'auto', "
         f"{f'one of {list(known)}, ' if known else ''}a weight file "
-        f"({', '.join(ENDINGS)}), a fitted TransferClassifier, or None."
+        "(.safetensors, .pth), a fitted TransferClassifier, or None."
     )
 
 

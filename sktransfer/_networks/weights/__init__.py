@@ -1,0 +1,1 @@
+"""Weights from files and downloads: found, read, named, and loaded into stages."""
