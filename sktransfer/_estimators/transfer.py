@@ -62,12 +62,15 @@ class ResNetTransferClassifier(Pretrained, BaseImageClassifier):
         Height, width and channels of an image if X holds rows of pixels; one entry may
         be -1. Square grey and RGB images are recognised without it.
 
-    augment : {"flip", "flip_crop"}, DrawnViews, callable or None, default="flip"
+    augment : {"flip", "flip_crop", "advanced"}, DrawnViews, callable or None, \
+default="flip"
         Random changes of the training images. ``"flip"``: mirrored. ``"flip_crop"``:
         also shifted by up to a sixteenth of their size. :class:`DrawnViews`: one of a
         few such views that are drawn once, so that frozen stages compute each only
-        once. A callable: a function of a batch tensor of shape
-        (n, height, width, n_channels), uint8 or float32, that keeps the dtype.
+        once. ``"advanced"``: a part of the image, mirrored, with one of many changes
+        of place or colour, and seldom a box erased (see Notes). A callable: a function
+        of a batch tensor of shape (n, height, width, n_channels), uint8 or float32,
+        that keeps the dtype.
 
     max_epochs : int, default=5
         Passes over the training images.
@@ -225,6 +228,14 @@ class ResNetTransferClassifier(Pretrained, BaseImageClassifier):
     fails on images that are far from them, such as digits, if many stages learn
     (``benchmarks/batch_norm.py``).
 
+    ``augment="advanced"`` crops 35 to 100 % of the area, as fastai does for
+    fine-tuning, of a shape of at most 4:3, and resizes it to the whole. As in
+    TrivialAugment [4]_, one change is drawn for each image, at a random strength:
+    rotation (up to 20 degrees), shear or shift (10 %), brightness, contrast, saturation
+    or sharpness, fewer bits, bright values inverted, brightness stretched or equalized,
+    or none. They are about half as strong as there. In one image of ten, a box of 2 to
+    33 % of the area gets the mean colour, the numbers of torchvision's recipes.
+
     References
     ----------
     .. [1] Kornblith et al., "Do Better ImageNet Models Transfer Better?", CVPR 2019.
@@ -232,6 +243,8 @@ class ResNetTransferClassifier(Pretrained, BaseImageClassifier):
        NeurIPS 2020.
     .. [3] Kolesnikov et al., "Big Transfer (BiT): General Visual Representation
        Learning", ECCV 2020.
+    .. [4] Müller and Hutter, "TrivialAugment: Tuning-free Yet State-of-the-Art Data
+       Augmentation", ICCV 2021.
 
     Examples
     --------

@@ -18,6 +18,7 @@ from sktransfer._images.augmentation import (
     select_placement,
 )
 from sktransfer._images.preprocessing import to_batch
+from sktransfer._images.variation import draw_variation, vary
 from sktransfer._images.views import AS_IT_IS, Augment, list_views
 from sktransfer._training.image_sets import ImageDataset
 from sktransfer._training.schedule import count_batches
@@ -80,12 +81,22 @@ class Batches:
             on_device = torch.from_numpy(rows).to(self.device)
             batches = (resident[p] for p in on_device.tensor_split(len(self)))
         for batch, placement in zip(batches, placements, strict=False):
-            if placement is not None:
-                yield place(batch, placement)
-            elif callable(self.augment) and self.generator is not None:
-                yield call_augment(self.augment, batch)
-            else:
-                yield batch
+            yield self._augment(batch, placement)
+
+    def _augment(
+        self, batch: torch.Tensor, placement: Placement | None
+    ) -> torch.Tensor:
+        """Change the images of a batch, unless it is for validation."""
+        if placement is not None:
+            return place(batch, placement)
+        if self.generator is None:
+            return batch
+        if callable(self.augment):
+            return call_augment(self.augment, batch)
+        if self.augment == "advanced":
+            n, height, width, _ = batch.shape
+            return vary(batch, draw_variation(n, height, width, self.generator))
+        return batch
 
     def _draw_placements(self, order: torch.Tensor) -> Iterable[Placement | None]:
         """Draw for the whole epoch how the images of each batch are shown."""

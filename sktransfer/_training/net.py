@@ -32,7 +32,7 @@ class StagesNet(NeuralNet):
     module : Stages
         The network; trained in place.
 
-    augment : str, callable or None
+    augment : str, DrawnViews, callable or None
         Augmentation of training batches.
 
     precision : {"float32", "bfloat16"}

@@ -318,6 +318,7 @@ def test_a_budget_below_one_activation_warns_once_and_changes_nothing():
             {"augment": "flip_crop"},
             "augment='flip_crop' draws new views in",
         ),
+        ({"augment": "advanced"}, "augment='advanced' draws new views in every epoch"),
         ({"unfreeze_depth": 5}, "not used: every stage learns"),
         (
             {"activation_cache": None},
