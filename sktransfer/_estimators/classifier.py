@@ -55,6 +55,8 @@ class BaseImageClassifier(ClassifierMixin, Computing, ImageInput):
             callable,
             None,
         ],
+        "mixup": [Interval(Real, 0, None, closed="left")],
+        "cutmix": [Interval(Real, 0, None, closed="left")],
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
         "batch_size": [
             StrOptions({"auto"}),
@@ -342,6 +344,8 @@ class BaseImageClassifier(ClassifierMixin, Computing, ImageInput):
             weight_decay=self.weight_decay,
             label_smoothing=self.label_smoothing,
             augment=self.augment,
+            mixup=float(self.mixup),
+            cutmix=float(self.cutmix),
             # Without early stopping a validation set still chooses the best epoch.
             patience=self.n_iter_no_change if stop else self.max_epochs + 1,
             device=device,

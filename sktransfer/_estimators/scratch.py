@@ -64,6 +64,15 @@ default="flip_crop"
         function of a batch tensor of shape (n, height, width, n_channels), uint8 or
         float32, that keeps the dtype.
 
+    mixup : float, default=0.0
+        How much the images of a batch are averaged with each other, and their labels
+        accordingly: the parameter of the beta distribution that the shares are drawn
+        from, such as 0.2. 0: not at all. Validation images are never mixed.
+
+    cutmix : float, default=0.0
+        The same, but a box of the image is replaced by that of another; such as 1. If
+        `mixup` is positive too, one of them is chosen at random for each batch.
+
     alternate_flip : bool, default=True
         Whether ``"flip"`` and ``"flip_crop"`` mirror an image in every other epoch
         rather than at random, so that the network sees both sides equally often.
@@ -276,6 +285,8 @@ default="flip_crop"
         image_size: int | str | None = "auto",
         image_shape: tuple[int, int, int] | None = None,
         augment: Any = "flip_crop",
+        mixup: float = 0.0,
+        cutmix: float = 0.0,
         alternate_flip: bool = True,
         max_epochs: int = 18,
         batch_size: int | str = "auto",
@@ -307,6 +318,8 @@ default="flip_crop"
         self.image_size = image_size
         self.image_shape = image_shape
         self.augment = augment
+        self.mixup = mixup
+        self.cutmix = cutmix
         self.alternate_flip = alternate_flip
         self.max_epochs = max_epochs
         self.batch_size = batch_size

@@ -72,6 +72,15 @@ default="flip"
         of a batch tensor of shape (n, height, width, n_channels), uint8 or float32,
         that keeps the dtype.
 
+    mixup : float, default=0.0
+        How much the images of a batch are averaged with each other, and their labels
+        accordingly: the parameter of the beta distribution that the shares are drawn
+        from, such as 0.2. 0: not at all. Validation images are never mixed.
+
+    cutmix : float, default=0.0
+        The same, but a box of the image is replaced by that of another; such as 1. If
+        `mixup` is positive too, one of them is chosen at random for each batch.
+
     max_epochs : int, default=5
         Passes over the training images.
 
@@ -284,6 +293,8 @@ default="flip"
         image_size: int | str | None = "auto",
         image_shape: tuple[int, int, int] | None = None,
         augment: Any = "flip",
+        mixup: float = 0.0,
+        cutmix: float = 0.0,
         max_epochs: int = 5,
         batch_size: int | str = "auto",
         lr: float = 0.05,
@@ -314,6 +325,8 @@ default="flip"
         self.image_size = image_size
         self.image_shape = image_shape
         self.augment = augment
+        self.mixup = mixup
+        self.cutmix = cutmix
         self.max_epochs = max_epochs
         self.batch_size = batch_size
         self.lr = lr
@@ -377,4 +390,5 @@ default="flip"
             self.augment,
             cache,
             int(self.verbose),
+            is_mixed=self.mixup > 0 or self.cutmix > 0,
         )

@@ -20,6 +20,7 @@ from sktransfer._training.image_sets import (
     with_activations,
 )
 from sktransfer._training.lookahead import Lookahead
+from sktransfer._training.mixing import name_mixing
 from sktransfer._training.net import StagesNet
 from sktransfer._training.progress import open_bar
 from sktransfer._training.settings import TrainingSettings
@@ -64,15 +65,18 @@ def train(
     prefix = None
     if n_prefix:
         prefix = Prefix(stages, n_prefix, device, settings.precision)
+    mixed = name_mixing(settings.mixup, settings.cutmix)
     reason = explain_recomputing(
-        prefix, train_set.images, settings.augment, cache is not None
+        prefix, train_set.images, settings.augment, cache is not None, mixed
     )
     if verbose and reason is not None:
         print(reason)
     best = None if valid_set is None else _stop_early(settings.patience)
     callbacks = _list_callbacks(settings, best)
     both = (train_set, valid_set)
-    with with_activations(prefix, both, settings.augment, cache, verbose) as sets:
+    with with_activations(
+        prefix, both, settings.augment, cache, verbose, is_mixed=mixed is not None
+    ) as sets:
         sets = keep_on_device(sets, device)
         with open_bar(verbose) as bars:
             net = _make_net(stages, n_prefix, sets[1], settings, [*bars, *callbacks])
@@ -144,6 +148,8 @@ def _make_net(
         "seed": settings.seed,
         "n_prefix": n_prefix,
         "alternate_flip": settings.alternate_flip,
+        "mixup": settings.mixup,
+        "cutmix": settings.cutmix,
         "compile_forward": settings.compile,
         "criterion__reduction": "none",
         "criterion__label_smoothing": settings.label_smoothing,
