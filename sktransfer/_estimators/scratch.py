@@ -225,16 +225,17 @@ default="flip_crop"
     ``early_stopping="auto"`` with its 10,000 images and `validation_fraction` are those
     of scikit-learn's ``HistGradientBoostingClassifier``. ``precision="auto"`` is the
     default because it is faster (``benchmarks/precision.py``). `compile` and `tta` are
-    off because each costs time. `image_size`, `batch_size` and `n_iter_no_change` are
-    customary values, not tuned.
+    off because each costs time. `mixup` and `cutmix` are off, as in timm. `image_size`,
+    `batch_size` and `n_iter_no_change` are customary values, not tuned.
 
-    ``augment="advanced"`` crops 35 to 100 % of the area, as fastai does for
-    fine-tuning, of a shape of at most 4:3, and resizes it to the whole. As in
+    ``augment="advanced"`` resizes a crop of 35 to 100 % of the area, as examples of
+    fastai do for fine-tuning, of at most 4:3 of the shape of the image. As in
     TrivialAugment [3]_, one change is drawn for each image, at a random strength:
-    rotation (up to 20 degrees), shear or shift (10 %), brightness, contrast, saturation
-    or sharpness, fewer bits, bright values inverted, brightness stretched or equalized,
-    or none. They are about half as strong as there. In one image of ten, a box of 2 to
-    33 % of the area gets the mean colour, the numbers of torchvision's recipes.
+    rotation (up to 20 degrees), shear (0.2), shift (10 %), brightness, contrast,
+    saturation, sharpness, fewer bits, bright values inverted, brightness stretched or
+    equalized, or none. They are about half as strong as there. In one image of ten, a
+    box of 2 to 33 % of the area gets the mean colour, the numbers of torchvision's
+    recipes.
 
     A speed run on a GPU is ``ScratchCNNClassifier(width=(64, 256, 256),
     global_pool="max", batch_size=1024, max_epochs=10, tta="flip_shift",

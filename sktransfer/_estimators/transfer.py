@@ -75,7 +75,8 @@ default="flip"
     mixup : float, default=0.0
         How much the images of a batch are averaged with each other, and their labels
         accordingly: the parameter of the beta distribution that the shares are drawn
-        from, such as 0.2. 0: not at all. Validation images are never mixed.
+        from, such as 0.2. 0: not at all. Validation images are never mixed. Frozen
+        stages then compute every image in every epoch.
 
     cutmix : float, default=0.0
         The same, but a box of the image is replaced by that of another; such as 1. If
@@ -229,21 +230,22 @@ default="flip"
     ``HistGradientBoostingClassifier``. ``activation_cache="auto"`` and
     ``precision="auto"`` are the defaults because they are faster
     (``benchmarks/grid_search.py``, ``benchmarks/precision.py``). `compile` and `tta`
-    are off because each costs time. `batch_size`, `dropout` and `n_iter_no_change` are
-    customary values, not tuned.
+    are off because each costs time. `mixup` and `cutmix` are off, as in timm.
+    `batch_size`, `dropout` and `n_iter_no_change` are customary values, not tuned.
 
     Open stages train their batch norm, frozen stages do not. Keeping the statistics of
     open stages fixed is up to one percentage point better on CIFAR-10 photographs, but
     fails on images that are far from them, such as digits, if many stages learn
     (``benchmarks/batch_norm.py``).
 
-    ``augment="advanced"`` crops 35 to 100 % of the area, as fastai does for
-    fine-tuning, of a shape of at most 4:3, and resizes it to the whole. As in
+    ``augment="advanced"`` resizes a crop of 35 to 100 % of the area, as examples of
+    fastai do for fine-tuning, of at most 4:3 of the shape of the image. As in
     TrivialAugment [4]_, one change is drawn for each image, at a random strength:
-    rotation (up to 20 degrees), shear or shift (10 %), brightness, contrast, saturation
-    or sharpness, fewer bits, bright values inverted, brightness stretched or equalized,
-    or none. They are about half as strong as there. In one image of ten, a box of 2 to
-    33 % of the area gets the mean colour, the numbers of torchvision's recipes.
+    rotation (up to 20 degrees), shear (0.2), shift (10 %), brightness, contrast,
+    saturation, sharpness, fewer bits, bright values inverted, brightness stretched or
+    equalized, or none. They are about half as strong as there. In one image of ten, a
+    box of 2 to 33 % of the area gets the mean colour, the numbers of torchvision's
+    recipes.
 
     References
     ----------
