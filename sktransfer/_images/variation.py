@@ -25,8 +25,8 @@ from sktransfer._images.shapes import find_range
 Recolour = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 # Share of the area that a crop keeps, and its width over its height, both in units of
-# the image. ImageNet from scratch takes 0.08 and more; examples of fastai fine-tune with
-# 0.35 and the same shapes.
+# the image. ImageNet is learnt from shares of 0.08 on; fastai's examples of fine-tuning
+# begin at 0.35, with the same shapes.
 CROP_AREA, CROP_SHAPE = (0.35, 1.0), (3 / 4, 4 / 3)
 # As in torchvision's recipes and its RandomErasing.
 ERASE_CHANCE, ERASE_AREA, ERASE_SHAPE = 0.1, (0.02, 0.33), (0.3, 3.3)
