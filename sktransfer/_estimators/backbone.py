@@ -89,6 +89,7 @@ def fill_cache(
     augment: Augment,
     cache: ActivationCache,
     verbose: int,
+    is_mixed: bool = False,
 ) -> CacheInfo:
     """Compute every view of every image, as far as there is room in the cache.
 
@@ -118,6 +119,9 @@ def fill_cache(
     verbose : int
         From 1 on, a bar shows the progress.
 
+    is_mixed : bool, default=False
+        Whether training mixes images with each other.
+
     Returns
     -------
     CacheInfo
@@ -132,7 +136,8 @@ def fill_cache(
     if not n_prefix:
         return CacheInfo(0, 0, 0, 0.0)
     prefix = Prefix(move_to(stages, device).eval(), n_prefix, device, precision)
-    views = list_views(augment, *images.shape[1:3]) or (AS_IT_IS,)
+    height, width = images.shape[1:3]
+    views = list_views(augment, height, width, is_mixed) or (AS_IT_IS,)
     with closing(ActivationRows(prefix, images, views, cache, verbose)) as rows:
         rows.ensure_all()
         return rows.info()

@@ -49,7 +49,14 @@ class BaseImageClassifier(ClassifierMixin, Computing, ImageInput):
         **ImageInput._input_constraints,
         **Computing._computing_constraints,
         "dropout": [Interval(Real, 0, 1, closed="left")],
-        "augment": [StrOptions({"flip", "flip_crop"}), DrawnViews, callable, None],
+        "augment": [
+            StrOptions({"flip", "flip_crop", "advanced"}),
+            DrawnViews,
+            callable,
+            None,
+        ],
+        "mixup": [Interval(Real, 0, None, closed="left")],
+        "cutmix": [Interval(Real, 0, None, closed="left")],
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
         "batch_size": [
             StrOptions({"auto"}),
@@ -206,6 +213,7 @@ class BaseImageClassifier(ClassifierMixin, Computing, ImageInput):
         sample_weight_val: Any,
     ) -> tuple[StagesNet, np.ndarray]:
         """Return the trained net and the classes; only set the shape of the images."""
+        from sktransfer._images.variation import check_brightness
         from sktransfer._training.image_sets import ImageDataset
         from sktransfer._training.train import train
 
@@ -216,6 +224,8 @@ class BaseImageClassifier(ClassifierMixin, Computing, ImageInput):
         last_shape = getattr(self, "image_shape_", None)
 
         images, y = self._check_images(X, y, reset=True, min_samples=2)
+        if self.augment == "advanced":
+            check_brightness(images)
         check_classification_targets(y)
         classes, labels = np.unique(y, return_inverse=True)
         warn_of_a_single_class(classes)
@@ -341,6 +351,8 @@ class BaseImageClassifier(ClassifierMixin, Computing, ImageInput):
             weight_decay=self._choose_weight_decay(),
             label_smoothing=self.label_smoothing,
             augment=self.augment,
+            mixup=float(self.mixup),
+            cutmix=float(self.cutmix),
             # Without early stopping a validation set still chooses the best epoch.
             patience=self.n_iter_no_change if stop else self.max_epochs + 1,
             device=device,

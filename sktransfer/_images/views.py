@@ -170,8 +170,15 @@ def tta_views(tta: str | None, height: int, width: int) -> WeightedViews:
     return WeightedViews((*pair, *shifted), (0.25,) * 2 + (0.125,) * 4)
 
 
-def list_views(augment: Augment, height: int, width: int) -> tuple[View, ...] | None:
-    """List every view that an augmentation can show; None if they are unlimited."""
+def list_views(
+    augment: Augment, height: int, width: int, is_mixed: bool = False
+) -> tuple[View, ...] | None:
+    """List every view that an augmentation can show; None if they are unlimited.
+
+    They are if images are mixed with each other.
+    """
+    if is_mixed:
+        return None
     if augment is None:
         return (AS_IT_IS,)
     if isinstance(augment, DrawnViews):

@@ -18,8 +18,10 @@ from sktransfer._images.augmentation import (
     select_placement,
 )
 from sktransfer._images.preprocessing import to_batch
+from sktransfer._images.variation import draw_variation, vary
 from sktransfer._images.views import AS_IT_IS, Augment, list_views
 from sktransfer._training.image_sets import ImageDataset
+from sktransfer._training.mixing import draw_mix, mix_images, mix_targets
 from sktransfer._training.schedule import count_batches
 
 Batch = tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]
@@ -30,7 +32,8 @@ class Batches:
 
     A batch holds activations if the dataset has them, else images. With
     `alternate_flip`, an image is mirrored at random in the first epoch, and from then
-    on in every other epoch (Jordan 2024).
+    on in every other epoch (Jordan 2024). With `mixup` or `cutmix`, images are mixed,
+    and labels and weights have shape (n, 2).
     """
 
     def __init__(
@@ -41,10 +44,12 @@ class Batches:
         augment: Augment,
         generator: torch.Generator | None,
         alternate_flip: bool = False,
+        mixup: float = 0.0,
+        cutmix: float = 0.0,
     ) -> None:
         self.dataset, self.batch_size, self.device = dataset, batch_size, device
         self.augment, self.generator = augment, generator
-        self.alternate_flip = alternate_flip
+        self.alternate_flip, self.mixup, self.cutmix = alternate_flip, mixup, cutmix
         # Whether each image is mirrored in the next epoch, with `alternate_flip`.
         self.is_mirrored: torch.Tensor | None = None
 
@@ -65,8 +70,18 @@ class Batches:
         else:
             inputs = self._activations(activations, rows)
         parts = [part.tensor_split(len(self)) for part in (labels, weights)]
-        for x, *targets in zip(inputs, *parts, strict=True):
-            yield x, (targets[0], targets[1])
+        for x, some_labels, some_weights in zip(inputs, *parts, strict=True):
+            yield self._mix(x, some_labels, some_weights)
+
+    def _mix(
+        self, images: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor
+    ) -> Batch:
+        """Make a batch; mix its images and their labels if that is asked for."""
+        if self.generator is None or not (self.mixup or self.cutmix):
+            return images, (labels, weights)
+        size = images.shape[1], images.shape[2]
+        mix = draw_mix(self.mixup, self.cutmix, size, self.generator)
+        return mix_images(images, mix), mix_targets(labels, weights, mix.share)
 
     def _images(
         self, rows: np.ndarray, placements: Iterable[Placement | None]
@@ -80,12 +95,22 @@ class Batches:
             on_device = torch.from_numpy(rows).to(self.device)
             batches = (resident[p] for p in on_device.tensor_split(len(self)))
         for batch, placement in zip(batches, placements, strict=False):
-            if placement is not None:
-                yield place(batch, placement)
-            elif callable(self.augment) and self.generator is not None:
-                yield call_augment(self.augment, batch)
-            else:
-                yield batch
+            yield self._augment(batch, placement)
+
+    def _augment(
+        self, batch: torch.Tensor, placement: Placement | None
+    ) -> torch.Tensor:
+        """Change the images of a batch, unless it is for validation."""
+        if placement is not None:
+            return place(batch, placement)
+        if self.generator is None:
+            return batch
+        if callable(self.augment):
+            return call_augment(self.augment, batch)
+        if self.augment == "advanced":
+            n, height, width, _ = batch.shape
+            return vary(batch, draw_variation(n, height, width, self.generator))
+        return batch
 
     def _draw_placements(self, order: torch.Tensor) -> Iterable[Placement | None]:
         """Draw for the whole epoch how the images of each batch are shown."""

@@ -79,6 +79,7 @@ def with_activations(
     augment: Augment,
     cache: ActivationCache | None,
     verbose: int = 0,
+    is_mixed: bool = False,
 ) -> Iterator[Sets]:
     """Give sets the activations of their images, if training can use them.
 
@@ -99,6 +100,9 @@ def with_activations(
     verbose : int, default=0
         From 1 on, a bar shows the progress of computing them.
 
+    is_mixed : bool, default=False
+        Whether training mixes images with each other.
+
     Yields
     ------
     tuple of ImageDataset
@@ -107,7 +111,8 @@ def with_activations(
     if prefix is None:
         yield sets
         return
-    views = list_views(augment, *train_set.images.shape[1:3])
+    height, width = train_set.images.shape[1:3]
+    views = list_views(augment, height, width, is_mixed)
     with ExitStack() as stack:
         # The images set aside for validation are in the same array.
         known: dict[int, ActivationRows] = {}
@@ -184,9 +189,16 @@ def _list_rows(sets: Sets) -> list[ActivationRows]:
 
 
 def explain_recomputing(
-    prefix: Prefix | None, images: np.ndarray, augment: Augment, has_cache: bool
+    prefix: Prefix | None,
+    images: np.ndarray,
+    augment: Augment,
+    has_cache: bool,
+    mixed: str | None = None,
 ) -> str | None:
-    """Say why training computes frozen stages again and again; None if it does not."""
+    """Say why training computes frozen stages again and again; None if it does not.
+
+    `mixed` names the parameters that mix images with each other, if any do.
+    """
     if prefix is None:
         return (
             "activation_cache is not used: every stage learns." if has_cache else None
@@ -200,5 +212,10 @@ def explain_recomputing(
             f"activation_cache is not used: augment={augment!r} draws new views in "
             f"every epoch, so {again}. augment='flip' and DrawnViews(...) have only a "
             "few views."
+        )
+    if mixed is not None:
+        return (
+            f"activation_cache is not used: {mixed} mixes new pairs of images in every "
+            f"epoch, so {again}. Without mixing, they are computed once per view."
         )
     return None

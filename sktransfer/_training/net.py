@@ -17,6 +17,7 @@ from sktransfer._training.batches import Batch, Batches
 from sktransfer._training.callbacks.progress import print_plainly
 from sktransfer._training.image_sets import ImageDataset
 from sktransfer._training.interrupts import hear_interrupts
+from sktransfer._training.mixing import count_mixed
 from sktransfer._training.probe import Probe
 
 # Batch norm cannot learn from one image.
@@ -33,7 +34,7 @@ class StagesNet(NeuralNet):
     module : Stages
         The network; trained in place.
 
-    augment : str, callable or None
+    augment : str, DrawnViews, callable or None
         Augmentation of training batches.
 
     precision : {"float32", "bfloat16"}
@@ -47,6 +48,9 @@ class StagesNet(NeuralNet):
 
     alternate_flip : bool
         Whether images are mirrored in every other epoch rather than at random.
+
+    mixup, cutmix : float
+        Parameters of the beta distributions of the shares of mixed images; 0 for none.
 
     compile_forward : bool
         Whether ``torch.compile`` compiles the stages that are trained.
@@ -70,6 +74,8 @@ class StagesNet(NeuralNet):
         seed: int = 0,
         n_prefix: int = 0,
         alternate_flip: bool = False,
+        mixup: float = 0.0,
+        cutmix: float = 0.0,
         compile_forward: bool = False,
         clip_norm: float | None = None,
         probe: Probe | None = None,
@@ -83,6 +89,8 @@ class StagesNet(NeuralNet):
         self.precision = precision
         self.seed = seed
         self.alternate_flip = alternate_flip
+        self.mixup = mixup
+        self.cutmix = cutmix
         self.compile_forward = compile_forward
         self.clip_norm = clip_norm
         self.probe = probe
@@ -108,6 +116,8 @@ class StagesNet(NeuralNet):
             self.augment,
             generator,
             self.alternate_flip,
+            self.mixup,
+            self.cutmix,
         )
 
     def fit_loop(
@@ -161,8 +171,9 @@ class StagesNet(NeuralNet):
             losses.append(step["loss"])
             # Not the logits: with many classes an epoch of them is large.
             predicted.append(step["y_pred"].argmax(1))
-            labels.append(batch[1][0])
-            weights.append(batch[1][1])
+            main_labels, whole_weights = count_mixed(*batch[1])
+            labels.append(main_labels)
+            weights.append(whole_weights)
             self.notify("on_batch_end", batch=batch, training=training, **step)
         loss, weight = torch.stack(losses), torch.cat(weights)
         self._check_finite(loss, prefix)
@@ -241,7 +252,7 @@ class StagesNet(NeuralNet):
             torch.cuda.empty_cache()
         if self.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.module_.parameters(), self.clip_norm)
-        return {"loss": shares.dot(losses), "y_pred": logits}
+        return {"loss": shares.flatten().dot(losses.flatten()), "y_pred": logits}
 
     def _learn_in_parts(
         self, n_parts: int, *tensors: torch.Tensor
@@ -258,9 +269,15 @@ class StagesNet(NeuralNet):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Add up the gradients of some images; return their losses and logits."""
         logits = self.infer(x)
-        losses = self.criterion_(logits.float(), labels)
+        losses = self._find_losses(logits.float(), labels)
         losses.backward(shares)
         return losses.detach(), logits.detach()
+
+    def _find_losses(self, logits: torch.Tensor, labels: torch.Tensor) -> Any:
+        """Compute the loss of each image for its label, or for both if it is mixed."""
+        if labels.ndim == 1:
+            return self.criterion_(logits, labels)
+        return torch.stack([self.criterion_(logits, some) for some in labels.T], 1)
 
     def validation_step(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
         """Compute the weighted cross-entropy of one batch, without smoothing."""

@@ -48,6 +48,8 @@ class TrainingSettings:
     lr_schedule: str = "cosine"
     alternate_flip: bool = False
     lookahead: bool = False
+    mixup: float = 0.0
+    cutmix: float = 0.0
 
 
 def copy_callbacks(callbacks: list[Any]) -> list[Any]:

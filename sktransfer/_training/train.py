@@ -22,6 +22,7 @@ from sktransfer._training.image_sets import (
     sum_info,
     with_activations,
 )
+from sktransfer._training.mixing import name_mixing
 from sktransfer._training.net import StagesNet
 from sktransfer._training.probe import make_probe
 from sktransfer._training.settings import TrainingSettings
@@ -65,15 +66,18 @@ def train(
     prefix = None
     if n_prefix:
         prefix = Prefix(stages, n_prefix, device, settings.precision)
+    mixed = name_mixing(settings.mixup, settings.cutmix)
     reason = explain_recomputing(
-        prefix, train_set.images, settings.augment, cache is not None
+        prefix, train_set.images, settings.augment, cache is not None, mixed
     )
     if verbose and reason is not None:
         print(reason)
     best = None if valid_set is None else _stop_early(settings.patience)
     callbacks = _list_callbacks(settings, best)
     both = (train_set, valid_set)
-    with with_activations(prefix, both, settings.augment, cache, verbose) as sets:
+    with with_activations(
+        prefix, both, settings.augment, cache, verbose, is_mixed=mixed is not None
+    ) as sets:
         probe = make_probe(stages, sets[0], settings)
         sets = keep_on_device(sets, device)
         with open_bar(verbose) as bars:
@@ -150,6 +154,8 @@ def _make_net(
         "seed": settings.seed,
         "n_prefix": n_prefix,
         "alternate_flip": settings.alternate_flip,
+        "mixup": settings.mixup,
+        "cutmix": settings.cutmix,
         "compile_forward": settings.compile,
         "clip_norm": settings.clip_norm,
         "criterion__reduction": "none",

@@ -318,6 +318,16 @@ def test_a_budget_below_one_activation_warns_once_and_changes_nothing():
             {"augment": "flip_crop"},
             "augment='flip_crop' draws new views in",
         ),
+        ({"augment": "advanced"}, "augment='advanced' draws new views in every epoch"),
+        (
+            {"mixup": 0.2},
+            "not used: mixup=0.2 mixes new pairs of images in every epoch",
+        ),
+        ({"mixup": 0.2, "cutmix": 1}, "mixup=0.2 or cutmix=1.0 mixes new pairs"),
+        (
+            {"cutmix": 1, "activation_cache": None},
+            "activation_cache=None: the frozen stages (stem, ",
+        ),
         ({"unfreeze_depth": 5}, "not used: every stage learns"),
         (
             {"activation_cache": None},

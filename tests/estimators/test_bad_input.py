@@ -187,6 +187,8 @@ def test_labels_of_another_number_than_files_are_refused(tmp_path):
         ("dropout", 1.0),
         ("image_size", "large"),
         ("augment", "rotate"),
+        ("mixup", -0.1),
+        ("cutmix", "much"),
         ("max_epochs", 0),
         ("batch_size", 1),
         ("lr", 0.0),

@@ -26,6 +26,8 @@ def test_finite_views_of_the_named_augmentations():
     assert list_views(None, 8, 8) == (AS_IT_IS,)
     assert list_views("flip", 8, 8) == (AS_IT_IS, MIRRORED)
     assert list_views("flip_crop", 8, 8) is None
+    assert list_views("advanced", 8, 8) is None
+    assert list_views(None, 8, 8, is_mixed=True) is None
     assert list_views(lambda batch: batch, 8, 8) is None
 
 
