@@ -13,6 +13,7 @@ from sktransfer import (
 TINY = {
     "image_shape": (1, -1, 1),
     "image_size": 8,
+    "resize": "squash",  # of rows of pixels, a crop would keep one
     "device": "cpu",
     "random_state": 0,
 }

@@ -243,7 +243,9 @@ class SaliencyDisplay:
         stage = check_stage(stages, stage)
         name_classes(classes, display_labels)
         refuse_bad_container(X)
-        X = read_if_pictures(X, classifier.image_shape_)
+        X = read_if_pictures(
+            X, classifier.image_shape_, getattr(classifier, "_reading", {})
+        )
         # This also checks the images, which the lines below rely on.
         proba = classifier.predict_proba(X)
         positions = _find_targets(target, classes, len(proba))

@@ -10,6 +10,8 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils._param_validation import HasMethods
 from sklearn.utils.validation import check_is_fitted
 
+from sktransfer._feedback import warn
+from sktransfer._images.geometry import frame_shape
 from sktransfer._networks.backbones.record import Backbone
 
 if TYPE_CHECKING:
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
     from sktransfer._images.views import Augment
     from sktransfer._networks.stages import Stages
 
+# To scale photographs to 224 pixels is normal. A network that sees fewer than 128 is
+# made for small images, and misses most of those with four times as many.
+SMALL_NETWORK, MANY_TIMES = 128, 4
+
 
 class Pretrained:
     """The parameters that choose the backbone; a mixin for an `ImageInput`."""
@@ -28,6 +34,7 @@ class Pretrained:
     backbone: str | Backbone
     weights: Any
     image_size: int | str | None
+    resize: str
 
     _backbone_constraints: ClassVar[dict[str, list[Any]]] = {
         "backbone": [str, Backbone],
@@ -57,6 +64,7 @@ class Pretrained:
             dropout,
             self.image_size,
             image_shape,
+            self.resize,
         )
 
     def _describe_backbone(self) -> Backbone:
@@ -73,11 +81,44 @@ class Pretrained:
 
         return resolve_image_size(self._describe_backbone(), self.image_size, None)
 
+    def _size_seen(self, image_shape: Shape) -> int | None:
+        from sktransfer._networks.backbones.build import resolve_image_size
+
+        if self.image_size is None:
+            return None
+        frame = frame_shape(image_shape, self.resize)
+        return resolve_image_size(self._describe_backbone(), self.image_size, frame)
+
+    def _choose_reading(self) -> dict[str, Any]:
+        backbone = self._describe_backbone()
+        return {
+            "resize": self.resize,
+            "interpolation": backbone.interpolation,
+            "fill": backbone.mean,
+        }
+
+    def _compare_sizes(self, image_shape: Shape) -> None:
+        if self.image_size == "auto":
+            name = self._describe_backbone().name
+            warn_of_lost_detail(image_shape, self._size_seen(image_shape), name)
+
     def __sklearn_clone__(self) -> Self:
         # clone() would replace a fitted estimator in `weights` with an unfitted one.
         cloned: Self = super().__sklearn_clone__()  # type: ignore[misc]
         cloned.weights = self.weights
         return cloned
+
+
+def warn_of_lost_detail(image_shape: Shape, size: int | None, backbone: str) -> None:
+    """Warn if a network for small images gets images that are several times larger."""
+    height, width, _ = image_shape
+    if size is None or size >= SMALL_NETWORK or min(height, width) < MANY_TIMES * size:
+        return
+    warn(
+        f"X holds images of {width} x {height} pixels, but backbone={backbone!r} sees "
+        f"{size} x {size}; a backbone for photographs such as 'efficientnet_lite0' "
+        f"sees 224 x 224. Pass image_size={size} if that is meant."
+    )
 
 
 def fill_cache(

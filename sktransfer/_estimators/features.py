@@ -43,6 +43,10 @@ class FeatureExtractor(
         Height and width in pixels to which images are resized, as in
         :class:`TransferClassifier`.
 
+    resize : {"crop", "pad", "squash"}, default="squash"
+        What to do with images of other proportions, as in
+        :class:`TransferClassifier`.
+
     image_shape : tuple of (int, int, int), default=None
         Height, width and channels of an image if X holds rows of pixels; one entry may
         be -1.
@@ -120,6 +124,7 @@ class FeatureExtractor(
         *,
         weights: Any = "auto",
         image_size: int | str | None = "auto",
+        resize: str = "squash",
         image_shape: tuple[int, int, int] | None = None,
         activation_cache: Any = "auto",
         device: str = "auto",
@@ -130,6 +135,7 @@ class FeatureExtractor(
         self.backbone = backbone
         self.weights = weights
         self.image_size = image_size
+        self.resize = resize
         self.image_shape = image_shape
         self.activation_cache = activation_cache
         self.device = device

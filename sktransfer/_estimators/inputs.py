@@ -25,7 +25,9 @@ from sktransfer._images.containers import (
     refuse_a_single_image,
     refuse_bad_container,
 )
-from sktransfer._images.pictures import read_pictures, read_shape
+from sktransfer._images.decoding import GREY
+from sktransfer._images.geometry import RESIZE, stored_shape
+from sktransfer._images.pictures import PictureShapes, read_pictures, read_shapes
 from sktransfer._images.shapes import (
     Shape,
     array_shape,
@@ -70,8 +72,10 @@ class ImageInput(Documented):
 
     image_shape: Shape | None
     image_size: int | str | None
+    resize: str
     image_shape_: Shape
     _brightness: float
+    _reading: dict[str, Any]
 
     _input_constraints: ClassVar[dict[str, list[Any]]] = {
         "image_size": [
@@ -79,6 +83,7 @@ class ImageInput(Documented):
             None,
             Interval(Integral, 1, None, closed="left"),
         ],
+        "resize": [StrOptions(set(RESIZE))],
         "image_shape": [tuple, list, None],
         "verbose": ["verbose"],
     }
@@ -96,6 +101,8 @@ class ImageInput(Documented):
         """
         refuse_bad_container(X)
         refuse_a_single_image(X, y)
+        if reset:
+            self._reading = self._choose_reading()
         if is_pictures(X):
             return self._check_pictures(X, y, reset, min_samples)
         shape = None
@@ -133,6 +140,7 @@ class ImageInput(Documented):
             self.image_shape_ = shape or row_shape(X.shape[1], self.image_shape)
             if shape is None and self.image_shape is None:
                 warn_of_a_guess(self.image_shape_)
+            self._compare_sizes(self.image_shape_)
         images = X.reshape(len(X), *self.image_shape_)
         self._check_scale(images, reset)
         return images, y
@@ -188,14 +196,16 @@ class ImageInput(Documented):
             y = column_or_1d(check_array(y, ensure_2d=False, dtype=None), warn=True)
             check_consistent_length(pictures, y)
         if reset:
-            self.image_shape_ = self._shape_of_pictures(read_shape(pictures))
+            found = read_shapes(pictures)
+            self.image_shape_ = self._shape_of_pictures(found)
+            self._compare_sizes(found.typical)
             self.n_features_in_ = int(np.prod(self.image_shape_))
             self._brightness = 1.0
             self.__dict__.pop("feature_names_in_", None)  # of a fit on a frame
-        return read_pictures(pictures, self.image_shape_), y
+        return read_pictures(pictures, self.image_shape_, **self._reading), y
 
-    def _shape_of_pictures(self, common: Shape | None) -> Shape:
-        """Choose the shape at which pictures are read: given, common, or square."""
+    def _shape_of_pictures(self, found: PictureShapes) -> Shape:
+        """Choose the shape at which pictures are read: given, or what is seen."""
         if self.image_shape is not None:
             shape = check_shape(self.image_shape)
             if min(shape) < 1 or shape[2] not in (1, 3):
@@ -204,14 +214,21 @@ class ImageInput(Documented):
                     "width in pixels and 1 or 3 channels."
                 )
             return shape
-        size = self._size_for_pictures()
+        common, size = found.common, self._size_for_pictures()
         if common is None:
-            return (size, size, 3)
-        shrink = size / min(common[:2])
-        if shrink >= 1 or self.image_size is None:
-            return common
-        # The network sees no more than this; photographs need not fill the memory.
-        return (round(common[0] * shrink), round(common[1] * shrink), common[2])
+            return size, size, found.typical[2]
+        return stored_shape(common, self._size_seen(common), self.resize)
+
+    def _choose_reading(self) -> dict[str, Any]:
+        """Choose how pictures are resized: options of :func:`read_pictures`."""
+        return {"resize": self.resize, "interpolation": "bilinear", "fill": GREY}
+
+    def _compare_sizes(self, image_shape: Shape) -> None:
+        """Warn if the network sees far less of such images than they show."""
+
+    def _size_seen(self, image_shape: Shape) -> int | None:
+        """Return height and width to which the network resizes images, None if not."""
+        raise NotImplementedError
 
     def _size_for_pictures(self) -> int:
         """Return height and width at which pictures of different sizes are read."""

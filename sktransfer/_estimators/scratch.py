@@ -13,6 +13,7 @@ from sktransfer._estimators.classifier import BaseImageClassifier
 if TYPE_CHECKING:
     import torch
 
+    from sktransfer._images.shapes import Shape
     from sktransfer._networks.stages import Stages
 
 # Peak rate of Jordan (2024) for the mean loss of a batch, and the size of that batch.
@@ -50,6 +51,12 @@ class ScratchCNNClassifier(BaseImageClassifier):
         Height and width in pixels to which images are resized on the device.
         ``"auto"``: images of 16 to 64 pixels keep their size, others are brought into
         that range. ``None``: all images keep their size.
+
+    resize : {"crop", "pad", "squash"}, default="squash"
+        What to do with images whose proportions are not those that the network sees, be
+        they arrays or files. ``"crop"``: keep the centre. ``"pad"``: keep all, and fill
+        the sides with the mean colour (grey, in files). ``"squash"``: change the
+        proportions.
 
     image_shape : tuple of (int, int, int), default=None
         Height, width and channels of an image if X holds rows of pixels; one entry may
@@ -262,7 +269,14 @@ default="flip_crop"
 
     __module__ = "sktransfer"
 
-    _network_parameters = ("width", "whiten", "global_pool", "dropout", "image_size")
+    _network_parameters = (
+        "width",
+        "whiten",
+        "global_pool",
+        "dropout",
+        "image_size",
+        "resize",
+    )
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseImageClassifier._parameter_constraints,
@@ -284,6 +298,7 @@ default="flip_crop"
         global_pool: str = "avg",
         dropout: float = 0.0,
         image_size: int | str | None = "auto",
+        resize: str = "squash",
         image_shape: tuple[int, int, int] | None = None,
         augment: Any = "flip_crop",
         mixup: float = 0.0,
@@ -317,6 +332,7 @@ default="flip_crop"
         self.global_pool = global_pool
         self.dropout = dropout
         self.image_size = image_size
+        self.resize = resize
         self.image_shape = image_shape
         self.augment = augment
         self.mixup = mixup
@@ -361,6 +377,7 @@ default="flip_crop"
             self._check_widths(),
             self.dropout,
             self.image_size,
+            self.resize,
             self.whiten,
             self.global_pool,
             device,
@@ -405,6 +422,12 @@ default="flip_crop"
 
     def _expects_unit_scale(self) -> bool:
         return False
+
+    def _size_seen(self, image_shape: Shape) -> int | None:
+        from sktransfer._networks.cnn import resolve_image_size
+
+        size = resolve_image_size(self.image_size, image_shape, self.resize)
+        return None if size is None else size[0]
 
     def _size_for_pictures(self) -> int:
         from sktransfer._networks.cnn import LARGEST_IMAGE

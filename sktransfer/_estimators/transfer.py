@@ -72,6 +72,11 @@ class TransferClassifier(Pretrained, BaseImageClassifier):
         an EfficientNet-Lite, and 32 for ``"mini_resnet18"``. ``None`` leaves images as
         they are.
 
+    resize : {"crop", "pad", "squash"}, default="squash"
+        What to do with images whose proportions are not those that the network sees, be
+        they arrays or files. ``"crop"``: keep the centre. ``"pad"``: keep all, and fill
+        the sides with the mean colour. ``"squash"``: change the proportions.
+
     image_shape : tuple of (int, int, int), default=None
         Height, width and channels of an image if X holds rows of pixels; one entry may
         be -1. Square grey and RGB images are recognised without it.
@@ -286,7 +291,7 @@ default="flip"
 
     __module__ = "sktransfer"
 
-    _network_parameters = ("backbone", "dropout", "image_size")
+    _network_parameters = ("backbone", "dropout", "image_size", "resize")
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseImageClassifier._parameter_constraints,
@@ -320,6 +325,7 @@ default="flip"
         head_init: str = "probe",
         dropout: float = 0.2,
         image_size: int | str | None = "auto",
+        resize: str = "squash",
         image_shape: tuple[int, int, int] | None = None,
         augment: Any = "flip",
         mixup: float = 0.0,
@@ -353,6 +359,7 @@ default="flip"
         self.head_init = head_init
         self.dropout = dropout
         self.image_size = image_size
+        self.resize = resize
         self.image_shape = image_shape
         self.augment = augment
         self.mixup = mixup

@@ -9,13 +9,19 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from sktransfer._images.containers import Picture
+from sktransfer._images.decoding import (
+    GREY,
+    decode,
+    read_orientation,
+    resize_picture,
+)
 from sktransfer._images.shapes import Shape
 
 T = TypeVar("T")
@@ -36,29 +42,30 @@ _DECODE_ERRORS = (
     Image.DecompressionBombError,
     Image.DecompressionBombWarning,
 )
-# Not ImageOps.exif_transpose, which decodes the pixels before it reads the tag: it
-# would obey a tag behind the pixels of a PNG, which `read_shape` has not seen.
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 # The same image object may be listed twice, and Pillow loads it without a lock.
 _pillow_lock = threading.Lock()
 
 
-def read_shape(pictures: Sequence[Picture]) -> Shape | None:
-    """Read the shape that all pictures share, from their headers alone.
+class PictureShapes(NamedTuple):
+    """Shapes (height, width, channels) of pictures after EXIF rotation.
 
-    Returns
-    -------
-    shape : tuple of int or None
-        (height, width, channels) after EXIF rotation, with 1 channel if every
-        picture is grey and 3 otherwise. None if the sizes differ.
+    They have 1 channel if every picture is grey and 3 otherwise.
+
+    Attributes
+    ----------
+    common : tuple of int or None
+        The shape that all of them share; None if their sizes differ.
+
+    typical : tuple of int
+        Median height and median width.
+    """
+
+    common: Shape | None
+    typical: Shape
+
+
+def read_shapes(pictures: Sequence[Picture]) -> PictureShapes:
+    """Read the shapes of pictures, from their headers alone.
 
     Raises
     ------
@@ -70,19 +77,31 @@ def read_shape(pictures: Sequence[Picture]) -> Shape | None:
     """
     _check_files(pictures)
     headers = _map_in_threads(_read_header, pictures)
-    sizes = {(height, width) for height, width, _ in headers}
-    if len(sizes) != 1:
-        return None
-    return (*sizes.pop(), 1 if all(grey for _, _, grey in headers) else 3)
+    channels = 1 if all(grey for _, _, grey in headers) else 3
+    sizes = np.array([header[:2] for header in headers])
+    height, width = np.median(sizes, axis=0).astype(int).tolist()
+    typical = (height, width, channels)
+    return PictureShapes(None if np.ptp(sizes, axis=0).any() else typical, typical)
 
 
-def read_pictures(pictures: Sequence[Picture], shape: Shape) -> NDArray[np.uint8]:
+def read_shape(pictures: Sequence[Picture]) -> Shape | None:
+    """Read the shape that all pictures share, as :func:`read_shapes` does."""
+    return read_shapes(pictures).common
+
+
+def read_pictures(
+    pictures: Sequence[Picture],
+    shape: Shape,
+    resize: str = "crop",
+    interpolation: str = "bilinear",
+    fill: Sequence[float] = GREY,
+) -> NDArray[np.uint8]:
     """Decode pictures into one array: upright, opaque and all of one size.
 
     EXIF rotation is applied (for a PNG, only if the tag comes before the pixels).
     Transparent pixels are blended with white, 16-bit grey is scaled to 8 bits, and
-    only the first frame of an animation is read. A picture of another size is scaled
-    (bilinear, antialiased) until it just covers `shape`, and its centre is kept.
+    only the first frame of an animation is read. A picture of another size is scaled,
+    with antialiasing.
 
     Parameters
     ----------
@@ -92,6 +111,9 @@ def read_pictures(pictures: Sequence[Picture], shape: Shape) -> NDArray[np.uint8
     shape : tuple of int
         (height, width, channels), with 1 (grey) or 3 (RGB) channels.
 
+    resize, interpolation, fill
+        As for :func:`resize_picture`.
+
     Returns
     -------
     images : ndarray of shape (n, height, width, channels), dtype uint8
@@ -100,7 +122,7 @@ def read_pictures(pictures: Sequence[Picture], shape: Shape) -> NDArray[np.uint8
     Raises
     ------
     FileNotFoundError, ValueError
-        As :func:`read_shape`, and if `shape` has neither 1 nor 3 channels.
+        As :func:`read_shapes`, and if `shape` has neither 1 nor 3 channels.
     """
     if shape[2] not in (1, 3):
         raise ValueError(
@@ -112,7 +134,9 @@ def read_pictures(pictures: Sequence[Picture], shape: Shape) -> NDArray[np.uint8
 
     def read(index: int, picture: Picture) -> None:
         with _open(index, picture) as image:
-            images[index] = _decode(image, shape)
+            upright = decode(image, shape[2])
+            pixels = resize_picture(upright, shape[:2], resize, interpolation, fill)
+            images[index] = pixels.reshape(shape)
 
     _map_in_threads(read, pictures)
     return images
@@ -190,48 +214,10 @@ def _check_header(image: Image.Image) -> None:
         raise ValueError("its pixels are floats (mode 'F'); convert it to 8 bits.")
 
 
-def _read_orientation(image: Image.Image) -> int:
-    # Pillow turns a TIFF by itself, and PngImageFile.getexif would decode the pixels.
-    if image.format == "TIFF":
-        return 1
-    return int(Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1))
-
-
 def _read_header(index: int, picture: Picture) -> tuple[int, int, bool]:
     """Read the height and width of the upright picture, and whether it is grey."""
     with _open(index, picture) as image:
         width, height = image.size
-        if _read_orientation(image) >= 5:
+        if read_orientation(image) >= 5:
             width, height = height, width
         return height, width, image.mode in ("1", "L", "I") or image.mode[:4] == "I;16"
-
-
-def _decode(image: Image.Image, shape: Shape) -> NDArray[np.uint8]:
-    height, width, channels = shape
-    # Before the pixels are decoded: `read_shape` has seen no more than the header.
-    turn = _UPRIGHT.get(_read_orientation(image))
-    image = _make_opaque(image).convert("L" if channels == 1 else "RGB")
-    if turn is not None:
-        image = image.transpose(turn)
-    if image.size != (width, height):
-        image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
-    return np.asarray(image, dtype=np.uint8).reshape(shape)
-
-
-def _make_opaque(image: Image.Image) -> Image.Image:
-    """Return the picture with 8 bits per channel, transparent parts over white."""
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        values = np.asarray(image).astype(np.int64)
-        if values.min() < 0 or values.max() > 65535:
-            raise ValueError(
-                "its grey values are outside [0, 65535]; convert it to 8 bits."
-            )
-        grey = ((values + 128) // 257).astype(np.uint8)
-        if isinstance(image.info.get("transparency"), int):
-            grey[values == image.info["transparency"]] = 255
-        return Image.fromarray(grey)
-    image.load()
-    if not image.has_transparency_data:
-        return image
-    white = Image.new("RGBA", image.size, "white")
-    return Image.alpha_composite(white, image.convert("RGBA"))

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from sktransfer._images.geometry import frame_shape
 from sktransfer._images.preprocessing import Preprocess, to_batch
 from sktransfer._images.shapes import Shape
 from sktransfer._networks.stages import Head, Stages
@@ -180,6 +181,7 @@ def make_cnn_for(
     widths: tuple[int, int, int],
     dropout: float,
     image_size: int | str | None,
+    resize: str,
     whiten: bool,
     global_pool: str,
     device: torch.device,
@@ -200,6 +202,9 @@ def make_cnn_for(
     image_size : "auto", int or None
         As for the estimators.
 
+    resize : {"crop", "pad", "squash"}
+        What to do with images of other proportions.
+
     whiten : bool
         Whether the first filters are fixed and whiten patches.
 
@@ -216,8 +221,8 @@ def make_cnn_for(
     ValueError
         If `image_size` leaves images too small for the network.
     """
-    size = resolve_image_size(image_size, images.shape[1:])
-    preprocess = Preprocess(size, *measure_channels(images, rows))
+    size = resolve_image_size(image_size, images.shape[1:], resize)
+    preprocess = Preprocess(size, *measure_channels(images, rows), resize=resize)
     filters = None
     if whiten:
         preprocess.to(device)
@@ -234,7 +239,7 @@ def count_directions(n_channels: int) -> int:
 
 
 def resolve_image_size(
-    image_size: int | str | None, image_shape: Shape
+    image_size: int | str | None, image_shape: Shape, resize: str
 ) -> tuple[int, int] | None:
     """Choose the size in pixels to which images are resized, None for their own.
 
@@ -245,7 +250,7 @@ def resolve_image_size(
     """
     size = None
     if image_size == "auto":
-        size = choose_size(image_shape)
+        size = choose_size(image_shape, resize)
     elif image_size is not None:
         size = (int(image_size),) * 2
     if min(size or image_shape[:2]) < SMALLEST_IMAGE:
@@ -257,10 +262,11 @@ def resolve_image_size(
     return size
 
 
-def choose_size(image_shape: Shape) -> tuple[int, int] | None:
+def choose_size(image_shape: Shape, resize: str) -> tuple[int, int] | None:
     """Choose a size in pixels that suits the network, None for images that do."""
     height, width, _ = image_shape
     if min(height, width) >= SMALLEST_NATIVE and max(height, width) <= LARGEST_IMAGE:
         return None
+    height, width, _ = frame_shape(image_shape, resize)
     size = min(max(height, width, SMALLEST_NATIVE), LARGEST_IMAGE)
     return size, size

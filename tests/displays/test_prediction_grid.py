@@ -386,15 +386,23 @@ def test_rows_of_pixels_in_any_classifier_are_shown_as_images():
     assert display.images[0].shape == (8, 8)
 
 
-def test_files_are_shown_as_a_fitted_classifier_takes_them(tmp_path):
+@pytest.mark.parametrize(
+    ("resize", "shape"),
+    [("crop", (10, 10, 3)), ("pad", (10, 12, 3)), ("squash", (10, 12, 3))],
+)
+def test_files_are_shown_cropped_or_whole_as_a_fitted_classifier_takes_them(
+    tmp_path, resize, shape
+):
     for i in range(8):
         color = (30 * i, 0, 255 * (i % 2))
         Image.new("RGB", (12, 10), color).save(tmp_path / f"{i}.png")
     frame = pd.DataFrame({"path": [str(tmp_path / f"{i}.png") for i in range(8)]})
     y = np.array(["red", "blue"] * 4)
-    clf = ScratchCNNClassifier(width=4, max_epochs=1, augment=None, random_state=0)
+    clf = ScratchCNNClassifier(
+        width=4, max_epochs=1, augment=None, random_state=0, resize=resize
+    )
     clf.fit(frame, y)
     display = TopLossesDisplay.from_estimator(clf, frame, y, n_images=3)
-    assert [image.shape for image in display.images] == [(10, 12, 3)] * 3
+    assert [image.shape for image in display.images] == [shape] * 3
     row = display.indices[0]
     np.testing.assert_allclose(display.images[0][0, 0, 0], 30 * row / 255, atol=1e-6)

@@ -161,6 +161,21 @@ def test_maps_have_the_size_of_the_images_whatever_the_network_resizes_them_to()
     assert seen.shape == (1, 6, 9)
 
 
+@pytest.mark.parametrize("size", [(16, 40), (40, 16)])
+@pytest.mark.parametrize("resize", ["crop", "pad", "squash"])
+def test_maps_lie_on_what_is_seen_whatever_the_rule_for_long_images(size, resize):
+    stages = bright_or_dark()
+    stages.preprocess = Preprocess((32, 32), (0.0,), (1.0,), resize=resize)
+    image = np.zeros((1, *size, 1), np.float32)
+    row, column = size[0] // 2 - 3, size[1] // 2 + 2
+    image[0, row : row + 3, column : column + 3] = 1
+    image[0, 0, 0] = 1  # in a corner, which a crop does not show
+    seen = grad_cam(stages, "detect", image, np.array([0]), CPU)[0]
+    assert seen.shape == size
+    assert np.unravel_index(seen.argmax(), size) == (row + 1, column + 1)
+    assert (seen[0, 0] > 0.1) == (resize != "crop")
+
+
 def test_more_images_than_pass_at_once_have_the_maps_that_each_has_alone():
     images = np.random.default_rng(0).random((BATCH_SIZE + 3, 8, 8, 1), np.float32)
     targets = np.arange(len(images)) // BATCH_SIZE

@@ -82,7 +82,12 @@ def test_the_first_filters_stand_still_and_their_bias_learns():
     ],
 )
 def test_images_of_any_size_become_ones_that_the_network_can_halve(shape, size):
-    assert choose_size(shape) == size
+    assert choose_size(shape, "squash") == size
+
+
+def test_the_size_of_a_long_image_is_that_of_the_square_made_of_it():
+    sizes = [choose_size((20, 90, 3), resize) for resize in ("crop", "pad", "squash")]
+    assert sizes == [(20, 20), (64, 64), (64, 64)]
 
 
 @pytest.mark.parametrize("n_channels", [1, 2, 3, 20])

@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional as F
 
 from sktransfer._feedback import warn
-from sktransfer._images.preprocessing import to_batch
+from sktransfer._images.preprocessing import Preprocess, to_batch
 from sktransfer._networks.device import autocast
 from sktransfer._networks.stages import Stages
 
@@ -103,10 +103,18 @@ def _compute_maps(
     with torch.no_grad():
         weights = gradient.mean(dim=(2, 3), keepdim=True)
         maps = (weights * activation).sum(dim=1, keepdim=True).relu()
-        size = tuple(batch.shape[1:3])
-        maps = F.interpolate(maps, size, mode="bilinear", antialias=True)[:, 0]
+        maps = _spread_maps(stages, maps, (batch.shape[1], batch.shape[2]))[:, 0]
         highest = maps.amax(dim=(1, 2), keepdim=True)
         return torch.where(highest > 0, maps / highest, torch.zeros_like(maps))
+
+
+def _spread_maps(
+    stages: Stages, maps: torch.Tensor, size: tuple[int, int]
+) -> torch.Tensor:
+    """Bring maps to the size of the images, of which the network may see a part."""
+    if isinstance(stages.preprocess, Preprocess):
+        return stages.preprocess.spread(maps, size)
+    return F.interpolate(maps, size, mode="bilinear", antialias=True)
 
 
 def _warn_if_single_location(

@@ -295,31 +295,34 @@ def has_network(part: Any) -> bool:
 def find_image_shape(estimator: Any, X: Any) -> tuple[int, ...] | None:
     """Find the shape of the images in `X` in a fitted estimator; None without one.
 
-    Transformers may change the size of images, so a shape that does not match rows of
-    pixels is skipped.
+    Pictures that an estimator does not crop have none: they are shown whole, in their
+    own proportions. Transformers may change the size of images, so a shape that does
+    not match rows of pixels is skipped.
     """
     one = _safe_indexing(X, [0])
     n_features = None
     if not is_pictures(one):
         n_features = np.shape(one)[1] if np.ndim(one) == 2 else None
-    for shape in _find_image_shapes(estimator):
+    for part in _find_image_parts(estimator):
+        shape = tuple(part.image_shape_)
         if n_features is None or prod(shape) == n_features:
-            return shape
+            is_whole = is_pictures(one) and getattr(part, "resize", "crop") != "crop"
+            return None if is_whole else shape
     return None
 
 
-def _find_image_shapes(estimator: Any) -> Iterator[tuple[int, ...]]:
-    """Yield the image shapes inside an estimator, in the order that `X` meets them."""
+def _find_image_parts(estimator: Any) -> Iterator[Any]:
+    """Yield what knows an image shape in an estimator, in the order `X` meets them."""
     part = estimator
     for part, before in walk_parts(estimator):
         for step in before:
-            yield from _find_image_shapes(step)
+            yield from _find_image_parts(step)
         if hasattr(part, "image_shape_"):
-            yield tuple(part.image_shape_)
+            yield part
     for name in ("estimators_", "calibrated_classifiers_"):
         wrapped = getattr(part, name, None)
         if isinstance(wrapped, (list, tuple)) and wrapped:
-            yield from _find_image_shapes(wrapped[0])
+            yield from _find_image_parts(wrapped[0])
     wrapped = getattr(part, "estimator_", getattr(part, "estimator", None))
     if wrapped is not None:
-        yield from _find_image_shapes(wrapped)
+        yield from _find_image_parts(wrapped)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,9 +17,11 @@ from sktransfer._images.shapes import Shape, array_shape, scale_of
 SHOWN_SIZE = 224
 
 
-def read_if_pictures(X: Any, image_shape: Shape) -> Any:
+def read_if_pictures(X: Any, image_shape: Shape, options: Mapping[str, Any]) -> Any:
     """Return pictures as an array of images of this shape, and other `X` unchanged."""
-    return read_pictures(list_pictures(X), image_shape) if is_pictures(X) else X
+    if not is_pictures(X):
+        return X
+    return read_pictures(list_pictures(X), image_shape, **options)
 
 
 def prepare_images(

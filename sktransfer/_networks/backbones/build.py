@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from sktransfer._images.geometry import frame_shape
 from sktransfer._images.preprocessing import Preprocess
+from sktransfer._images.shapes import Shape
 from sktransfer._networks.backbones.known import find_backbone
 from sktransfer._networks.backbones.record import Backbone
 from sktransfer._networks.device import fork_rng
@@ -42,6 +44,7 @@ def make_stages(
     n_classes: int,
     dropout: float,
     image_size: tuple[int, int] | None,
+    resize: str = "squash",
 ) -> Stages:
     """Build a network with random weights and a new head, as stages.
 
@@ -58,6 +61,9 @@ def make_stages(
 
     image_size : tuple of (int, int) or None
         Height and width to which images are resized.
+
+    resize : {"crop", "pad", "squash"}, default="squash"
+        What to do with images of other proportions.
 
     Returns
     -------
@@ -77,7 +83,7 @@ def make_stages(
     stages["head"] = Head(n_features, n_classes, dropout)
     return Stages(
         stages,
-        _make_preprocess(backbone, image_size),
+        _make_preprocess(backbone, image_size, resize),
         fixed_statistics=backbone.batch_norm == "eval",
     )
 
@@ -141,10 +147,12 @@ def _count_features(
 
 
 def _make_preprocess(
-    backbone: Backbone, image_size: tuple[int, int] | None
+    backbone: Backbone, image_size: tuple[int, int] | None, resize: str
 ) -> Preprocess:
     """Prepare images as the weights of a backbone expect them, at this size."""
-    return Preprocess(image_size, backbone.mean, backbone.std)
+    return Preprocess(
+        image_size, backbone.mean, backbone.std, backbone.interpolation, resize
+    )
 
 
 def make_pretrained(
@@ -153,7 +161,8 @@ def make_pretrained(
     n_classes: int,
     dropout: float,
     image_size: int | str | None,
-    image_shape: tuple[int, ...],
+    image_shape: Shape,
+    resize: str = "squash",
 ) -> Stages:
     """Build a network with pretrained weights and a new head, as stages.
 
@@ -171,6 +180,9 @@ def make_pretrained(
     image_shape : tuple of (int, int, int)
         Height, width and channels of the user's images.
 
+    resize : {"crop", "pad", "squash"}, default="squash"
+        What to do with images of other proportions.
+
     Returns
     -------
     Stages
@@ -184,11 +196,12 @@ def make_pretrained(
     check_channels(backbone, image_shape)
     size = None
     if image_size is not None:
-        size = (resolve_image_size(backbone, image_size, image_shape),) * 2
+        frame = frame_shape(image_shape, resize)
+        size = (resolve_image_size(backbone, image_size, frame),) * 2
     if weights is None:
-        return make_stages(backbone, n_classes, dropout, size)
+        return make_stages(backbone, n_classes, dropout, size, resize)
     if hasattr(weights, "net_"):
-        stages = make_stages(backbone, n_classes, dropout, size)
+        stages = make_stages(backbone, n_classes, dropout, size, resize)
         state = weights.net_.module_.state_dict()
         load_backbone(backbone, stages, state, f"a fitted {type(weights).__name__}")
         return stages
@@ -208,7 +221,7 @@ def make_pretrained(
 
     built_for = size if backbone.takes_image_size else None
     stages = copy_network((backbone, built_for, source.identity()), load)
-    stages.preprocess = _make_preprocess(backbone, size)
+    stages.preprocess = _make_preprocess(backbone, size, resize)
     linear: Any = stages.get_submodule("head.linear")
     stages.head = Head(linear.in_features, n_classes, dropout)
     return stages

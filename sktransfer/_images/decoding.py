@@ -1,0 +1,111 @@
+"""One opened picture: upright, opaque, in 8 bits, and of the size that is wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image
+
+from sktransfer._images.geometry import Size, lay_out
+
+# Red, green and blue of padding where no mean is known.
+GREY = (0.5, 0.5, 0.5)
+
+# Not ImageOps.exif_transpose, which decodes the pixels before it reads the tag: it
+# would obey a tag behind the pixels of a PNG, which `read_shapes` has not seen.
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def read_orientation(image: Image.Image) -> int:
+    """Read the EXIF orientation, 1 to 8, from the header."""
+    # Pillow turns a TIFF by itself, and PngImageFile.getexif would decode the pixels.
+    if image.format == "TIFF":
+        return 1
+    return int(Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1))
+
+
+def decode(image: Image.Image, channels: int) -> Image.Image:
+    """Return the picture upright and opaque, in grey or RGB."""
+    # Before the pixels are decoded: `read_shapes` has seen no more than the header.
+    turn = _UPRIGHT.get(read_orientation(image))
+    image = _make_opaque(image).convert("L" if channels == 1 else "RGB")
+    if turn is not None:
+        image = image.transpose(turn)
+    return image
+
+
+def resize_picture(
+    image: Image.Image,
+    size: Size,
+    resize: str,
+    interpolation: str = "bilinear",
+    fill: Sequence[float] = GREY,
+) -> NDArray[np.uint8]:
+    """Bring a picture to a size, with antialiasing.
+
+    Parameters
+    ----------
+    image : PIL image
+        Grey (mode ``"L"``) or RGB.
+
+    size : tuple of (int, int)
+        Height and width that are wanted.
+
+    resize : {"crop", "pad", "squash"}
+        As for :func:`lay_out`.
+
+    interpolation : {"bilinear", "bicubic"}, default="bilinear"
+        Kind of resizing.
+
+    fill : sequence of three floats, default=grey
+        Red, green and blue of padding, in [0, 1]; for grey pictures, their mean.
+
+    Returns
+    -------
+    ndarray of shape (height, width) or (height, width, 3), uint8
+    """
+    own = (image.height, image.width)
+    part, place = lay_out(own, size, resize)
+    if part.size != own:
+        # Not `box=` of resize, which looks at pixels beyond the box.
+        image = image.crop(
+            (part.left, part.top, part.columns.stop, part.rows.stop),
+        )
+    how = Image.Resampling[interpolation.upper()]
+    resized = image.resize((place.width, place.height), how)
+    pixels = np.asarray(resized, dtype=np.uint8)
+    if place.size == size:
+        return pixels
+    padded = np.empty((*size, *pixels.shape[2:]), dtype=np.uint8)
+    padded[:] = np.round(255 * (np.mean(fill) if pixels.ndim == 2 else np.array(fill)))
+    padded[place.rows, place.columns] = pixels
+    return padded
+
+
+def _make_opaque(image: Image.Image) -> Image.Image:
+    """Return the picture with 8 bits per channel, transparent parts over white."""
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        values = np.asarray(image).astype(np.int64)
+        if values.min() < 0 or values.max() > 65535:
+            raise ValueError(
+                "its grey values are outside [0, 65535]; convert it to 8 bits."
+            )
+        grey = ((values + 128) // 257).astype(np.uint8)
+        if isinstance(image.info.get("transparency"), int):
+            grey[values == image.info["transparency"]] = 255
+        return Image.fromarray(grey)
+    image.load()
+    if not image.has_transparency_data:
+        return image
+    white = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(white, image.convert("RGBA"))
