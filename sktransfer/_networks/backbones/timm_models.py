@@ -3,46 +3,31 @@
 from __future__ import annotations
 
 import difflib
-from collections import OrderedDict
-from collections.abc import Mapping
 from functools import cache, partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import timm
-import torch
-from timm.data import resolve_model_data_config
-from timm.layers import get_notrace_functions, get_notrace_modules
 from torch import nn
 
-from sktransfer._networks.backbones.grouping import choose_ends, find_groups
 from sktransfer._networks.backbones.record import Backbone
-from sktransfer._networks.backbones.tracing import Run, Trace, trace
-from sktransfer._networks.device import fork_rng
+from sktransfer._networks.backbones.timm_build import (
+    META,
+    build,
+    check_size,
+    is_fixed,
+    read_config,
+    read_size,
+    takes_size,
+)
+from sktransfer._networks.backbones.timm_cuts import cut, plan, plan_for_size
 
-CPU = torch.device("cpu")
+# For images of fewer than 96 x 96 pixels, where the model can do with less: 128 as for
+# the ResNets, and where that has to be learned again by position embeddings, 224, for
+# which most of them were made.
+SMALL, SMALL_FIXED = 128, 224
 
-# Images as small as most networks without a fixed size take test as well as large ones.
-TEST_SIZE = 128
-
-
-class _Plan(NamedTuple):
-    """How a model is cut.
-
-    Attributes
-    ----------
-    ends : tuple of int, or None
-        Groups after which it is cut; None if torch.fx cannot follow it.
-
-    maps : bool
-        Whether the features are those before pooling.
-
-    n_features : int
-        Their number.
-    """
-
-    ends: tuple[int, ...] | None
-    maps: bool
-    n_features: int
+# Names of modules that a plain convolutional network does not have.
+MODERN = ("LayerNorm", "RmsNorm", "GroupNorm", "Attention", "LayerScale")
 
 
 @cache
@@ -67,22 +52,25 @@ def describe_timm(name: str) -> Backbone:
         If timm has no such model, or it gives no features of images.
     """
     _check_name(name)
-    model = _build(name, None)
-    plan = _plan(name)
-    data = _read_data_config(model)
-    size = data["input_size"][1]
-    stages = _name_stages(plan.ends)
+    how = plan(name)
+    config, fixed = read_config(name), is_fixed(name)
+    small = SMALL_FIXED if fixed else SMALL
     return Backbone(
         f"timm/{name}",
         partial(make_timm, name),
-        {stage: [stage] for stage in stages},
-        image_size=size,
-        small_image_size=min(size, 128),
-        mean=tuple(data["mean"]),
-        std=tuple(data["std"]),
-        interpolation="bilinear" if data["interpolation"] == "bilinear" else "bicubic",
-        n_features=plan.n_features,
-        **_choose_recipe(model),
+        {stage: [stage] for stage in how.stages},
+        image_size=read_size(name),
+        small_image_size=small if _shrinks(name, small) else None,
+        mean=tuple(config["mean"]),
+        std=tuple(config["std"]),
+        interpolation="bilinear"
+        if config["interpolation"] == "bilinear"
+        else "bicubic",
+        crop_fraction=config["crop_pct"],
+        n_features=how.n_features,
+        # Others, which cut images into blocks of their own, are given it to refuse it.
+        takes_image_size=fixed or not takes_size(name, SMALL),
+        **_choose_recipe(name),
     )
 
 
@@ -102,10 +90,25 @@ def make_timm(name: str, image_size: int | None = None) -> nn.Module:
     torch.nn.Module
         Its children are the stages that :func:`describe_timm` names. Tensors have the
         names that timm gives them, after that of their stage.
+
+    Raises
+    ------
+    ValueError
+        If the model does not take this size.
     """
-    plan = _plan(name)
-    model = _build(name, image_size)
-    return nn.Sequential(OrderedDict(_cut(model, plan, _say_origin(name, image_size))))
+    how = plan(name)
+    if image_size is not None:
+        check_size(name, image_size)
+    if not is_fixed(name):
+        return cut(name, build(name), how, None)
+    size = image_size or read_size(name)
+    if plan_for_size(name, size).ends != how.ends:
+        raise ValueError(
+            f"image_size={size} does not fit backbone='timm/{name}': at this size, its "
+            f"stages {', '.join(how.stages)} do not make up the network, and only "
+            f"{', '.join(plan_for_size(name, size).stages)} do."
+        )
+    return cut(name, build(name, size), how, size)
 
 
 def _check_name(name: str) -> None:
@@ -127,155 +130,20 @@ def _check_name(name: str) -> None:
         )
 
 
-def _build(name: str, image_size: int | None) -> Any:
-    """Build a timm model without a classifier, with random weights, in eval mode."""
-    size: dict[str, Any] = {} if image_size is None else {"img_size": image_size}
-    # Tables that the model computes would be lost on the meta device.
-    with CPU:
-        return timm.create_model(name, num_classes=0, **size).eval()
+def _shrinks(name: str, image_size: int) -> bool:
+    """Return whether a model takes images of a size smaller than its own."""
+    return image_size < read_size(name) and takes_size(name, image_size)
 
 
-def _read_data_config(model: Any) -> dict[str, Any]:
-    """Read how images are to be prepared for a timm model."""
-    config: dict[str, Any] = resolve_model_data_config(model)
-    return config
-
-
-@cache
-def _plan(name: str) -> _Plan:
-    """Find out how a model can be cut so that the parts equal the whole."""
-    with fork_rng(0, CPU), torch.no_grad():
-        model = _build(name, None)
-        _shuffle_constants(model)
-        size = _read_data_config(model)["input_size"][1]
-        if not model.pretrained_cfg.get("fixed_input_size"):
-            size = min(size, TEST_SIZE)
-        images = torch.randn(2, 3, size, size)
-        pooled = _run_pooled(model, images)
-        maps = _pools_plainly(model, images, pooled)
-        whole = _run_map(model, images) if maps else pooled
-        plan = _Plan(None, maps, pooled.shape[1])
-        try:
-            traced = _trace(model, maps)
-        except Exception:
-            return plan
-        ends = choose_ends(model, traced, list(traced.find_cuts()))
-        plan = plan._replace(ends=tuple(ends))
-        stages = _cut(model, plan, "")
-        return plan if _equals(stages, images, whole) else plan._replace(ends=None)
-
-
-def _equals(
-    stages: Mapping[str, nn.Module], images: torch.Tensor, whole: torch.Tensor
-) -> bool:
-    """Return whether stages, one after another, equal the whole network."""
-    activation = images
-    for stage in stages.values():
-        activation = stage(activation)
-    return torch.allclose(activation, whole, rtol=1e-5, atol=0, equal_nan=True)
-
-
-def _shuffle_constants(model: nn.Module) -> None:
-    """Fill tensors of one number with many, so that a test sees what they do.
-
-    A new network multiplies whole branches by 0, or hardly changes what it normalizes.
-    """
-    for tensor in model.state_dict().values():
-        if (
-            tensor.is_floating_point()
-            and tensor.numel()
-            and tensor.eq(tensor.max()).all()
-        ):
-            tensor.uniform_(0.2, 0.9)
-
-
-def _trace(model: Any, maps: bool) -> Trace:
-    """Follow the forward pass of a model."""
-    run: Run = _run_map if maps else _run_pooled
-    opaque = tuple(get_notrace_modules())
-    wrapped = tuple(get_notrace_functions())
-    return trace(model, run, find_groups(model), opaque, wrapped)
-
-
-def _cut(model: Any, plan: _Plan, origin: str) -> dict[str, nn.Module]:
-    """Cut a model into stages."""
-    names = _name_stages(plan.ends)
-    if plan.ends is None:
-        return {names[0]: _Whole(model, plan.maps, origin)}
-    traced = _trace(model, plan.maps)
-    cuts = traced.find_cuts()
-    stages = traced.split([cuts[end] for end in plan.ends], origin)
-    return dict(zip(names, stages, strict=True))
-
-
-class _Whole(nn.Module):
-    """A model that cannot be cut."""
-
-    def __init__(self, model: nn.Module, maps: bool, origin: str) -> None:
-        super().__init__()
-        self.model = model
-        self.maps = maps
-        self.origin = origin
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Map images to features."""
-        return (_run_map if self.maps else _run_pooled)(self.model, images)
-
-    def extra_repr(self) -> str:
-        """Say which model this is."""
-        return self.origin
-
-
-def _name_stages(ends: tuple[int, ...] | None) -> list[str]:
-    """Name the stages of a model that is cut after these groups."""
-    if ends is None:
-        return ["body"]
-    return ["stem", *(f"stage{i}" for i in range(1, len(ends) + 1))]
-
-
-def _say_origin(name: str, image_size: int | None) -> str:
-    """Say which network this is, for the repr of its stages."""
-    size = "any size" if image_size is None else f"{image_size} pixels"
-    return f"{name} of timm {timm.__version__}, {size}"
-
-
-def _run_pooled(model: Any, images: torch.Tensor) -> torch.Tensor:
-    """Map images to pooled features."""
-    pooled: torch.Tensor = model.forward_head(
-        model.forward_features(images), pre_logits=True
-    )
-    return pooled
-
-
-def _run_map(model: Any, images: torch.Tensor) -> torch.Tensor:
-    """Map images to features before pooling, channels first."""
-    features: torch.Tensor = model.forward_features(images)
-    if getattr(model, "output_fmt", "NCHW") == "NHWC":
-        features = features.permute(0, 3, 1, 2)
-    return features
-
-
-def _pools_plainly(model: Any, images: torch.Tensor, pooled: torch.Tensor) -> bool:
-    """Return whether pooling is an average over pixels, and nothing follows it."""
-    features = _run_map(model, images)
-    if not isinstance(features, torch.Tensor) or features.ndim != 4:
-        return False
-    mean = features.mean((2, 3))
-    return mean.shape == pooled.shape and torch.allclose(mean, pooled, 1e-4, 1e-6)
-
-
-def _choose_recipe(model: nn.Module) -> dict[str, Any]:
+def _choose_recipe(name: str) -> dict[str, Any]:
     """Choose the optimizer and rates for fine-tuning."""
-    kinds = {type(module).__name__ for module in model.modules()}
-    plain = any("BatchNorm" in kind for kind in kinds) and not any(
-        word in kind
-        for kind in kinds
-        for word in ("LayerNorm", "RmsNorm", "GroupNorm", "Attention", "LayerScale")
-    )
-    if plain:
+    kinds = {type(module).__name__ for module in build(name, device=META).modules()}
+    if any("BatchNorm" in kind for kind in kinds) and not any(
+        word in kind for kind in kinds for word in MODERN
+    ):
         return {}
-    # Rate and layer-wise decay as for BEiT and MAE, a stage being about three blocks
-    # (0.75 a block), and the decay of weights.
+    # Rates, decay and layer-wise decay (0.75 a block, and a stage is about three) as
+    # BEiT and MAE are fine-tuned; 0.05 by SGD, as for ResNets, diverges.
     return {
         "optimizer": "adamw",
         "lr": 1e-3,

@@ -7,12 +7,12 @@ source code, and it saves constants among the weights.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import fx, nn
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,31 @@ def replace(argument: Any, change: Callable[[Any], Any]) -> Any:
     return change(argument)
 
 
+def make_step(node: fx.Node) -> Step:
+    """Describe a node without the graph around it."""
+    args, kwargs = replace(
+        (tuple(node.args), dict(node.kwargs)),
+        lambda item: Value(item.name) if isinstance(item, fx.Node) else item,
+    )
+    return Step(node.name, node.op, node.target, args, kwargs)
+
+
+def run_step(network: nn.Module, step: Step, values: Mapping[str, Any]) -> Any:
+    """Run one step, given the results of those before."""
+    args, kwargs = replace(
+        (step.args, step.kwargs),
+        lambda item: values[item.name] if isinstance(item, Value) else item,
+    )
+    if callable(step.target):
+        return step.target(*args, **kwargs)
+    if step.kind == "call_method":
+        return getattr(args[0], step.target)(*args[1:], **kwargs)
+    part: Any = network
+    for name in step.target.split("."):
+        part = getattr(part, name)
+    return part(*args, **kwargs) if step.kind == "call_module" else part
+
+
 class TracedStage(nn.Module):
     """Part of a network: the modules and tensors that its steps name, and the steps.
 
@@ -109,24 +134,11 @@ class TracedStage(nn.Module):
         values: dict[str, Any] = {self.start: activation}
         del activation
         for step, names in zip(self.steps, self.done_with, strict=True):
-            values[step.result] = self._run(step, values)
+            values[step.result] = run_step(self, step, values)
             for name in names:
                 del values[name]
         result: torch.Tensor = values.popitem()[1]
         return result
-
-    def _run(self, step: Step, values: dict[str, Any]) -> Any:
-        """Run one step."""
-        args, kwargs = replace(
-            (step.args, step.kwargs),
-            lambda item: values[item.name] if isinstance(item, Value) else item,
-        )
-        if callable(step.target):
-            return step.target(*args, **kwargs)
-        if step.kind == "call_method":
-            return getattr(args[0], step.target)(*args[1:], **kwargs)
-        part = _find(self, step.target)
-        return part(*args, **kwargs) if step.kind == "call_module" else part
 
     def extra_repr(self) -> str:
         """Say everything that decides the result, other than modules and weights."""
@@ -154,14 +166,6 @@ def _find_last_uses(steps: Sequence[Step]) -> list[tuple[str, ...]]:
         last_uses.append(tuple(sorted(names - seen)))
         seen |= names
     return last_uses[::-1]
-
-
-def _find(module: nn.Module, path: str) -> Any:
-    """Return a module or tensor by its name with dots."""
-    part: Any = module
-    for name in path.split("."):
-        part = getattr(part, name)
-    return part
 
 
 def _adopt(stage: nn.Module, network: nn.Module, path: str) -> None:

@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from sktransfer._networks.backbones.traced import Step, TracedStage, Value, replace
+from sktransfer._networks.backbones.folding import fold_constants
+from sktransfer._networks.backbones.traced import TracedStage, make_step
 
 Run = Callable[[nn.Module, torch.Tensor], torch.Tensor]
 
@@ -91,7 +92,7 @@ class Trace:
         return [
             TracedStage(
                 self.network,
-                [_make_step(node) for node in _find_between(start, end)],
+                [make_step(node) for node in _find_between(start, end)],
                 start.name,
                 origin,
             )
@@ -122,6 +123,7 @@ def trace(
     network: nn.Module,
     run: Run,
     groups: Mapping[str, int],
+    images: torch.Tensor | None = None,
     opaque: tuple[type[nn.Module], ...] = (),
     wrapped: tuple[Callable[..., Any], ...] = (),
 ) -> Trace:
@@ -138,6 +140,10 @@ def trace(
     groups : mapping of str to int
         Group of each parameter, from 0 at the input. One that is missing belongs to
         the group of what it is applied to.
+
+    images : tensor of shape (3, 3, height, width) or None, default=None
+        If all images have this size: what is the same for all of them becomes part of
+        the network.
 
     opaque, wrapped : tuple of type, tuple of callable
         Modules and functions into which torch.fx must not look.
@@ -161,6 +167,8 @@ def trace(
             node.target = name.removeprefix("network.")
             if node.target == name:
                 network.register_buffer(name, getattr(root, name), persistent=False)
+    if images is not None:
+        fold_constants(network, graph, images)
     return Trace(network, graph, _find_levels(graph, groups))
 
 
@@ -226,15 +234,6 @@ def _find_between(start: fx.Node, end: fx.Node) -> list[fx.Node]:
                 found.add(node)
                 wanted.append(node)
     return [node for node in start.graph.nodes if node in found and node is not start]
-
-
-def _make_step(node: fx.Node) -> Step:
-    """Describe a node without the graph around it."""
-    args, kwargs = replace(
-        (tuple(node.args), dict(node.kwargs)),
-        lambda item: Value(item.name) if isinstance(item, fx.Node) else item,
-    )
-    return Step(node.name, node.op, node.target, args, kwargs)
 
 
 def _overlap(one: str, other: str) -> bool:
