@@ -57,10 +57,6 @@ class Backbone:  # numpydoc ignore=PR02
     interpolation : {"bilinear", "bicubic"}, default="bilinear"
         How images are resized.
 
-    crop_fraction : float, default=1.0
-        Share of the height and width that is left when the border is cut off, in
-        (0, 1].
-
     n_features : int or None, default=None
         Width of the features. ``None``: found out by a dry run.
 
@@ -85,6 +81,11 @@ class Backbone:  # numpydoc ignore=PR02
     batch_norm : {"train", "eval"}, default="train"
         Whether batch norm in open stages uses and updates the statistics of the
         batches, or keeps those of the weights.
+
+    translate : callable or None, default=None
+        Gives the tensors of a weight file the names that they have in the network. It
+        takes a mapping of str to tensor, what the user passed as weights (for errors),
+        and the image size in pixels or None. ``None``: names need no translation.
 
     takes_image_size : bool, default=False
         Whether `make` takes the image size in pixels, as a network with position
@@ -118,7 +119,6 @@ class Backbone:  # numpydoc ignore=PR02
     mean: tuple[float, ...] = field(default=IMAGENET_MEAN, repr=False)
     std: tuple[float, ...] = field(default=IMAGENET_STD, repr=False)
     interpolation: str = field(default="bilinear", repr=False)
-    crop_fraction: float = field(default=1.0, repr=False)
     n_features: int | None = field(default=None, repr=False)
     optimizer: str = field(default="sgd", repr=False)
     lr: float = field(default=0.05, repr=False)
@@ -127,4 +127,5 @@ class Backbone:  # numpydoc ignore=PR02
     layer_decay: float = field(default=1.0, repr=False)
     clip_norm: float | None = field(default=None, repr=False)
     batch_norm: str = field(default="train", repr=False)
+    translate: Callable[..., Any] | None = field(default=None, repr=False)
     takes_image_size: bool = field(default=False, repr=False)

@@ -7,19 +7,19 @@ from functools import cache, partial
 from typing import Any
 
 import timm
-from torch import nn
 
 from sktransfer._networks.backbones.record import Backbone
-from sktransfer._networks.backbones.timm_build import (
+from sktransfer._networks.timm_models.build import (
     META,
     build,
-    check_size,
     is_fixed,
     read_config,
     read_size,
     takes_size,
 )
-from sktransfer._networks.backbones.timm_cuts import cut, plan, plan_for_size
+from sktransfer._networks.timm_models.cuts import plan
+from sktransfer._networks.timm_models.files import HubWeights, translate
+from sktransfer._networks.timm_models.make import make_timm
 
 # For images of fewer than 96 x 96 pixels, where the model can do with less: 128 as for
 # the ResNets, and where that has to be learned again by position embeddings, 224, for
@@ -66,49 +66,13 @@ def describe_timm(name: str) -> Backbone:
         interpolation="bilinear"
         if config["interpolation"] == "bilinear"
         else "bicubic",
-        crop_fraction=config["crop_pct"],
         n_features=how.n_features,
+        weights={"auto": HubWeights(name)},
+        translate=partial(translate, name),
         # Others, which cut images into blocks of their own, are given it to refuse it.
         takes_image_size=fixed or not takes_size(name, SMALL),
         **_choose_recipe(name),
     )
-
-
-def make_timm(name: str, image_size: int | None = None) -> nn.Module:
-    """Build a timm model with random weights, as stages.
-
-    Parameters
-    ----------
-    name : str
-        As timm knows it.
-
-    image_size : int or None, default=None
-        Height and width of images in pixels. ``None``: its own, or any.
-
-    Returns
-    -------
-    torch.nn.Module
-        Its children are the stages that :func:`describe_timm` names. Tensors have the
-        names that timm gives them, after that of their stage.
-
-    Raises
-    ------
-    ValueError
-        If the model does not take this size.
-    """
-    how = plan(name)
-    if image_size is not None:
-        check_size(name, image_size)
-    if not is_fixed(name):
-        return cut(name, build(name), how, None)
-    size = image_size or read_size(name)
-    if plan_for_size(name, size).ends != how.ends:
-        raise ValueError(
-            f"image_size={size} does not fit backbone='timm/{name}': at this size, its "
-            f"stages {', '.join(how.stages)} do not make up the network, and only "
-            f"{', '.join(plan_for_size(name, size).stages)} do."
-        )
-    return cut(name, build(name, size), how, size)
 
 
 def _check_name(name: str) -> None:

@@ -5,7 +5,7 @@ import pytest
 import timm
 import torch
 
-from sktransfer._networks.backbones.timm_models import describe_timm
+from sktransfer._networks.timm_models.describe import describe_timm
 
 # A network, its image size in the tests, and whether its features are maps.
 NETWORKS = {
@@ -140,7 +140,6 @@ def test_a_record_says_how_the_model_wants_its_images():
     assert backbone.image_size == 224
     assert backbone.mean == backbone.std == (0.5, 0.5, 0.5)
     assert backbone.interpolation == "bicubic"
-    assert backbone.crop_fraction == 0.9
     assert backbone.takes_image_size
     assert not describe_timm("test_resnet").takes_image_size
 

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from sktransfer._networks.backbones.folding import fold_constants
-from sktransfer._networks.backbones.traced import TracedStage, make_step
+from sktransfer._networks.timm_models.folding import fold_constants
+from sktransfer._networks.timm_models.traced import TracedStage, make_step
 
 Run = Callable[[nn.Module, torch.Tensor], torch.Tensor]
 

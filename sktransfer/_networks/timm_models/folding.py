@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from sktransfer._networks.backbones.traced import make_step, run_step
+from sktransfer._networks.timm_models.traced import make_step, run_step
 
 # What can be said of a tensor without its numbers.
 _SHAPES = ("shape", "size", "dim", "ndim")

@@ -7,7 +7,7 @@ from typing import Any
 
 from timm.models._manipulate import group_with_matcher
 
-from sktransfer._networks.backbones.tracing import Trace
+from sktransfer._networks.timm_models.tracing import Trace
 
 # The stem and four stages, as in a ResNet; the head is the sixth.
 MOST_STAGES = 5

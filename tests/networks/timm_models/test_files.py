@@ -1,12 +1,18 @@
+import pickle
+
 import huggingface_hub
+import numpy as np
 import pytest
 import timm
 import torch
 from huggingface_hub import constants
 from safetensors.torch import save_file
+from sklearn.base import clone
 
-from sktransfer._networks.backbones.timm_models import make_timm
-from sktransfer._networks.backbones.timm_weights import load_timm_weights
+from sktransfer import FeatureExtractor, TransferClassifier
+from sktransfer._networks.timm_models.files import HubWeights, translate
+from sktransfer._networks.timm_models.make import make_timm
+from tests.helpers import SHORT, pictures
 
 HUB_ID = "timm/test_resnet.r160_in1k"
 
@@ -23,6 +29,12 @@ def expected(model, images):
     with torch.no_grad():
         model.eval()
         return model.forward_head(model.forward_features(images), pre_logits=True)
+
+
+def load_timm_weights(network, name, state=None, *, called="'auto'", image_size=None):
+    """Load the weights of a file, or those that timm has, as estimators do."""
+    state = HubWeights(name).read() if state is None else state
+    network.load_state_dict(translate(name, state, called, image_size))
 
 
 @pytest.fixture
@@ -181,3 +193,34 @@ def test_offline_mode_of_the_hub_is_respected(hub, monkeypatch):
 def test_a_model_for_which_timm_has_no_weights_is_refused():
     with pytest.raises(ValueError, match=r"no weights for .*mobilenetv2_035"):
         load_timm_weights(make_timm("mobilenetv2_035"), "mobilenetv2_035")
+
+
+@pytest.mark.parametrize(("name", "size"), [("test_resnet", 64), ("test_vit3", 64)])
+def test_a_timm_model_is_fine_tuned_from_a_file(tmp_path, name, size):
+    X, y = pictures(24)
+    torch.manual_seed(0)
+    state = timm.create_model(name).state_dict()
+    save_file(
+        {f"module.{key}": tensor for key, tensor in state.items()},
+        tmp_path / "w.safetensors",
+    )
+    settings = {**SHORT, "weights": tmp_path / "w.safetensors", "image_size": size}
+    clf = TransferClassifier(f"timm/{name}", unfreeze_depth=1, augment=None, **settings)
+    clf.fit(X, y)
+    stages = clf.net_.module_
+    assert stages.frozen() == stages.names[:-2]
+    again = pickle.loads(pickle.dumps(clf))
+    np.testing.assert_array_equal(again.predict_proba(X), clf.predict_proba(X))
+    off = clone(clf).set_params(activation_cache=None).fit(X, y)
+    np.testing.assert_array_equal(off.predict_proba(X), clf.predict_proba(X))
+    features = FeatureExtractor(
+        f"timm/{name}", weights=settings["weights"], image_size=size
+    )
+    assert features.fit_transform(X).shape == (24, stages.head.linear.in_features)
+
+
+def test_weights_that_are_not_there_are_missed_before_any_training(hub):
+    with pytest.raises(
+        OSError, match=r"backbone='timm/test_resnet'.*efficientnet_lite0"
+    ):
+        TransferClassifier("timm/test_resnet", **SHORT).fit(*pictures(12))

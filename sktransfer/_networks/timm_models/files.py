@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Hashable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ import torch
 from huggingface_hub import constants
 from torch import nn
 
-from sktransfer._networks.backbones.timm_build import CPU, META, build, read_size
-from sktransfer._networks.backbones.timm_cuts import Body
 from sktransfer._networks.device import fork_rng
-
-State = Mapping[str, torch.Tensor]
+from sktransfer._networks.timm_models.build import CPU, META, build
+from sktransfer._networks.timm_models.cuts import Body
+from sktransfer._networks.timm_models.make import make_timm
+from sktransfer._networks.weights.naming import State, find_network
+from sktransfer._networks.weights.sources import identify_file
 
 # As timm looks for them.
 FILES = ("model.safetensors", "pytorch_model.bin")
@@ -27,52 +29,67 @@ FILES = ("model.safetensors", "pytorch_model.bin")
 HUB_SECONDS = 10
 
 
-def load_timm_weights(
-    network: nn.Module,
-    name: str,
-    state: State | None = None,
-    *,
-    called: str = "'auto'",
-    image_size: int | None = None,
-) -> None:
-    """Copy pretrained weights into the stages of a timm model.
+@dataclass(frozen=True)
+class HubWeights:
+    """The weights that timm has for a model, in the hub's cache or on the hub."""
+
+    model: str
+
+    def identity(self) -> Hashable:
+        """Identify the file in the cache in its present state."""
+        hub_id = timm.get_pretrained_cfg(self.model).hf_hub_id
+        file = _find_file(hub_id) if hub_id else None
+        return (self.model, timm.__version__, file and identify_file(file))
+
+    def read(self) -> State:
+        """Read the weights, under timm's names.
+
+        Raises
+        ------
+        ValueError
+            If timm has no weights for the model.
+        OSError
+            If they are not on this machine and cannot be downloaded.
+        """
+        return _get_pretrained(self.model)
+
+
+def translate(
+    name: str, state: State, called: str, image_size: int | None = None
+) -> dict[str, torch.Tensor]:
+    """Give the tensors of a file the names that they have in the stages.
 
     Parameters
     ----------
-    network : torch.nn.Module
-        As :func:`make_timm` returns it. Changed in place.
-
     name : str
-        As timm knows it; a tag says which weights.
+        Of the model, as timm knows it.
 
-    state : mapping of str to tensor or None, default=None
-        What a file of the user holds, under timm's names or under those of the
-        original that timm can translate. ``None``: the weights that timm has.
+    state : mapping of str to tensor
+        What the file holds, under timm's names or under those of the original that timm
+        can translate.
 
-    called : str, default="'auto'"
+    called : str
         What the user passed as weights, for error messages.
 
     image_size : int or None, default=None
-        Height and width in pixels for which the network was built, if it had to know.
+        Height and width in pixels for which the network is built, if it has to know.
         Position embeddings are resized to it.
+
+    Returns
+    -------
+    dict of str to tensor
 
     Raises
     ------
     ValueError
-        If there are no such weights, or they do not fit.
-    OSError
-        If they are not on this machine and cannot be downloaded.
+        If they do not fit.
     """
-    if state is None:
-        state = _get_pretrained(name, image_size)
-    elif network.state_dict().keys() <= state.keys():
-        network.load_state_dict({key: state[key] for key in network.state_dict()})
-        return
-    else:
-        state = _fit(name, state, called, image_size)
-    network.load_state_dict(
-        {key: state[_find_timm_name(network, key)] for key in network.state_dict()}
-    )
+    network = make_timm(name, image_size)
+    names = network.state_dict().keys()
+    if names <= state.keys():
+        return {key: state[key] for key in names}
+    fitted = _fit(name, state, called, image_size)
+    return {key: fitted[_find_timm_name(network, key)] for key in names}
 
 
 def _find_timm_name(network: nn.Module, key: str) -> str:
@@ -83,7 +100,7 @@ def _find_timm_name(network: nn.Module, key: str) -> str:
     return rest
 
 
-def _get_pretrained(name: str, image_size: int | None) -> State:
+def _get_pretrained(name: str) -> State:
     """Let timm load its weights, from the disk if they are there."""
     cfg = timm.get_pretrained_cfg(name)
     if not cfg.hf_hub_id and (not cfg.url or cfg.custom_load):
@@ -94,8 +111,6 @@ def _get_pretrained(name: str, image_size: int | None) -> State:
             "file, or weights=None for random ones."
         )
     options: dict[str, Any] = {}
-    if image_size not in (None, read_size(name)):
-        options["img_size"] = image_size
     file = _find_file(cfg.hf_hub_id) if cfg.hf_hub_id else None
     if file is not None:
         options["pretrained_cfg_overlay"] = {"file": str(file)}
@@ -157,6 +172,8 @@ def _explain(name: str, cfg: Any, file: Path | None, error: Exception) -> str:
 def _fit(name: str, state: State, called: str, image_size: int | None) -> State:
     """Translate the names in a file, resize position embeddings, and check both."""
     model = build(name, image_size, META)
+    shapes = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
+    state, _ = find_network(state, shapes, [{key: key for key in shapes}])
     try:
         fitted = _translate(model, state)
     except Exception as error:

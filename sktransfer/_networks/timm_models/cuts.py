@@ -13,8 +13,8 @@ import torch
 from timm.layers import get_notrace_functions, get_notrace_modules
 from torch import nn
 
-from sktransfer._networks.backbones.grouping import choose_ends, find_groups
-from sktransfer._networks.backbones.timm_build import (
+from sktransfer._networks.device import fork_rng
+from sktransfer._networks.timm_models.build import (
     CPU,
     build,
     check_features,
@@ -24,8 +24,8 @@ from sktransfer._networks.backbones.timm_build import (
     run_map,
     run_pooled,
 )
-from sktransfer._networks.backbones.tracing import Trace, trace
-from sktransfer._networks.device import fork_rng
+from sktransfer._networks.timm_models.grouping import choose_ends, find_groups
+from sktransfer._networks.timm_models.tracing import Trace, trace
 
 
 class Plan(NamedTuple):
