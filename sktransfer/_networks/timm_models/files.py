@@ -84,7 +84,8 @@ def translate(
     ValueError
         If they do not fit.
     """
-    network = make_timm(name, image_size)
+    with fork_rng(0, CPU):
+        network = make_timm(name, image_size)
     names = network.state_dict().keys()
     if names <= state.keys():
         return {key: state[key] for key in names}
