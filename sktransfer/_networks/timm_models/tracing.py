@@ -112,11 +112,15 @@ class Trace:
         before = self._find_state(_find_between(self.images, cut))
         return bool(before & self._find_state(_find_between(cut, self.features)))
 
-    def _find_state(self, nodes: Iterable[fx.Node]) -> set[str]:
-        """Name the weights that these nodes use."""
+    def _find_state(self, nodes: Iterable[fx.Node]) -> set[int]:
+        """Find the weights that these nodes use: tied ones may have several names."""
         targets = {str(n.target) for n in nodes if n.op in ("call_module", "get_attr")}
-        weights = self.network.state_dict()
-        return {w for w in weights if any(_overlap(w, target) for target in targets)}
+        weights = self.network.state_dict(keep_vars=True)
+        return {
+            id(tensor)
+            for name, tensor in weights.items()
+            if any(_overlap(name, target) for target in targets)
+        }
 
 
 def trace(

@@ -1,5 +1,6 @@
 import copy
 import pickle
+import re
 
 import pytest
 import timm
@@ -64,25 +65,39 @@ def test_stages_one_after_another_are_the_whole_network(name):
     torch.testing.assert_close(pooled, expected, rtol=1e-5, atol=1e-6)
 
 
-@torch.no_grad()
-def test_a_network_is_cut_where_its_resolution_changes():
-    network = describe_timm("tf_efficientnet_lite0").make()
-    parts = {
-        stage: {
-            ".".join(key.split(".")[:2])
-            if key.startswith("blocks")
-            else key.split(".")[0]
-            for key in network.get_submodule(stage).state_dict()
-        }
-        for stage in FIVE
-    }
-    assert parts == {
-        "stem": {"conv_stem", "bn1", "blocks.0"},
-        "stage1": {"blocks.1"},
-        "stage2": {"blocks.2"},
-        "stage3": {"blocks.3", "blocks.4"},
-        "stage4": {"blocks.5", "blocks.6", "conv_head", "bn2"},
-    }
+PARTS = {
+    "tf_efficientnet_lite0": [
+        {"conv_stem", "bn1", "blocks.0"},
+        {"blocks.1"},
+        {"blocks.2"},
+        {"blocks.3", "blocks.4"},
+        {"blocks.5", "blocks.6", "conv_head", "bn2"},
+    ],
+    # The last convolution, of which the model says nothing, is no stage of its own.
+    "mobilenetv3_small_100": [
+        {"conv_stem", "bn1"},
+        {"blocks.0"},
+        {"blocks.1"},
+        {"blocks.2", "blocks.3"},
+        {"blocks.4", "blocks.5", "conv_head"},
+    ],
+    "vit_tiny_patch16_224": [
+        {"cls_token", "pos_embed", "patch_embed"},
+        {"blocks.0", "blocks.1", "blocks.2"},
+        {"blocks.3", "blocks.4", "blocks.5"},
+        {"blocks.6", "blocks.7", "blocks.8"},
+        {"blocks.9", "blocks.10", "blocks.11", "norm"},
+    ],
+}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_a_network_is_cut_where_its_resolution_changes_or_in_equal_shares(name):
+    parts = [
+        {re.match(r"blocks\.\d+|\w+", key).group() for key in stage.state_dict()}
+        for stage in describe_timm(name).make()
+    ]
+    assert parts == PARTS[name]
 
 
 @pytest.mark.parametrize("name", ["test_efficientnet", "test_vit"])
