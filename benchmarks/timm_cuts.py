@@ -21,8 +21,8 @@ from record import Record, spread
 from torch import nn
 
 from sktransfer._networks.backbones.record import Backbone
-from sktransfer._networks.backbones.timm_build import run_map, run_pooled
-from sktransfer._networks.backbones.timm_models import describe_timm
+from sktransfer._networks.timm_models.build import run_map, run_pooled
+from sktransfer._networks.timm_models.describe import describe_timm
 
 # DINOv2 was trained on 518 pixels and is mostly used at 224.
 SIZES = {

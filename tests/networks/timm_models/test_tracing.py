@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from sktransfer._networks.backbones.timm_cuts import _keep_equal
-from sktransfer._networks.backbones.tracing import trace
+from sktransfer._networks.timm_models.cuts import _keep_equal
+from sktransfer._networks.timm_models.tracing import trace
 
 IMAGES = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
