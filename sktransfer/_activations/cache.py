@@ -234,7 +234,7 @@ class ActivationCache:
 
         Parameters
         ----------
-        estimator : ResNetTransferClassifier or ResNetFeatureExtractor
+        estimator : TransferClassifier or FeatureExtractor
             Need not be fitted. Its `activation_cache` is not used.
 
         X : array-like
@@ -255,7 +255,7 @@ class ActivationCache:
         if not hasattr(estimator, "_warm_cache"):
             raise TypeError(
                 f"estimator={estimator!r} has no frozen stages; pass a "
-                "ResNetTransferClassifier or a ResNetFeatureExtractor."
+                "TransferClassifier or a FeatureExtractor."
             )
         info: CacheInfo = estimator._warm_cache(X, self)
         return info

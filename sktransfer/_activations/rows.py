@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -79,10 +79,16 @@ class ActivationRows:
         if self.cache is not None:
             self.tiers.close(self.number)
 
-    def ensure_all(self) -> None:
-        """Bring every view of every image into the cache, as far as there is room."""
+    def ensure_all(self, views: Iterable[int] | None = None) -> None:
+        """Bring every image into the cache, as far as there is room.
+
+        Parameters
+        ----------
+        views : iterable of int, default=None
+            In which views, as positions in `views`; ``None`` means all.
+        """
         rows = np.arange(len(self.images))
-        for view in range(len(self.views)):
+        for view in range(len(self.views)) if views is None else views:
             self.ensure(rows, np.full(len(rows), view))
 
     def ensure(self, rows: np.ndarray, chosen: np.ndarray) -> None:

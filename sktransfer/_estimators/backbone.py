@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import closing
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from sklearn.exceptions import NotFittedError
@@ -131,6 +131,7 @@ def fill_cache(
     cache: ActivationCache,
     verbose: int,
     is_mixed: bool = False,
+    with_features: bool = False,
 ) -> CacheInfo:
     """Compute every view of every image, as far as there is room in the cache.
 
@@ -163,6 +164,9 @@ def fill_cache(
     is_mixed : bool, default=False
         Whether training mixes images with each other.
 
+    with_features : bool, default=False
+        Whether the head will be solved on the pooled features of training images.
+
     Returns
     -------
     CacheInfo
@@ -172,13 +176,28 @@ def fill_cache(
     from sktransfer._activations.rows import ActivationRows
     from sktransfer._images.views import AS_IT_IS, list_views
     from sktransfer._networks.device import move_to
+    from sktransfer._training.image_sets import sum_info
+    from sktransfer._training.probe import choose_views, find_features
 
-    n_prefix = stages.n_frozen(depth)
-    if not n_prefix:
-        return CacheInfo(0, 0, 0, 0.0)
-    prefix = Prefix(move_to(stages, device).eval(), n_prefix, device, precision)
-    height, width = images.shape[1:3]
-    views = list_views(augment, height, width, is_mixed) or (AS_IT_IS,)
-    with closing(ActivationRows(prefix, images, views, cache, verbose)) as rows:
-        rows.ensure_all()
-        return rows.info()
+    n_prefix, place = stages.n_frozen(depth), (device, precision)
+    move_to(stages, device).eval()
+    known, infos = None, [CacheInfo(0, 0, 0, 0.0)]
+    with ExitStack() as stack:
+        if n_prefix:
+            prefix = Prefix(stages, n_prefix, *place)
+            height, width = images.shape[1:3]
+            views = list_views(augment, height, width, is_mixed)
+            some = views or (AS_IT_IS,)
+            rows = ActivationRows(prefix, images, some, cache, verbose)
+            stack.callback(rows.close)
+            # The head alone is solved on the images as they are, if there are many.
+            is_alone = with_features and depth == 0
+            rows.ensure_all(choose_views(len(some), len(images)) if is_alone else None)
+            infos.append(rows.info())
+            known = None if views is None else rows
+        if with_features and depth > 0:
+            rows = find_features(stages, images, known, place, cache, verbose)
+            stack.callback(rows.close)
+            rows.ensure_all(choose_views(len(rows.views), len(images)))
+            infos.append(rows.info())
+    return sum_info(infos)

@@ -449,6 +449,7 @@ default="flip"
             cache,
             int(self.verbose),
             is_mixed=self.mixup > 0 or self.cutmix > 0,
+            with_features=self.head_init == "probe",
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -165,15 +165,23 @@ def send_all(images: np.ndarray, device: torch.device) -> torch.Tensor | None:
     return there
 
 
-def sum_info(sets: Sets) -> CacheInfo:
-    """Add up what the cache did for these sets."""
+def list_info(sets: Sets) -> list[CacheInfo]:
+    """List what the cache did for each of these sets."""
     infos = [rows.info() for rows in set(_list_rows(sets))]
+    # Activations behind one prefix lie in one place, and their bytes count once.
+    return infos[:1] + [
+        info._replace(n_bytes=0, n_bytes_on_disk=0) for info in infos[1:]
+    ]
+
+
+def sum_info(infos: Sequence[CacheInfo]) -> CacheInfo:
+    """Add up what the cache did."""
     return CacheInfo(
         hits=sum(info.hits for info in infos),
         misses=sum(info.misses for info in infos),
-        n_bytes=max((info.n_bytes for info in infos), default=0),
+        n_bytes=sum(info.n_bytes for info in infos),
         seconds_saved=sum(info.seconds_saved for info in infos),
-        n_bytes_on_disk=max((info.n_bytes_on_disk for info in infos), default=0),
+        n_bytes_on_disk=sum(info.n_bytes_on_disk for info in infos),
     )
 
 

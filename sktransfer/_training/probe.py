@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
 
+from sktransfer._activations.cache import ActivationCache, CacheInfo
 from sktransfer._activations.prefix import LongerPrefix, Prefix
 from sktransfer._activations.rows import ActivationRows
 from sktransfer._images.views import AS_IT_IS
 from sktransfer._networks.stages import Head, Stages
 from sktransfer._training.image_sets import ImageDataset
+
+if TYPE_CHECKING:
+    from sktransfer._training.settings import TrainingSettings
 
 
 class Solution(NamedTuple):
@@ -57,75 +61,95 @@ class Probe:
 
     settings : TrainingSettings
         Of the fit.
+
+    Attributes
+    ----------
+    info : CacheInfo
+        What the cache did for features that the activations of `dataset` are not.
     """
 
-    def __init__(self, dataset: ImageDataset, settings: Any) -> None:
+    def __init__(self, dataset: ImageDataset, settings: TrainingSettings) -> None:
         self.dataset, self.settings = dataset, settings
+        self.info = CacheInfo(0, 0, 0, 0.0)
 
     def solve(self, stages: Stages) -> tuple[float, float]:
         """Solve the head and load it; return its training loss and accuracy."""
+        assert self.settings.solve_head is not None
         rows = self.dataset.rows
-        features = collect_features(stages, self.dataset, self.settings)
+        linear = _find_linear(stages)
         solution = self.settings.solve_head(
-            features,
+            self._collect_features(stages),
             self.dataset.labels[rows],
             self.dataset.weights[rows],
-            _linear(stages).out_features,
+            linear.out_features,
         )
         with torch.no_grad():
-            linear = _linear(stages)
             linear.weight.copy_(torch.from_numpy(solution.weight))
             linear.bias.copy_(torch.from_numpy(solution.bias))
         return solution.loss, solution.accuracy
 
+    def _collect_features(self, stages: Stages) -> np.ndarray:
+        """Compute the features of the set, (n_views, n_images, n_features), float32."""
+        known, settings = self.dataset.activations, self.settings
+        if known is not None and known.prefix.n_stages == stages.n_frozen(0):
+            return _gather(known, self.dataset.rows)
+        images = self.dataset.images
+        place = settings.device, settings.precision
+        cache, verbose = settings.activation_cache, settings.verbose
+        is_training = stages.training
+        stages.eval()
+        with closing(find_features(stages, images, known, place, cache, verbose)) as it:
+            features = _gather(it, self.dataset.rows)
+            self.info = it.info()
+        stages.train(is_training)
+        return features
 
-def make_probe(stages: Stages, dataset: ImageDataset, settings: Any) -> Probe | None:
+
+def make_probe(
+    stages: Stages, dataset: ImageDataset, settings: TrainingSettings
+) -> Probe | None:
     """Make the probe of a fit; None if its head is trained from random weights."""
     has_head = isinstance(stages.get_submodule(stages.names[-1]), Head)
     return Probe(dataset, settings) if settings.solve_head and has_head else None
 
 
-def collect_features(
-    stages: Stages, dataset: ImageDataset, settings: Any
-) -> np.ndarray:
-    """Compute the pooled features of a set, (n_views, n_images, n_features), float32.
+def find_features(
+    stages: Stages,
+    images: np.ndarray,
+    known: ActivationRows | None,
+    place: tuple[torch.device, str],
+    cache: ActivationCache | None,
+    verbose: int,
+) -> ActivationRows:
+    """Return the pooled features of images as activations in a cache.
 
-    The views are those that training shows, if it has few images and finitely many
-    views, and else the images as they are. What is computed goes on from activations
-    that the set has, and is kept in the same cache.
+    They go on from the activations `known`, in the same views, so that no stage is
+    passed twice; without such, the images are taken as they are.
     """
-    n_stages, known = stages.n_frozen(0), dataset.activations
-    is_training = stages.training
-    stages.eval()
-    if known is not None and known.prefix.n_stages == n_stages:
-        features = _gather(known, dataset.rows)
-    else:
-        views: Any = (AS_IT_IS,)
-        if known is None:
-            prefix = Prefix(stages, n_stages, settings.device, settings.precision)
-        else:
-            views, prefix = known.views, LongerPrefix(known, n_stages)
-        cache, verbose = settings.activation_cache, settings.verbose
-        rows = ActivationRows(prefix, dataset.images, views, cache, verbose)
-        with closing(rows):
-            features = _gather(rows, dataset.rows)
-    stages.train(is_training)
-    return features
+    if known is None:
+        prefix = Prefix(stages, stages.n_frozen(0), *place)
+        return ActivationRows(prefix, images, (AS_IT_IS,), cache, verbose)
+    prefix = LongerPrefix(known, stages.n_frozen(0))
+    return ActivationRows(prefix, images, known.views, cache, verbose)
+
+
+def choose_views(n_views: int, n_images: int) -> range:
+    """Choose the views whose features the head is solved on."""
+    # The first view is the image as it is.
+    return range(n_views if n_images <= MANY_IMAGES else 1)
 
 
 def _gather(activations: ActivationRows, rows: np.ndarray) -> np.ndarray:
-    """Gather the activations of some images in every view; in the first, if many."""
-    # The first view is the image as it is.
-    n_views = len(activations.views) if len(rows) <= MANY_IMAGES else 1
+    """Gather the activations of some images in the views that the head is solved on."""
     every_view = []
-    for view in range(n_views):
+    for view in choose_views(len(activations.views), len(rows)):
         chosen = np.full(len(rows), view)
         activations.ensure(rows, chosen)
         every_view.append(activations.gather(rows, chosen).cpu().numpy())
     return np.stack(every_view)
 
 
-def _linear(stages: Stages) -> nn.Linear:
+def _find_linear(stages: Stages) -> nn.Linear:
     """Return the linear layer of the head."""
     linear = stages.get_submodule(f"{stages.names[-1]}.linear")
     assert isinstance(linear, nn.Linear)

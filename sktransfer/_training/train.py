@@ -19,6 +19,7 @@ from sktransfer._training.image_sets import (
     explain_recomputing,
     is_any_full,
     keep_on_device,
+    list_info,
     sum_info,
     with_activations,
 )
@@ -86,7 +87,8 @@ def train(
             net.partial_fit(sets[0], None)
         if net.interrupt_ is None:
             net.check_last_step(sets[0])
-        net.cache_info_ = sum_info(sets)
+        infos = [*list_info(sets), *([probe.info] if probe else [])]
+        net.cache_info_ = sum_info(infos)
         if verbose and reason is None and prefix is not None:
             full = "; memory is full, so some were computed more than once"
             end = full if is_any_full(sets) else ""

@@ -5,8 +5,14 @@ import warnings
 import numpy as np
 import pytest
 from PIL import Image
+from torch import nn
 
-from sktransfer import ResNetFeatureExtractor, ScratchCNNClassifier
+from sktransfer import (
+    Backbone,
+    FeatureExtractor,
+    ResNetFeatureExtractor,
+    ScratchCNNClassifier,
+)
 from sktransfer._images.geometry import RESIZE
 from sktransfer._images.preprocessing import to_batch
 from tests.helpers import pictures, scratch, transfer
@@ -147,6 +153,41 @@ def test_a_scratch_network_sees_the_square_that_the_rule_makes():
     clf = scratch(max_epochs=1, resize="crop").fit(X, y)
     preprocess = clf.net_.module_.preprocess
     assert (preprocess.image_size, preprocess.resize) == ((20, 20), "crop")
+
+
+def make_tiny():
+    return nn.Sequential(nn.Conv2d(3, 4, 3))
+
+
+TINY = Backbone(
+    "tiny",
+    make_tiny,
+    {"stem": ["0"]},
+    image_size=48,
+    mean=(0.9, 0.5, 0.1),
+    interpolation="bicubic",
+)
+
+
+@pytest.mark.parametrize("resize", RESIZE)
+def test_interpolation_and_padding_of_a_backbone_hold_for_files_and_arrays(resize):
+    X = photograph(60, 80)[None]
+    params = {"weights": None, "device": "cpu", "resize": resize, "random_state": 0}
+    as_array = FeatureExtractor(TINY, **params).fit(X)
+    as_files = FeatureExtractor(TINY, **params).fit([Image.fromarray(X[0])])
+    assert as_array.stages_.preprocess.interpolation == "bicubic"
+    seen = seen_by(as_files, [Image.fromarray(X[0])])
+    np.testing.assert_allclose(seen, seen_by(as_array, X), atol=2)
+
+
+@pytest.mark.parametrize(("resize", "side"), [("crop", 128), ("pad", 224)])
+def test_files_and_arrays_choose_the_same_network_size_by_what_is_seen(resize, side):
+    X = photograph(90, 200)[None]
+    for some in (X, [Image.fromarray(X[0])], opened((90, 200))):
+        fitted = ResNetFeatureExtractor(
+            "resnet18", weights=None, device="cpu", resize=resize
+        ).fit(some)
+        assert fitted.stages_.preprocess.image_size == (side, side)
 
 
 LOST = r"X holds images of 400 x 300 pixels, but backbone='mini_resnet18' sees 32 x 32"

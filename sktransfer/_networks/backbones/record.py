@@ -57,6 +57,10 @@ class Backbone:  # numpydoc ignore=PR02
     interpolation : {"bilinear", "bicubic"}, default="bilinear"
         How images are resized.
 
+    crop_fraction : float, default=1.0
+        Share of the height and width that is left when the border is cut off, in
+        (0, 1].
+
     n_features : int or None, default=None
         Width of the features. ``None``: found out by a dry run.
 
@@ -114,6 +118,7 @@ class Backbone:  # numpydoc ignore=PR02
     mean: tuple[float, ...] = field(default=IMAGENET_MEAN, repr=False)
     std: tuple[float, ...] = field(default=IMAGENET_STD, repr=False)
     interpolation: str = field(default="bilinear", repr=False)
+    crop_fraction: float = field(default=1.0, repr=False)
     n_features: int | None = field(default=None, repr=False)
     optimizer: str = field(default="sgd", repr=False)
     lr: float = field(default=0.05, repr=False)
