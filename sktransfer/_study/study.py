@@ -223,13 +223,16 @@ def plan_study(
 
 
 def check_models(models: MakeModels, data: StudyData) -> None:
-    """Raise now the errors that a fit would raise about parameters or broken files."""
+    """Raise now the errors of a fit about parameters, files or the backbone."""
     for make in models.values():
         make(0)._validate_params()
+    model, shape = models[TRANSFER](0), (*data.X_train.shape[1:], 1)[:3]
     if data.X_train.ndim == 1:
-        model = models[TRANSFER](0)
         model._check_images(data.X_train, reset=True)
         model._check_images(data.X_test, reset=False)
+        shape = model.image_shape_
+    # Some networks take few sizes. The weights that are read here serve every fit.
+    model._load_backbone(len(data.names), 0.0, shape)
 
 
 def study(

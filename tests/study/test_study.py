@@ -544,6 +544,24 @@ def test_an_unknown_backbone_is_reported_before_anything_is_trained(tmp_path, ca
     assert not out.exists()
 
 
+def test_a_size_that_the_backbone_cannot_take_is_reported_before_anything_is_trained(
+    monkeypatch, tmp_path, capsys
+):
+    def refuse(self, n_classes, dropout, image_shape):
+        raise ValueError(
+            f"{self.backbone} takes no {self.image_size} for {image_shape}"
+        )
+
+    monkeypatch.setattr(TransferClassifier, "_load_backbone", refuse)
+    out = tmp_path / "out"
+    assert main(["--image-size", "7", "--out", str(out)]) == 2
+    assert "mini_resnet18 takes no 7 for (8, 8, 1)" in capsys.readouterr().err
+    folder = make_folder(tmp_path / "in", 2, 5)
+    assert main(["--data", folder, "--image-size", "7", "--out", str(out)]) == 2
+    assert "efficientnet_lite0 takes no 7 for (7, 9, 3)" in capsys.readouterr().err
+    assert not out.exists()
+
+
 def run_failing(monkeypatch, out, error):
     """Return the exit code of the command when a study raises `error`."""
 
