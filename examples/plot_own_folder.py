@@ -16,7 +16,7 @@ from PIL import Image
 from sklearn.metrics import classification_report
 from sklearn.model_selection import train_test_split
 
-from sktransfer import ConfusedPairsDisplay, ResNetTransferClassifier
+from sktransfer import ConfusedPairsDisplay, TransferClassifier
 from sktransfer.datasets import load_image_folder, make_shapes
 
 temporary = TemporaryDirectory()
@@ -36,7 +36,7 @@ paths_train, paths_test, y_train, y_test = train_test_split(
 
 # %%
 # ``fit`` and ``predict`` take paths.
-clf = ResNetTransferClassifier("mini_resnet18", random_state=0)
+clf = TransferClassifier("mini_resnet18", random_state=0)
 clf.fit(paths_train, y_train)
 print(classification_report(y_test, clf.predict(paths_test), digits=3))
 
