@@ -18,7 +18,7 @@ from sklearn.model_selection import GridSearchCV, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from sktransfer import ResNetFeatureExtractor
+from sktransfer import FeatureExtractor
 from sktransfer.datasets import make_shapes
 
 X, y = make_shapes(800, n_classes=6, random_state=0, return_X_y=True)
@@ -32,7 +32,7 @@ X_train, X_test, y_train, y_test = train_test_split(
 # cache. For comparison, the same search runs on the pixels themselves.
 first_steps = {
     "pixels": FunctionTransformer(lambda images: images.reshape(len(images), -1) / 255),
-    "features": ResNetFeatureExtractor("mini_resnet18"),
+    "features": FeatureExtractor("mini_resnet18"),
 }
 accuracy = {}
 for name, first_step in first_steps.items():

@@ -15,8 +15,8 @@ from sklearn.model_selection import train_test_split
 
 from sktransfer import (
     PredictionGridDisplay,
-    ResNetTransferClassifier,
     TrainingHistoryDisplay,
+    TransferClassifier,
 )
 
 digits = load_digits()
@@ -32,7 +32,7 @@ X_train, X_test, y_train, y_test = train_test_split(
 # A mirrored digit is another sign, so nothing is mirrored. A tenth of the images is set
 # aside: the network does not learn from them, and their loss shows which epoch was
 # best.
-clf = ResNetTransferClassifier(
+clf = TransferClassifier(
     "mini_resnet18", augment=None, early_stopping=True, random_state=0
 )
 clf.fit(X_train, y_train)

@@ -15,7 +15,7 @@ from matplotlib import pyplot as plt
 from sklearn.datasets import load_digits
 from sklearn.model_selection import GridSearchCV
 
-from sktransfer import ActivationCache, ResNetTransferClassifier
+from sktransfer import ActivationCache, TransferClassifier
 
 X, y = load_digits(return_X_y=True)
 X, y = X[:150] / 16, y[:150]
@@ -24,7 +24,7 @@ grid = {"unfreeze_depth": [0, 1, 2], "dropout": [0.0, 0.2, 0.5]}
 
 def search(activation_cache):
     """Return the fitted search, and the seconds it took."""
-    clf = ResNetTransferClassifier(
+    clf = TransferClassifier(
         "mini_resnet18",
         augment=None,
         max_epochs=3,

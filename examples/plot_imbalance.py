@@ -17,7 +17,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import brier_score_loss, recall_score
 from sklearn.model_selection import train_test_split
 
-from sktransfer import ResNetTransferClassifier
+from sktransfer import TransferClassifier
 from sktransfer.datasets import make_shapes
 
 X, y = make_shapes(3000, n_classes=6, noise=0.2, random_state=0, return_X_y=True)
@@ -38,8 +38,8 @@ X_train, X_held_out, y_train, y_held_out = train_test_split(
 # latter, calibrated on images that it was not trained on. FrozenEstimator keeps the
 # calibration from fitting the network again.
 options = {"backbone": "mini_resnet18", "unfreeze_depth": 1, "random_state": 0}
-plain = ResNetTransferClassifier(**options).fit(X_train, y_train)
-balanced = ResNetTransferClassifier(**options, class_weight="balanced")
+plain = TransferClassifier(**options).fit(X_train, y_train)
+balanced = TransferClassifier(**options, class_weight="balanced")
 balanced.fit(X_train, y_train)
 calibrated = CalibratedClassifierCV(FrozenEstimator(balanced), method="sigmoid")
 calibrated.fit(X_held_out, y_held_out)

@@ -15,7 +15,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import cross_val_predict
 from sklearn.utils import shuffle
 
-from sktransfer import ResNetTransferClassifier, TopLossesDisplay
+from sktransfer import TopLossesDisplay, TransferClassifier
 
 digits = load_digits()
 X, y_right = shuffle(digits.images / 16, digits.target, n_samples=600, random_state=0)
@@ -27,7 +27,7 @@ y[flipped] = (y[flipped] + rng.integers(1, 10, len(flipped))) % 10
 # %%
 # Each image is predicted by a network that was trained on the other folds, and on
 # their wrong labels too.
-clf = ResNetTransferClassifier("mini_resnet18", augment=None, random_state=0)
+clf = TransferClassifier("mini_resnet18", augment=None, random_state=0)
 proba = cross_val_predict(clf, X, y, cv=3, method="predict_proba")
 
 # %%

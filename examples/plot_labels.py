@@ -17,8 +17,8 @@ from sklearn.model_selection import train_test_split
 
 from sktransfer import (
     ModelComparisonDisplay,
-    ResNetTransferClassifier,
     ScratchCNNClassifier,
+    TransferClassifier,
 )
 from sktransfer.datasets import make_shapes
 
@@ -37,7 +37,7 @@ for n in n_labels:
         for name, clf in zip(
             names,
             [
-                ResNetTransferClassifier("mini_resnet18", random_state=seed),
+                TransferClassifier("mini_resnet18", random_state=seed),
                 ScratchCNNClassifier(random_state=seed),
             ],
             strict=True,

@@ -13,7 +13,7 @@ from matplotlib import pyplot as plt
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from sktransfer import ResNetTransferClassifier
+from sktransfer import TransferClassifier
 
 digits = load_digits()
 X, y = digits.images / 16, digits.target
@@ -22,7 +22,7 @@ similar, wanted = np.flatnonzero(y < 5)[:500], np.flatnonzero(y >= 5)
 # %%
 # Pretraining is an ordinary ``fit``. It starts from the bundled backbone, which has
 # seen photographs only.
-pretrained = ResNetTransferClassifier("mini_resnet18", augment=None, random_state=0)
+pretrained = TransferClassifier("mini_resnet18", augment=None, random_state=0)
 pretrained.fit(X[similar], y[similar])
 
 # %%
@@ -38,7 +38,7 @@ for column, n in enumerate(n_labels):
             X[wanted], y[wanted], train_size=n, random_state=seed, stratify=y[wanted]
         )
         for row, weights in enumerate(starts.values()):
-            clf = ResNetTransferClassifier(
+            clf = TransferClassifier(
                 "mini_resnet18", weights=weights, augment=None, random_state=seed
             )
             clf.fit(X_train, y_train)

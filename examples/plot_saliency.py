@@ -12,7 +12,7 @@ the cross or the mark?
 from matplotlib import pyplot as plt
 from sklearn.model_selection import train_test_split
 
-from sktransfer import ResNetTransferClassifier, SaliencyDisplay
+from sktransfer import SaliencyDisplay, TransferClassifier
 from sktransfer.datasets import make_shapes
 
 
@@ -32,9 +32,9 @@ X_train_marked[y_train == "cross"] = marked(X_train[y_train == "cross"])
 
 # %%
 # One network learns from images without marks, the other from those with them.
-honest = ResNetTransferClassifier("mini_resnet18", random_state=0)
+honest = TransferClassifier("mini_resnet18", random_state=0)
 honest.fit(X_train, y_train)
-misled = ResNetTransferClassifier("mini_resnet18", random_state=0)
+misled = TransferClassifier("mini_resnet18", random_state=0)
 misled.fit(X_train_marked, y_train)
 
 # %%

@@ -1,6 +1,6 @@
 """The directive ``unfreeze-drawing``: which stage learns in which epoch, as an SVG.
 
-The cells come from the function that decides this in training, so that the drawing
+The cells come from the functions that decide this in training, so that the drawing
 cannot differ from the code. Colours are the theme's, and so follow its dark mode.
 """
 
@@ -14,10 +14,10 @@ from docutils.parsers.rst import directives
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from sktransfer._training.schedule import plan_unfreezing
+from sktransfer._training.schedule import begin_with_probe, plan_unfreezing
 
-# Of every ResNet.
-STAGES = ("stem", "layer1", "layer2", "layer3", "layer4", "head")
+# Of the default backbone.
+STAGES = ("stem", "stage1", "stage2", "stage3", "stage4", "head")
 
 # In units of the drawing, which is about as wide as a phone's screen in pixels.
 WIDTH, LABELS, ROW, GAP, HEADER = 360, 62, 34, 4, 26
@@ -38,12 +38,13 @@ def text(x: float, y: float, words: str, kind: str = "note") -> str:
 
 def describe(plan: Sequence[int]) -> str:
     """Say in words what is drawn, epoch by epoch, for those who cannot see it."""
-    epochs = (
+    later = (
         f"epoch {epoch}: {', '.join(STAGES[-1 - depth :])} learn"
-        for epoch, depth in enumerate(plan, start=1)
+        for epoch, depth in enumerate(plan[1:], start=2)
     )
     prefix = ", ".join(STAGES[: -1 - max(plan)])
-    return f"{'; '.join(epochs)}. Always frozen: {prefix}."
+    epochs = "; ".join(["epoch 1: head is solved", *later])
+    return f"{epochs}. Always frozen: {prefix}."
 
 
 def draw(plan: Sequence[int]) -> str:
@@ -64,7 +65,8 @@ def draw(plan: Sequence[int]) -> str:
             kind = "learns" if stage in STAGES[-1 - depth :] else "waits"
             x = LABELS + column * epoch
             parts.append(rect(x, y, column - GAP, ROW - GAP, kind))
-            word = "learns" if kind == "learns" else "frozen"
+            # The first epoch is the linear probe.
+            word = "frozen" if kind == "waits" else "learns" if epoch else "solved"
             middle = x + (column - GAP) / 2
             parts.append(text(middle, y + ROW / 2 + 3, word, f"{kind}-word"))
     if n_frozen:
@@ -93,8 +95,10 @@ class UnfreezeDrawing(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Draw; the drawing's label says the same in words."""
-        plan = plan_unfreezing(
-            self.arguments[0], self.options["depth"], self.options["epochs"]
+        plan = begin_with_probe(
+            plan_unfreezing(
+                self.arguments[0], self.options["depth"], self.options["epochs"]
+            )
         )
         return [nodes.raw("", draw(plan), format="html")]
 

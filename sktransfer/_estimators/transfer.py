@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 class TransferClassifier(Pretrained, BaseImageClassifier):
     """Classify images with a pretrained network, fine-tuned on them.
 
-    A new head is fitted first, on the features of the frozen backbone. Then the last
-    stages of the backbone join it, one by one, down to `unfreeze_depth`. Frozen stages
-    keep their weights and their batch-norm statistics bit for bit.
+    First the head is solved on the features of the frozen backbone: the linear probe.
+    Then the last stages of the backbone join it, one by one, down to `unfreeze_depth`,
+    and learn with it. Frozen stages keep their weights and their batch-norm statistics
+    bit for bit.
 
     Parameters
     ----------
@@ -63,7 +64,8 @@ class TransferClassifier(Pretrained, BaseImageClassifier):
         train.
 
     dropout : float, default=0.2
-        Share of the pooled features that is dropped in training, in [0, 1).
+        Share of the pooled features that is dropped in training, in [0, 1). The linear
+        probe does without.
 
     image_size : "auto", int or None, default="auto"
         Height and width in pixels to which images are resized on the device.
@@ -102,7 +104,8 @@ default="flip"
         `mixup` is positive too, one of them is chosen at random for each batch.
 
     max_epochs : int, default=5
-        Passes over the training images.
+        Passes over the training images. With ``head_init="probe"`` the first one solves
+        the head; the others train.
 
     batch_size : "auto" or int, default="auto"
         Images per step. ``"auto"``: 128, or fewer if an epoch would otherwise have
@@ -176,7 +179,7 @@ default="flip"
 
     warm_start : bool, default=False
         Whether :meth:`fit` continues from the weights of the last fit. All stages that
-        may learn then do so from the first epoch.
+        may learn then do so from the first epoch, and the head is not solved again.
 
     random_state : int, RandomState instance or None, default=None
         Seeds the head, dropout, shuffling, augmentation and the validation split.
@@ -205,7 +208,8 @@ default="flip"
         and ``net_.callbacks_`` are skorch's. To predict, use the estimator itself.
 
     history_ : list of dict
-        Losses, accuracies, depth and duration in seconds of each epoch.
+        Losses, accuracies, depth and duration in seconds of each epoch. The first is
+        the linear probe, unless ``head_init="random"``.
 
     n_iter_ : int
         Number of epochs trained.
@@ -235,19 +239,26 @@ default="flip"
 
     Notes
     -----
-    Sources of the defaults: `backbone`, `unfreeze_depth`, the gradual
-    `unfreeze_schedule`, `max_epochs` and early stopping with the best weights restored
-    follow the study that this library grew from (the last 90 Keras layers of ResNet50
-    are roughly ``layer3`` and ``layer4``). ``weights="auto"`` takes torchvision's first
-    ImageNet weights: the second were trained with label smoothing as well, which makes
-    frozen features worse (Kornblith et al. [1]_). `label_smoothing` is torch's default.
-    `weight_decay` and `momentum` are those of Salman et al. [2]_. 128 pixels for images
-    of fewer than 96 x 96 is the rule of BiT [3]_; ImageNet weights were trained on 224.
-    ``augment="flip"`` has only two views, which frozen stages compute once each. `lr`
-    and `backbone_lr_factor`: with the bundled backbone and 1,000 CIFAR-10 images, two
-    seeds, they are within one percentage point of the best of eight pairs (0.02 and
-    0.3; ``benchmarks/rates.py``); the smaller factor is the usual rule of one tenth for
-    larger backbones. ``early_stopping="auto"`` with its 10,000 images and
+    Sources of the defaults: `unfreeze_depth`, the gradual `unfreeze_schedule`,
+    `max_epochs` and early stopping with the best weights restored follow the study that
+    this library grew from (the last 90 Keras layers of its ResNet50 are roughly
+    ``layer3`` and ``layer4``). ``"efficientnet_lite0"`` is the backbone whose ImageNet
+    weights pip alone can install. ``head_init="probe"``, and how its penalty is chosen,
+    were measured (``benchmarks/probe.py``, ``benchmarks/fine_tuning.py``); that the
+    head should be good before the backbone learns is the argument of Kumar et al. [5]_.
+    ``weights="auto"`` takes torchvision's first ImageNet weights for its ResNets: the
+    second were trained with label smoothing as well, which makes frozen features worse
+    (Kornblith et al. [1]_). `label_smoothing` is torch's default. The optimizer, `lr`,
+    `backbone_lr_factor`, `weight_decay` and what batch norm of open stages does are
+    those of the backbone's description. For SGD, `momentum` and the decay of 5e-4 are
+    those of Salman et al. [2]_. With the bundled backbone, ``head_init="random"`` and
+    1,000 CIFAR-10 images, two seeds, a rate of 0.05 and a factor of 0.1 are within one
+    percentage point of the best of eight pairs (0.02 and 0.3; ``benchmarks/rates.py``);
+    the smaller factor is the usual rule of one tenth for larger backbones. 128 pixels
+    for images of fewer than 96 x 96 is the rule of BiT [3]_; ImageNet weights were
+    trained on 224. ``resize="squash"`` cuts nothing off; ``benchmarks/fine_tuning.py``
+    compares the three. ``augment="flip"`` has only two views, which frozen stages
+    compute once each. ``early_stopping="auto"`` with its 10,000 images and
     `validation_fraction` are those of scikit-learn's
     ``HistGradientBoostingClassifier``. ``activation_cache="auto"`` and
     ``precision="auto"`` are the defaults because they are faster
@@ -255,10 +266,11 @@ default="flip"
     are off because each costs time. `mixup` and `cutmix` are off, as in timm.
     `batch_size`, `dropout` and `n_iter_no_change` are customary values, not tuned.
 
-    Open stages train their batch norm, frozen stages do not. Keeping the statistics of
-    open stages fixed is up to one percentage point better on CIFAR-10 photographs, but
-    fails on images that are far from them, such as digits, if many stages learn
-    (``benchmarks/batch_norm.py``).
+    Frozen stages never train their batch norm; whether open ones do is part of a
+    backbone's description. With the bundled backbone and ``head_init="random"``,
+    keeping their statistics fixed is up to one percentage point better on CIFAR-10
+    photographs, but fails on images that are far from them, such as digits, if many
+    stages learn (``benchmarks/batch_norm.py``).
 
     ``augment="advanced"`` resizes a crop of 35 to 100 % of the area, as examples of
     fastai do for fine-tuning, of at most 4:3 of the shape of the image. As in
@@ -278,6 +290,8 @@ default="flip"
        Learning", ECCV 2020.
     .. [4] Müller and Hutter, "TrivialAugment: Tuning-free Yet State-of-the-Art Data
        Augmentation", ICCV 2021.
+    .. [5] Kumar et al., "Fine-Tuning can Distort Pretrained Features and Underperform
+       Out-of-Distribution", ICLR 2022.
 
     Examples
     --------
