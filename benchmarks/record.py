@@ -1,4 +1,7 @@
-"""Results of a benchmark as JSON: one row per run, with where and how it was run."""
+"""Results of a benchmark as JSON: one row per run, with where and how it was run.
+
+Also how they are shown: medians with their spread, and tables of them in Markdown.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import sys
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import sklearn
@@ -24,6 +27,9 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 # Not kept in git: weights for the next experiment, and rehearsals.
 WORK = HERE / "work"
+
+# Packages whose version matters where they are installed.
+OTHERS = ("skorch", "timm", "fastai")
 
 
 def commit() -> str:
@@ -76,11 +82,7 @@ def environment() -> dict[str, Any]:
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
         "sklearn": sklearn.__version__,
-        **{
-            name: version(name)
-            for name in ("skorch", "timm", "fastai")
-            if find_spec(name)
-        },
+        **{name: version(name) for name in OTHERS if find_spec(name)},
     }
 
 
@@ -130,3 +132,49 @@ def spread(values: list[float], form: str) -> str:
         format(v, form) for v in (min(values), np.median(values), max(values))
     )
     return f"{middle} ({low} to {high})"
+
+
+class Shown(NamedTuple):
+    """How a value of the rows is shown: its unit, a factor, and its form."""
+
+    unit: str
+    factor: float
+    form: str
+
+
+# What is measured of a classifier on images that it has not seen.
+SCORES = {
+    "accuracy": Shown("Accuracy, %", 100, ".1f"),
+    "log_loss": Shown("Log loss", 1, ".3f"),
+    "calibration_error": Shown("Calibration error, points", 100, ".1f"),
+}
+
+
+def tabulate(
+    rows: list[dict[str, Any]],
+    down: dict[str, dict[str, Any]],
+    across: dict[str, dict[str, Any]],
+    shown: dict[str, Shown],
+) -> str:
+    """Return a Markdown table for each value: median, minimum and maximum of rows.
+
+    `down` and `across` hold what the rows of a line or a column have in common, by its
+    title; empty ones are left out. `shown` holds the values by their key.
+    """
+
+    def find(*keys: dict[str, Any]) -> list[dict[str, Any]]:
+        return [row for row in rows if all(key.items() <= row.items() for key in keys)]
+
+    across = {title: key for title, key in across.items() if find(key)}
+    lines = []
+    for name, (unit, factor, form) in shown.items():
+        lines += [f"| {' | '.join([unit, *across])} |"]
+        lines += [f"|---|{'---:|' * len(across)}"]
+        for title, key in down.items():
+            cells = [find(key, other) for other in across.values()]
+            values = [[factor * row[name] for row in cell] for cell in cells]
+            if any(values):
+                texts = [spread(some, form) if some else "" for some in values]
+                lines.append(f"| {' | '.join([title, *texts])} |")
+        lines.append("")
+    return "\n".join(lines).rstrip()
