@@ -25,9 +25,10 @@ def lowest_versions(project: dict, extras: list[str]) -> dict[str, str]:
                 {**project, "dependencies": []}, sorted(requirement.extras)
             )
             continue
-        versions = [s.version for s in requirement.specifier if s.operator == ">="]
+        allowed = [s for s in requirement.specifier if s.operator in (">=", "==")]
+        versions = [s.version for s in allowed]
         if len(versions) != 1:
-            sys.exit(f"{requirement} in pyproject.toml needs one lowest version: '>='.")
+            sys.exit(f"{requirement} in pyproject.toml needs one lowest version.")
         floors[requirement.name] = versions[0]
     return floors
 

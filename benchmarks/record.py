@@ -76,7 +76,11 @@ def environment() -> dict[str, Any]:
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
         "sklearn": sklearn.__version__,
-        **{name: version(name) for name in ("skorch", "fastai") if find_spec(name)},
+        **{
+            name: version(name)
+            for name in ("skorch", "timm", "fastai")
+            if find_spec(name)
+        },
     }
 
 

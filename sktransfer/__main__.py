@@ -17,7 +17,7 @@ def _build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command's options."""
     parser = argparse.ArgumentParser(
         prog="python -m sktransfer",
-        description="Compare a pretrained ResNet with a small CNN trained from "
+        description="Compare a pretrained network with a small CNN trained from "
         "scratch, on the same images and seeds.",
     )
     parser.add_argument(
@@ -52,9 +52,21 @@ def _build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--backbone",
-        default="mini_resnet18",
-        help="pretrained network (default: %(default)s, the bundled one, which takes "
-        "images of 32 pixels; resnet50 and others download ImageNet weights)",
+        help="pretrained network (default: efficientnet_lite0 for a folder; for digits "
+        "and cifar10 mini_resnet18, which sees 32 pixels; both need no network "
+        "connection; resnet50, timm/NAME and others download ImageNet weights)",
+    )
+    parser.add_argument(
+        "--image-size",
+        type=int,
+        help="height and width in pixels that the pretrained network sees (default: "
+        "what it was made for)",
+    )
+    parser.add_argument(
+        "--resize",
+        choices=("crop", "pad", "squash"),
+        help="what both models do with images that are no squares: keep the centre, "
+        "fill the sides, or change the proportions (default: as the estimators do)",
     )
     parser.add_argument(
         "--max-epochs",
@@ -79,6 +91,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             out=options.out,
             backbone=options.backbone,
             max_epochs=options.max_epochs,
+            image_size=options.image_size,
+            resize=options.resize,
         )
     except KeyboardInterrupt:
         return _end("interrupted before the first fit", 130)

@@ -28,6 +28,8 @@ CELL, MARGIN = (4.2, 3.4), 0.5
 MOST_CHARACTERS = 20
 # Marks that are closer than this fraction of the axis share a label.
 CLOSEST = 0.055
+# Names the first epoch if its head was solved, not trained.
+PROBE = "linear probe"
 # With more epochs than this, markers would hide the lines.
 MOST_MARKERS = 40
 
@@ -65,6 +67,10 @@ class TrainingHistoryDisplay:
     x : {"epoch", "seconds"}, default="epoch"
         What the x-axis shows.
 
+    starts_solved : bool, default=False
+        Whether the first epoch was the linear probe, which solves the head and trains
+        nothing. Its mark then says so.
+
     Attributes
     ----------
     axes_ : ndarray of matplotlib Axes, shape (2,)
@@ -101,11 +107,13 @@ class TrainingHistoryDisplay:
         stage_names: Sequence[str] | None = None,
         best_epoch: int | None = None,
         x: str = "epoch",
+        starts_solved: bool = False,
     ) -> None:
         self.history = history
         self.stage_names = stage_names
         self.best_epoch = best_epoch
         self.x = x
+        self.starts_solved = starts_solved
 
     @classmethod
     def from_estimator(
@@ -182,6 +190,7 @@ class TrainingHistoryDisplay:
             stage_names=part.net_.module_.names if hasattr(part, "net_") else None,
             best_epoch=None if best is None else getattr(part, "best_epoch_", best),
             x=x,
+            starts_solved=begins_with_probe(part),
         ).plot(ax)
 
     @classmethod
@@ -294,7 +303,8 @@ class TrainingHistoryDisplay:
             self._draw_curves(panel, key, ends)
             panel.set(xlabel=AXES[x], ylabel=label)
             _set_limits(panel, key, x, ends)
-            _mark_openings(panel, openings, x, ends, self.stage_names)
+            first = PROBE if self.starts_solved else None
+            _mark_openings(panel, openings, x, ends, self.stage_names, first)
         _share_legend(panels[0])
         self.ax_, self.axes_, self.figure_ = outer, panels[0], outer.figure
         return self
@@ -332,6 +342,16 @@ class TrainingHistoryDisplay:
                 label=f"best epoch: {self.best_epoch}",
                 zorder=3,
             )
+
+
+def begins_with_probe(estimator: Any) -> bool:
+    """Whether the first epoch of a fit was the linear probe, which trains nothing."""
+    history = getattr(estimator, "history_", None)
+    if getattr(estimator, "head_init", None) != "probe" or not history:
+        return False
+    # A fit that goes on from earlier weights does not solve the head again.
+    goes_on = bool(getattr(estimator, "warm_start", False))
+    return history[0].get("unfreeze_depth") == 0 and not goes_on
 
 
 def _has_history(part: Any) -> bool:
@@ -440,6 +460,7 @@ def _mark_openings(
     x: str,
     ends: np.ndarray,
     names: Sequence[str] | None,
+    name_of_first: str | None,
 ) -> None:
     """Draw a line at each opening, and above the panel the names of its stages."""
     starts = np.concatenate([[0.0], ends[:-1]])
@@ -459,10 +480,14 @@ def _mark_openings(
         else:
             groups.append((at, first, last))
     if groups:
+        labels = [_opening_label(first, last, names) for _, first, last in groups]
+        # If other stages opened too close to it, their names matter more.
+        if name_of_first is not None and groups[0][1:] == (0, 0):
+            labels[0] = name_of_first
         top = ax.secondary_xaxis("top")
         top.set_xticks(
             [at for at, _, _ in groups],
-            [_opening_label(first, last, names) for _, first, last in groups],
+            labels,
             rotation=45,
             ha="left",
             rotation_mode="anchor",

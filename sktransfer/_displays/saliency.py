@@ -184,8 +184,8 @@ class SaliencyDisplay:
 
         stage : str, default=None
             Stage whose output the maps are computed from, such as ``"layer3"``. By
-            default, the last stage before the head, whose channels are the most
-            specific.
+            default, the last stage that outputs maps, whose channels are the most
+            specific. Pooled features and the tokens of a transformer are no maps.
 
         n_columns : int, default=4
             Number of images per row, 1 or more.
@@ -240,7 +240,7 @@ class SaliencyDisplay:
         _check_few(X)
         classifier, X = _find_classifier(estimator, X)
         stages, classes = classifier.net_.module_, classifier.classes_
-        stage = check_stage(stages, stage)
+        check_stage(stages, stage)
         name_classes(classes, display_labels)
         refuse_bad_container(X)
         X = read_if_pictures(

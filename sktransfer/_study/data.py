@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,20 +25,30 @@ class StudyData:
     labels: np.ndarray
     names: tuple[str, ...]
 
+    @cached_property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the training images; of files the median of each."""
+        if self.X_train.ndim == 1:
+            from sktransfer._images.pictures import read_shapes
+
+            return read_shapes(self.X_train.tolist()).typical[:2]
+        height, width = self.X_train.shape[1:3]
+        return int(height), int(width)
+
     @property
     def images(self) -> str:
-        """Size, channels and type of the images, in words."""
+        """Kind, channels and type of the images, in words."""
         return _describe_images(self.X_train)
 
 
 def _describe_images(X: np.ndarray) -> str:
     """Describe arrays (n, height, width[, channels]) or paths of files (n,)."""
     if X.ndim == 1:
-        return "image files"
-    height, width, n_channels = (*X.shape[1:], 1)[:3]
+        return "files"
+    n_channels = 1 if X.ndim == 3 else X.shape[3]
     colours = {1: "grey", 3: "RGB"}.get(n_channels, f"{n_channels} channels")
     scale = "0 to 255" if X.dtype == np.uint8 else "0 to 1"
-    return f"{height} x {width} pixels, {colours}, {X.dtype}, {scale}"
+    return f"an array, {colours}, {X.dtype}, {scale}"
 
 
 def draw_stratified(y: np.ndarray, n: int, name: str, seed: int = 0) -> np.ndarray:

@@ -19,7 +19,7 @@ from sktransfer._displays.drawing.captions import Caption, shorten
 from sktransfer._displays.drawing.confusion_matrix import draw_matrix
 from sktransfer._displays.drawing.image_grid import MOST_CHARACTERS, draw_grid
 from sktransfer._displays.drawing.panels import make_figure
-from sktransfer._displays.history import TrainingHistoryDisplay
+from sktransfer._displays.history import TrainingHistoryDisplay, begins_with_probe
 from sktransfer._displays.prediction_grid import PredictionGridDisplay
 from sktransfer._displays.saliency import SaliencyDisplay
 from sktransfer._displays.top_losses import TopLossesDisplay
@@ -32,8 +32,8 @@ CALLER = "The study"
 DPI, CSS_DPI = 120, 96
 N_COLUMNS = 6
 N_AT_RANDOM, N_HARDEST, N_SALIENCY, MOST_SAMPLES = 24, 12, 4, 12
-# Side of a confusion matrix, in inches.
-CONFUSION_SIDE = 5.5
+# Inches: side of a confusion matrix, and the first picture, which fits on a phone.
+CONFUSION_SIDE, COMPARISON = 5.5, (4.4, 3.3)
 
 
 def draw_pictures(
@@ -83,7 +83,7 @@ def draw_pictures(
             },
             **dict(_draw_mistakes(data, run)),
         }
-        if has_network(fitted[subject]):
+        if gives_maps(fitted[subject]):
             pictures["saliency"] = _draw_saliency(data, fitted[subject], run)
     return pictures, _explain_missing(data, run, fitted)
 
@@ -108,7 +108,18 @@ def _explain_missing(
         reasons.append(
             f"What {run.model} looks at: this model has no network of stages."
         )
+    elif not gives_maps(fitted[run.model]):
+        reasons.append(
+            f"What {run.model} looks at: no stage of this network returns maps."
+        )
     return reasons
+
+
+def gives_maps(model: Any) -> bool:
+    """Whether a stage of a model returns maps, which Grad-CAM needs."""
+    from sktransfer._displays.content.grad_cam import has_maps
+
+    return has_network(model) and has_maps(model.net_.module_, model.image_shape_)
 
 
 def _make_picture(figure: Any, title: str, caption: str, alt: str) -> Picture:
@@ -125,20 +136,22 @@ def _make_picture(figure: Any, title: str, caption: str, alt: str) -> Picture:
 def _draw_comparison(data: StudyData, results: Sequence[RunResult]) -> Picture:
     """Draw accuracy against seconds, one point per seed."""
     groups = group_by_model(results)
-    display = ModelComparisonDisplay.from_predictions(
+    figure = make_figure(*COMPARISON, CALLER)
+    ModelComparisonDisplay.from_predictions(
         data.y_test,
         {model: [run.predictions for run in runs] for model, runs in groups.items()},
         labels=data.labels,
         seconds={
             model: [run.seconds for run in runs] for model, runs in groups.items()
         },
+        ax=figure.add_subplot(),
     )
     texts = [
         f"{model} {row['accuracy']['median']:.1%} in {row['seconds']['median']:.1f} s"
         for model, row in summarise(results).items()
     ]
     return _make_picture(
-        display.figure_,
+        figure,
         "Accuracy against time",
         "Higher is more accurate; further left is faster to train.",
         f"Chart of test accuracy against training time: {'; '.join(texts)}.",
@@ -198,11 +211,17 @@ def _draw_confusion(data: StudyData, results: Sequence[RunResult]) -> Picture:
 def _draw_history(name: str, model: Any) -> Picture:
     """Draw the loss and the accuracy of each epoch."""
     last = model.history_[-1]
+    first = ""
+    if begins_with_probe(model):
+        first = (
+            " The first epoch is the linear probe: the head alone, solved on the "
+            "features of the pretrained network."
+        )
     return _make_picture(
         TrainingHistoryDisplay.from_estimator(model).figure_,
         f"Training of {name}",
         "Loss and accuracy of each epoch, and the epochs in which stages began to "
-        "learn.",
+        f"learn.{first}",
         f"Two charts of loss and accuracy of {name} over {len(model.history_)} epochs; "
         f"training accuracy ends at {last['train_accuracy']:.1%}.",
     )
@@ -303,7 +322,7 @@ def _draw_saliency(data: StudyData, model: Any, run: RunResult) -> Picture:
         display.figure_,
         "What the model looks at",
         "Test images drawn at random; below each, the regions in which the last stage "
-        "before the head finds evidence for the predicted class (Grad-CAM).",
+        "with maps finds evidence for the predicted class (Grad-CAM).",
         f"{len(rows)} test images, each above the same image with the regions that "
         f"support the class predicted by {run.model}.",
     )

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
-from sktransfer._study.pictures import IMAGE_BY_IMAGE, Picture, history_name
+from sktransfer._study.pictures import (
+    IMAGE_BY_IMAGE,
+    Picture,
+    history_name,
+    is_large,
+)
 
 # Heading, key and kind (see below) of each quantity of a fit.
 METRICS = (
     ("Accuracy", "accuracy", "percent"),
+    ("Log loss", "log_loss", "share"),
+    ("Calibration error", "calibration_error", "percent"),
     ("Precision", "precision", "share"),
     ("Recall", "recall", "share"),
     ("F1", "f1", "share"),
@@ -56,6 +64,11 @@ def format_number(value: float, kind: str, unit: str | None = None) -> str:
     return f"{text.format(factor * value)}{own_unit if unit is None else unit}"
 
 
+def shorten_path(name: str) -> str:
+    """Return the last part of a path, or what is no path as it is."""
+    return PurePath(name).name or name
+
+
 def render(
     content: Mapping[str, Any],
     pictures: Mapping[str, Picture],
@@ -92,6 +105,7 @@ def render(
         trim_blocks=True,
     )
     environment.filters["format_number"] = format_number
+    environment.filters["shorten_path"] = shorten_path
     runs = content["runs"]
     return environment.get_template("study.html").render(
         study=content,
@@ -101,6 +115,7 @@ def render(
         cached=_later_fits_reuse_activations(content),
         pictures=pictures,
         history_name=history_name,
+        is_large=is_large,
         single_images=[name for name in IMAGE_BY_IMAGE if name in pictures],
         left_out=left_out,
         subject=subject,

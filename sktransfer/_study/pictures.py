@@ -18,6 +18,10 @@ IMAGE_BY_IMAGE = (
     "saliency",
 )
 
+# Share of its width to which a picture is scaled down at most, as in the template, and
+# the width inside its frame on a phone of 390 pixels.
+READABLE, PHONE = 0.72, 340
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -34,6 +38,11 @@ class Picture:
     def uri(self) -> str:
         """Address for an image element that holds the picture itself."""
         return f"data:image/png;base64,{base64.b64encode(self.png).decode('ascii')}"
+
+
+def is_large(picture: Picture) -> bool:
+    """Whether a phone shows a part of a picture, so that its text can be read."""
+    return READABLE * picture.width > PHONE
 
 
 def history_name(model_name: str) -> str:

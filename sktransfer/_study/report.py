@@ -12,11 +12,15 @@ import numpy as np
 from sklearn.metrics import classification_report, precision_recall_fscore_support
 
 from sktransfer._displays.content.scores import spread
+from sktransfer._displays.history import begins_with_probe
 from sktransfer._study.data import StudyData
+from sktransfer._study.verdict import Verdict
 
 # Reported per model: the median, least and greatest of each over the seeds.
 MEASURES = (
     "accuracy",
+    "log_loss",
+    "calibration_error",
     "precision",
     "recall",
     "f1",
@@ -31,8 +35,9 @@ MEASURES = (
 class RunResult:
     """One fit: its scores on the test images, its cost and its predictions.
 
-    `seconds` and `peak_memory` (bytes) are those of the fit. `predictions` has shape
-    (n_test,) and `proba` (n_test, n_classes). What is unknown of a model is None.
+    `log_loss` and `calibration_error` are those of `proba`. `seconds` and `peak_memory`
+    (bytes) are those of the fit. `predictions` has shape (n_test,) and `proba` (n_test,
+    n_classes). What is unknown of a model is None.
     """
 
     model: str
@@ -41,6 +46,8 @@ class RunResult:
     precision: float
     recall: float
     f1: float
+    log_loss: float | None
+    calibration_error: float | None
     seconds: float
     n_parameters: int | None
     n_epochs: int | None
@@ -55,34 +62,6 @@ def group_by_model(results: Iterable[RunResult]) -> dict[str, list[RunResult]]:
     for result in results:
         groups.setdefault(result.model, []).append(result)
     return groups
-
-
-def judge(transfer: Sequence[float], scratch: Sequence[float], n_test: int) -> str:
-    """Say in one line whether transfer gained anything.
-
-    Both take accuracies in [0, 1], one per seed in the same order, on `n_test` images.
-    """
-    medians = np.array([np.median(transfer), np.median(scratch)])
-    gain = 100 * float(medians[0] - medians[1])
-    difference = f"transfer {gain:+.1f} points of accuracy compared with scratch"
-    if len(transfer) < 2:
-        return (
-            "Verdict: no clear gain or loss can be claimed from one seed: "
-            f"{difference}, spread unknown; pass --seeds 3."
-        )
-    over_seeds = 100 * max(float(np.ptp(transfer)), float(np.ptp(scratch)))
-    # Two standard errors of a difference of proportions. All seeds share the test
-    # images, so more seeds do not make it smaller.
-    error = 200 * float(np.sqrt((medians * (1 - medians)).sum() / n_test))
-    spread_text = f"the spread over seeds ({over_seeds:.1f} points)"
-    error_text = f"the uncertainty of {n_test} test images ({error:.1f} points)"
-    if abs(gain) <= max(over_seeds, error):
-        return (
-            f"Verdict: no clear gain: {difference}, within {spread_text} or "
-            f"{error_text}."
-        )
-    kind = "a clear gain" if gain > 0 else "no gain but a clear loss"
-    return f"Verdict: {kind}: {difference}, more than {spread_text} and {error_text}."
 
 
 def _describe_accuracy(accuracy: Sequence[float]) -> str:
@@ -119,11 +98,24 @@ def describe_model(data: StudyData, runs: Sequence[RunResult]) -> str:
         f"accuracy: {_describe_accuracy(accuracy)}",
         f"macro mean: precision {macro['precision']:.3f}, "
         f"recall {macro['recall']:.3f}, F1 {macro['f1']:.3f}",
+        *_describe_proba(runs),
         f"training: {seconds:.1f} s per fit, {size} trainable parameters",
     ]
     if epochs:
         lines.append(f"epochs run: {', '.join(map(str, epochs))}")
     return "\n".join(lines)
+
+
+def _describe_proba(runs: Sequence[RunResult]) -> list[str]:
+    """Return a line on the probabilities of a model, or none if it gives none."""
+    losses = [run.log_loss for run in runs if run.log_loss is not None]
+    errors = [r.calibration_error for r in runs if r.calibration_error is not None]
+    if not losses or not errors:
+        return []
+    return [
+        f"probabilities: log loss {np.median(losses):.3f}, calibration error "
+        f"{np.median(errors):.1%}"
+    ]
 
 
 def summarise(results: Iterable[RunResult]) -> dict[str, dict[str, Any]]:
@@ -190,9 +182,33 @@ def describe_network(model: Any) -> dict[str, Any] | None:
         "n_epochs": model.n_iter_,
         "device": model.device_,
         "precision": model.precision_,
+        "backbone": _name_backbone(model),
+        "image_size": find_seen_size(model),
+        "max_epochs": getattr(model, "max_epochs", None),
+        "best_epoch": model.best_epoch_,
+        "starts_solved": begins_with_probe(model),
+        "history": [_clean(row) for row in model.history_],
         "n_activations_found": model.cache_info_.hits,
         "n_activations_new": model.cache_info_.misses,
     }
+
+
+def _name_backbone(model: Any) -> str | None:
+    """Return the name of a model's backbone; None if it has none."""
+    backbone = getattr(model, "backbone", None)
+    return getattr(backbone, "name", backbone)
+
+
+def find_seen_size(model: Any) -> list[int]:
+    """Return height and width in pixels of what the network of a model sees."""
+    preprocess = model.net_.module_.preprocess
+    size = getattr(preprocess, "image_size", None) or model.image_shape_[:2]
+    return [int(side) for side in size]
+
+
+def _clean(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep the numbers of a row of the history, ready for JSON."""
+    return {key: value for key, value in row.items() if isinstance(value, (int, float))}
 
 
 def collect_content(
@@ -200,7 +216,8 @@ def collect_content(
     settings: Mapping[str, str],
     results: Sequence[RunResult],
     about: Mapping[str, Any],
-    conclusion: str | None,
+    verdict: Verdict | None = None,
+    advice: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Collect everything about a study except its predictions, ready for JSON.
 
@@ -212,6 +229,7 @@ def collect_content(
     return {
         "data": data.name,
         "images": data.images,
+        "image_size": list(data.image_size),
         "n_train": len(data.y_train),
         "n_test": len(data.y_test),
         "classes": list(data.names),
@@ -223,7 +241,9 @@ def collect_content(
             for model, runs in group_by_model(results).items()
         },
         **about,
-        "verdict": conclusion,
+        "verdict": None if verdict is None else verdict.sentence,
+        "reason": None if verdict is None else verdict.reason,
+        "advice": list(advice),
     }
 
 

@@ -14,7 +14,13 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
+from sktransfer._displays.content.calibration import (
+    compute_calibration_error,
+    compute_log_loss,
+)
+from sktransfer._displays.content.confusions import most_confused
 from sktransfer._displays.content.scores import count_trainable
+from sktransfer._study.advice import PHOTO_BACKBONE, Facts, advise
 from sktransfer._study.data import StudyData, load_data
 from sktransfer._study.figures import draw_pictures
 from sktransfer._study.html import check_drawing, render
@@ -31,12 +37,14 @@ from sktransfer._study.report import (
     describe_model,
     describe_network,
     group_by_model,
-    judge,
     write_json,
 )
+from sktransfer._study.verdict import Verdict, judge
 
 TRANSFER, SCRATCH = "transfer", "scratch"
 DIGITS_EPOCHS = 18
+# Image sets with names; any other data are a folder of photographs.
+SMALL_IMAGES, SMALL_BACKBONE = ("digits", "cifar10"), "mini_resnet18"
 
 Report = Callable[[str], None]
 MakeModels = Mapping[str, Callable[[int], Any]]
@@ -63,31 +71,50 @@ def print_line(line: str) -> None:
     print(line, flush=True)
 
 
+def choose_backbone(data_name: str) -> str:
+    """Return the backbone that suits the images."""
+    return SMALL_BACKBONE if data_name in SMALL_IMAGES else PHOTO_BACKBONE
+
+
 def define_models(
-    data_name: str, backbone: str, max_epochs: int | None
+    data_name: str,
+    backbone: str | None = None,
+    max_epochs: int | None = None,
+    *,
+    image_size: int | None = None,
+    resize: str | None = None,
 ) -> dict[str, Callable[[int], Any]]:
-    """Return functions, by model name, that make an unfitted model from a seed."""
+    """Return functions, by model name, that make an unfitted model from a seed.
+
+    What is None is the default of the models, or of these data. `image_size` is what
+    the pretrained network sees.
+    """
     from sktransfer._estimators.scratch import ScratchCNNClassifier
-    from sktransfer._estimators.transfer import ResNetTransferClassifier
+    from sktransfer._estimators.transfer import TransferClassifier
     from sktransfer._networks.backbones.known import find_backbone
     from sktransfer._networks.weights.sources import find_weights
 
     # Imported before any clock runs, or the first fit would pay for importing torch.
     importlib.import_module("sktransfer._training.train")
+    name = choose_backbone(data_name) if backbone is None else backbone
+    record = find_backbone(name)
     # Only for their errors, before anything is trained.
-    find_weights(find_backbone(backbone), "auto").read()
+    find_weights(record, "auto").read()
     transfer: dict[str, Any] = {}
     scratch: dict[str, Any] = {}
     if data_name == "digits":
         # Few digits survive mirroring, so nothing is augmented. Eight grey pixels are
         # far from photographs, so every stage may learn, for as long as from scratch.
         scratch = {"augment": None, "max_epochs": DIGITS_EPOCHS}
-        transfer = {**scratch, "unfreeze_depth": 5}
-    if max_epochs is not None:
-        scratch["max_epochs"] = transfer["max_epochs"] = max_epochs
+        transfer = {**scratch, "unfreeze_depth": len(record.stages)}
+    for option, value in {"max_epochs": max_epochs, "resize": resize}.items():
+        if value is not None:
+            scratch[option] = transfer[option] = value
+    if image_size is not None:
+        transfer["image_size"] = image_size
 
     def make_transfer(seed: int) -> Any:
-        return ResNetTransferClassifier(backbone, random_state=seed, **transfer)
+        return TransferClassifier(name, random_state=seed, **transfer)
 
     def make_scratch(seed: int) -> Any:
         return ScratchCNNClassifier(random_state=seed, **scratch)
@@ -121,6 +148,7 @@ def evaluate(data: StudyData, model_name: str, model: Any, seed: int) -> RunResu
         precision=float(precision),
         recall=float(recall),
         f1=float(f1),
+        **measure_proba(data, proba),
         seconds=float(getattr(model, "fit_time_", elapsed)),
         n_parameters=count_trainable(model),
         n_epochs=getattr(model, "n_iter_", None) if hasattr(model, "net_") else None,
@@ -128,6 +156,17 @@ def evaluate(data: StudyData, model_name: str, model: Any, seed: int) -> RunResu
         predictions=predicted,
         proba=proba,
     )
+
+
+def measure_proba(data: StudyData, proba: np.ndarray | None) -> dict[str, Any]:
+    """Return log loss and calibration error of test images; None without proba."""
+    if proba is None:
+        return {"log_loss": None, "calibration_error": None}
+    truth = np.searchsorted(data.labels, data.y_test)
+    return {
+        "log_loss": compute_log_loss(proba, truth),
+        "calibration_error": compute_calibration_error(proba, truth),
+    }
 
 
 def run_study(
@@ -161,10 +200,11 @@ def plan_study(
     n_test: int | None = None,
     n_seeds: int = 3,
     out: Path = Path("sktransfer_study"),
-    backbone: str = "mini_resnet18",
-    max_epochs: int | None = None,
+    **options: Any,
 ) -> Plan:
     """Check the options, load the images and make the folder `out`.
+
+    `options` are those of `define_models`.
 
     Raises ValueError, OSError or ImportError if the study could not be run.
     """
@@ -172,7 +212,7 @@ def plan_study(
         raise ValueError(f"seeds={n_seeds} would run nothing; pass 1 or more.")
     check_drawing()
     data = load_data(data_name, n_train, n_test)
-    models = define_models(data_name, backbone, max_epochs)
+    models = define_models(data_name, **options)
     check_models(models, data)
     if out.exists() and not out.is_dir():
         raise ValueError(f"out={str(out)!r} is a file; pass a folder.")
@@ -183,13 +223,16 @@ def plan_study(
 
 
 def check_models(models: MakeModels, data: StudyData) -> None:
-    """Raise now the errors that a fit would raise about parameters or broken files."""
+    """Raise now the errors of a fit about parameters, files or the backbone."""
     for make in models.values():
         make(0)._validate_params()
+    model, shape = models[TRANSFER](0), (*data.X_train.shape[1:], 1)[:3]
     if data.X_train.ndim == 1:
-        model = models[TRANSFER](0)
         model._check_images(data.X_train, reset=True)
         model._check_images(data.X_test, reset=False)
+        shape = model.image_shape_
+    # Some networks take few sizes. The weights that are read here serve every fit.
+    model._load_backbone(len(data.names), 0.0, shape)
 
 
 def study(
@@ -239,10 +282,11 @@ def _fit_and_write(
         if result.seed == plan.n_seeds - 1:  # more would fill the memory
             fitted[result.model] = model
         del model
-        write_json(json_file, collect_content(data, settings, results, about, None))
-    conclusion = report_results(data, results, report)
+        write_json(json_file, collect_content(data, settings, results, about))
     about["networks"] = {name: describe_network(m) for name, m in fitted.items()}
-    content = collect_content(data, settings, results, about, conclusion)
+    advice = advise(collect_facts(data, results, about["networks"][TRANSFER]))
+    verdict = report_results(data, results, advice, report)
+    content = collect_content(data, settings, results, about, verdict, advice)
     write_json(json_file, content)
     write_report(plan.out, content, draw_pictures(data, results, fitted, TRANSFER))
     report(f"report.html, its pictures and results.json are in {plan.out}.")
@@ -273,20 +317,56 @@ def write_report(
     (out / "report.html").write_text(html, encoding="utf-8")
 
 
+def collect_facts(
+    data: StudyData,
+    results: Sequence[RunResult],
+    network: Mapping[str, Any] | None,
+) -> Facts:
+    """Collect what advice rests on; `network` describes that of transfer."""
+    groups = group_by_model(results)
+    predicted = groups[TRANSFER][-1].predictions
+    name_of = dict(zip(data.labels.tolist(), data.names, strict=True))
+    pairs = [
+        pair._replace(true=name_of[pair.true], predicted=name_of[pair.predicted])
+        for pair in most_confused(data.y_test, predicted, labels=data.labels, n_pairs=1)
+    ]
+    known = network or {}
+    return Facts(
+        transfer=[run.accuracy for run in groups[TRANSFER]],
+        scratch=[run.accuracy for run in groups[SCRATCH]],
+        n_train=len(data.y_train),
+        n_test=len(data.y_test),
+        n_classes=len(data.names),
+        image_size=data.image_size,
+        backbone=known.get("backbone"),
+        seen_size=known.get("image_size"),
+        history=known.get("history", ()),
+        best_epoch=known.get("best_epoch"),
+        max_epochs=known.get("max_epochs"),
+        starts_solved=known.get("starts_solved", False),
+        confused=pairs[0] if pairs else None,
+        n_wrong=int(np.sum(predicted != data.y_test)),
+    )
+
+
 def report_results(
-    data: StudyData, results: Sequence[RunResult], report: Report
-) -> str:
-    """Report the results of every model and the verdict; return the verdict."""
+    data: StudyData,
+    results: Sequence[RunResult],
+    advice: Sequence[str],
+    report: Report,
+) -> Verdict:
+    """Report the results of every model, the verdict and advice; return the verdict."""
     groups = group_by_model(results)
     for runs in groups.values():
         report("\n" + describe_model(data, runs))
-    conclusion = judge(
+    verdict = judge(
         [run.accuracy for run in groups[TRANSFER]],
         [run.accuracy for run in groups[SCRATCH]],
         len(data.y_test),
     )
-    report("\n" + conclusion)
-    return conclusion
+    report(f"\nVerdict: {verdict.sentence}\n{verdict.reason}")
+    report("\nWhat to try next:\n" + "\n".join(f"- {line}" for line in advice))
+    return verdict
 
 
 def describe_surroundings() -> dict[str, Any]:

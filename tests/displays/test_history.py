@@ -1,4 +1,5 @@
 import sys
+from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -12,6 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from sktransfer import ResNetTransferClassifier, TrainingHistoryDisplay
+from sktransfer._displays.history import begins_with_probe
 
 
 @pytest.fixture(scope="module")
@@ -91,8 +93,49 @@ def test_the_curves_are_those_of_the_history(fitted):
 
 def test_the_stages_that_open_are_named_above_the_epoch(fitted):
     for ax in TrainingHistoryDisplay.from_estimator(fitted).axes_:
-        assert marks_of(ax) == {1.0: "head", 2.0: "layer3, layer4"}
+        assert marks_of(ax) == {1.0: "linear probe", 2.0: "layer3, layer4"}
         assert verticals_of(ax) == [1.0, 2.0]
+
+
+def test_an_epoch_that_trained_the_head_is_no_linear_probe(digits):
+    clf = ResNetTransferClassifier(
+        "mini_resnet18",
+        unfreeze_depth=0,
+        head_init="random",
+        augment=None,
+        max_epochs=1,
+        random_state=0,
+    )
+    display = TrainingHistoryDisplay.from_estimator(clf.fit(*digits))
+    assert not display.starts_solved
+    assert marks_of(display.axes_[0]) == {1.0: "head"}
+
+
+def test_a_linear_probe_is_named_only_if_it_has_the_mark_for_itself():
+    history = rows([0, 1, 2], seconds=1.0)
+    history[0]["dur"] = 0.01  # the next mark is too close to have its own name
+    names = ["stem", "layer1", "head"]
+    for x, expected in (("epoch", "linear probe"), ("seconds", "layer1, head")):
+        display = TrainingHistoryDisplay(
+            history=history, stage_names=names, x=x, starts_solved=True
+        ).plot()
+        assert next(iter(marks_of(display.axes_[0]).values())) == expected
+
+
+@pytest.mark.parametrize(
+    ("head_init", "warm_start", "depth", "expected"),
+    [
+        ("probe", False, 0, True),
+        ("random", False, 0, False),
+        ("probe", True, 0, False),
+        ("probe", False, 2, False),
+    ],
+)
+def test_a_probe_is_recognised_by_its_settings(head_init, warm_start, depth, expected):
+    fitted = SimpleNamespace(
+        head_init=head_init, warm_start=warm_start, history_=rows([depth])
+    )
+    assert begins_with_probe(fitted) is expected
 
 
 def test_the_best_epoch_has_a_star_on_the_validation_curves(fitted):

@@ -22,10 +22,18 @@ import sktransfer._displays.content.grad_cam as grad_cam_module
 import sktransfer._displays.content.shown_images as shown_images_module
 import sktransfer._estimators.inputs as inputs_module
 from sktransfer import (
+    Backbone,
     ResNetTransferClassifier,
     ScratchCNNClassifier,
+    TransferClassifier,
 )
-from sktransfer._displays.content.grad_cam import BATCH_SIZE, check_stage, grad_cam
+from sktransfer._displays.content.grad_cam import (
+    BATCH_SIZE,
+    choose_stage,
+    grad_cam,
+    has_maps,
+)
+from sktransfer._displays.drawing.captions import percent
 from sktransfer._displays.saliency import MOST_IMAGES, SaliencyDisplay
 from sktransfer._images.pictures import read_pictures
 from sktransfer._images.preprocessing import Preprocess
@@ -186,8 +194,78 @@ def test_more_images_than_pass_at_once_have_the_maps_that_each_has_alone():
         np.testing.assert_allclose(seen[some], alone, atol=1e-6)
 
 
-def test_the_last_stage_before_the_head_is_looked_at_by_default():
-    assert check_stage(bright_or_dark(), None) == "detect"
+def test_the_last_stage_that_outputs_maps_is_looked_at_by_default():
+    maps = {"stem": (8, 4, 4), "layer1": (16, 2, 2)}
+    assert choose_stage(maps, None) == "layer1"
+    assert choose_stage({**maps, "pooled": (16,)}, None) == "layer1"
+    assert choose_stage({**maps, "tokens": (5, 16)}, None) == "layer1"
+    assert choose_stage(maps, "stem") == "stem"
+
+
+def test_a_stage_without_maps_is_refused_with_those_that_have_some():
+    shapes = {"stem": (8, 4, 4), "pooled": (16,)}
+    with pytest.raises(ValueError, match=r"stage='pooled'.*\(16,\); choose .*em"):
+        choose_stage(shapes, "pooled")
+    with pytest.raises(ValueError, match="no stage of this backbone has any"):
+        choose_stage({"blocks": (5, 16)}, None)
+
+
+class Pool(nn.Module):
+    """Average maps, as the last stage of a backbone that returns features may."""
+
+    def forward(self, activation):
+        return activation.mean(dim=(2, 3))
+
+
+class Tokens(nn.Module):
+    """Cut an image into tokens, as the first stage of a transformer does."""
+
+    def __init__(self):
+        super().__init__()
+        self.cut = nn.Conv2d(3, 6, 8, 8)
+
+    def forward(self, images):
+        return self.cut(images).flatten(2).transpose(1, 2)
+
+
+class MeanToken(nn.Module):
+    """Average tokens to features."""
+
+    def forward(self, tokens):
+        return tokens.mean(dim=1)
+
+
+def make_pooling():
+    conv = nn.Sequential(nn.Conv2d(3, 6, 3, 2), nn.ReLU(), nn.Conv2d(6, 8, 3, 2))
+    return nn.Sequential(OrderedDict(conv=conv, pool=Pool()))
+
+
+def make_tokens():
+    return nn.Sequential(OrderedDict(tokens=Tokens(), mean=MeanToken()))
+
+
+def fit_own(make, stages):
+    own = Backbone("own", make, stages, image_size=32)
+    clf = TransferClassifier(own, weights=None, max_epochs=1, unfreeze_depth=0)
+    return clf.set_params(random_state=0, augment=None).fit(*patches(12)[:2])
+
+
+def test_a_backbone_whose_last_stage_returns_features_is_explained_by_an_earlier(X):
+    clf = fit_own(make_pooling, {"conv": ["conv"], "pool": ["pool"]})
+    display = SaliencyDisplay.from_estimator(clf, X)
+    named = SaliencyDisplay.from_estimator(clf, X, stage="conv")
+    assert display.maps.any()
+    assert np.array_equal(display.maps, named.maps)
+    assert has_maps(clf.net_.module_, clf.image_shape_)
+    with pytest.raises(ValueError, match="choose one of conv"):
+        SaliencyDisplay.from_estimator(clf, X, stage="pool")
+
+
+def test_a_backbone_of_tokens_has_no_maps_and_the_error_says_what_is_needed(X):
+    clf = fit_own(make_tokens, {"tokens": ["tokens"], "mean": ["mean"]})
+    assert not has_maps(clf.net_.module_, clf.image_shape_)
+    with pytest.raises(ValueError, match=r"needs a stage that outputs maps.*\(16, 6\)"):
+        SaliencyDisplay.from_estimator(clf, X)
 
 
 def test_maps_of_a_trained_network_lie_on_what_decides_the_class(clf):
@@ -264,8 +342,8 @@ def test_panels_beyond_the_last_image_are_invisible(clf, X):
 
 def test_a_caption_shows_the_prediction_and_its_probability(clf, X):
     display = SaliencyDisplay.from_estimator(clf, X)
-    label, share = clf.predict(X)[0], 100 * clf.predict_proba(X)[0].max()
-    assert display.axes_[0, 0].get_title() == f"Prediction: {label}, {share:.0f} %"
+    label, share = clf.predict(X)[0], percent(clf.predict_proba(X)[0].max())
+    assert display.axes_[0, 0].get_title() == f"Prediction: {label}, {share}"
 
 
 def test_a_caption_shows_the_target_where_it_is_not_the_prediction(clf, X):

@@ -16,7 +16,8 @@ from sktransfer import (
     ScratchCNNClassifier,
 )
 from sktransfer._study.data import StudyData, load_data
-from sktransfer._study.html import format_number
+from sktransfer._study.html import format_number, shorten_path
+from sktransfer._study.pictures import PHONE, READABLE
 from sktransfer._study.study import Plan, study
 
 VOID = {"meta", "link", "img", "br"}
@@ -181,6 +182,8 @@ def test_the_table_shows_median_least_and_greatest_of_the_runs(real):
         if values[0] != values[-1]:
             cell += f" ({values[0]:.1f} to {values[-1]:.1f})"
         assert cell in page.text
+    for word in ("Log loss", "Calibration error"):
+        assert word in page.text
     for word in ("Seconds per fit", "Parameters trained", "Epochs", "Peak memory"):
         assert word in page.text
 
@@ -231,6 +234,9 @@ def test_the_stages_that_learn_are_shown(real):
     assert [stage["first_epoch"] for stage in stages][-2:] == [2, 1]
     assert all(stage["n_trained"] == 0 for stage in stages[:-2])
     assert f"layer3 {stages[3]['n_parameters']:,} 0 frozen" in page.text
+    assert f"head {stages[-1]['n_parameters']:,} " in page.text
+    assert page.text.count(" 1 (solved)") == 1
+    assert "The first epoch is the linear probe: the head is solved" in page.text
     trained = content["summary"]["transfer"]["n_parameters"]["median"]
     assert sum(stage["n_trained"] for stage in stages) == trained
 
@@ -241,7 +247,7 @@ NOTE = "fits after the first find most of them there"
 def test_the_report_notes_that_a_fit_found_most_of_its_activations(real):
     page, content, _ = real
     network = content["networks"]["transfer"]
-    assert 0 < 9 * network["n_activations_new"] < network["n_activations_found"]
+    assert 9 * network["n_activations_new"] < network["n_activations_found"]
     assert NOTE in page.text
 
 
@@ -257,6 +263,66 @@ def test_boxes_that_scroll_are_groups_with_names_of_their_own(real):
     assert {attrs["role"] for attrs in boxes} == {"group"}
     names = [attrs["aria-label"] for attrs in boxes]
     assert len(names) == len(set(names)) > 10
+
+
+def test_the_result_and_one_picture_come_before_everything_else(real):
+    page, content, html = real
+    header = html[html.index("<header>") : html.index("<main>")]
+    places = [
+        header.index(part)
+        for part in ('<p class="verdict">', "<img ", "Over 2 seeds", "<nav ")
+    ]
+    assert places == sorted(places)
+    assert header.count("<img ") == 1
+    assert content["verdict"] in page.text
+
+
+def test_the_first_picture_fits_into_a_phone(real):
+    page, _, html = real
+    first = page.all("img")[0]
+    assert "accuracy against training time" in first["alt"]
+    assert int(first["width"]) * READABLE <= PHONE
+    figure = html[: html.index("<img ")].rsplit("<figure", 1)[1]
+    assert not figure.startswith(' class="large"')
+
+
+def test_what_does_not_fit_into_a_phone_scrolls_and_says_so(real):
+    page, _, html = real
+    assert f"calc(var(--wide) * {READABLE:.2f})".replace("0.", ".") in html
+    boxes = re.findall(r'<figure( class="large")?>\s*<div [^>]*>\s*<img', html)
+    wide = [READABLE * int(attrs["width"]) > PHONE for attrs in page.all("img")]
+    assert [bool(box) for box in boxes] == wide
+    assert any(wide)
+    assert re.search(r"\.scroll \{[^}]*overflow-x: auto; max-width: 100%", html)
+    phone = html[html.index("@media (max-width: 40rem)") : html.index("@media print")]
+    hint = r'\.wide > figcaption::after, \.large > figcaption::after \{ content: "[^"]'
+    assert re.search(hint, phone)
+
+
+def test_the_sizes_of_the_images_and_of_what_is_seen_are_named(real):
+    page, content, _ = real
+    seen = {name: n["image_size"] for name, n in content["networks"].items()}
+    assert content["image_size"] == [8, 8]
+    assert seen["transfer"] == [32, 32]
+    side = seen["scratch"][0]
+    assert "The images have 8 x 8 pixels (width x height)." in page.text
+    assert "Transfer (mini_resnet18) sees 32 x 32." in page.text
+    assert f"Scratch sees {side} x {side}." in page.text
+
+
+def test_the_report_ends_in_advice(real):
+    page, content, html = real
+    end = html[html.rindex("<section") : html.index("</main>")]
+    assert 'id="advice"' in end
+    assert end.count("<li>") == len(content["advice"]) > 0
+    for line in content["advice"]:
+        assert line in page.text
+
+
+def test_of_a_path_the_heading_names_the_last_folder():
+    assert shorten_path("/my/photographs/pets") == "pets"
+    assert shorten_path("digits") == "digits"
+    assert shorten_path("/") == "/"
 
 
 def test_unknown_numbers_are_called_unknown(stub):

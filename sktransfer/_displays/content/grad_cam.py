@@ -7,6 +7,8 @@ network, and depend on OpenCV and more.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import torch
 from torch.nn import functional as F
@@ -18,30 +20,67 @@ from sktransfer._networks.stages import Stages
 
 # Smaller than for prediction: gradients need the activations of every later stage.
 BATCH_SIZE = 16
+# Of the maps of an image: channels, height and width.
+N_MAP_AXES = 3
 
 
-def check_stage(stages: Stages, stage: str | None) -> str:
-    """Return the name of the stage to explain, by default the last before the head.
+def check_stage(stages: Stages, stage: str | None) -> None:
+    """Raise a ValueError if there is no such stage before the head.
 
-    Raises
-    ------
-    ValueError
-        If there is no such stage, or it is the head, whose output has no locations.
+    The output of the head has no locations. ``None`` is any stage.
     """
     before_head = stages.names[:-1]
-    if stage is None:
-        return before_head[-1]
-    if stage not in before_head:
+    if stage is not None and stage not in before_head:
         raise ValueError(
             f"stage={stage!r} is not a stage before the head; choose one of "
             f"{', '.join(before_head)}."
         )
-    return stage
+
+
+def choose_stage(shapes: Mapping[str, tuple[int, ...]], stage: str | None) -> str:
+    """Return the stage to explain, by default the last one that outputs maps.
+
+    Parameters
+    ----------
+    shapes : mapping of str to tuple of int
+        Shape of the output of each stage for one image.
+
+    stage : str or None
+        The one that was asked for.
+
+    Raises
+    ------
+    ValueError
+        If its output, or that of every stage, has no locations, such as pooled features
+        and the tokens of a transformer.
+    """
+    with_maps = [name for name, shape in shapes.items() if len(shape) == N_MAP_AXES]
+    if stage is None and with_maps:
+        return with_maps[-1]
+    if stage in with_maps:
+        return str(stage)
+    outputs = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+    remedy = f"choose one of {', '.join(with_maps)}"
+    if not with_maps:
+        remedy = "no stage of this backbone has any; use one that convolves, such as"
+        remedy += " 'efficientnet_lite0'"
+    raise ValueError(
+        "Grad-CAM needs a stage that outputs maps, of shape (n_channels, height, "
+        f"width) for an image; got stage={stage!r}, and the stages output {outputs}; "
+        f"{remedy}."
+    )
+
+
+def has_maps(stages: Stages, image_shape: Sequence[int]) -> bool:
+    """Whether any stage outputs maps for images of shape (height, width, channels)."""
+    device = next(stages.parameters()).device
+    shapes = measure_outputs(stages, np.zeros((1, *image_shape), np.uint8), device)
+    return any(len(shape) == N_MAP_AXES for shape in shapes.values())
 
 
 def grad_cam(
     stages: Stages,
-    stage: str,
+    stage: str | None,
     images: np.ndarray,
     targets: np.ndarray,
     device: torch.device,
@@ -55,8 +94,9 @@ def grad_cam(
     stages : Stages
         The network, in eval mode.
 
-    stage : str
-        Name of the stage whose output is weighted.
+    stage : str or None
+        Name of the stage whose output is weighted; None takes the last one that outputs
+        maps.
 
     images : ndarray of shape (n_images, height, width, n_channels)
         The images as the user passed them.
@@ -71,11 +111,18 @@ def grad_cam(
     -------
     ndarray of shape (n_images, height, width), float32 in [0, 1]
         Each map is divided by its maximum, or all zeros if there is no evidence.
+
+    Raises
+    ------
+    ValueError
+        If the output of the stage has no locations.
     """
     maps = []
     # The caller may have turned gradients off.
     with torch.inference_mode(False), autocast("float32", device):
-        _warn_if_single_location(stages, stage, images[:1], device)
+        shapes = measure_outputs(stages, images[:1], device)
+        stage = choose_stage(shapes, stage)
+        _warn_if_single_location(shapes, stage, images[:1])
         for start in range(0, len(images), BATCH_SIZE):
             some = slice(start, start + BATCH_SIZE)
             batch = to_batch(images[some], device)
@@ -118,16 +165,16 @@ def _spread_maps(
 
 
 def _warn_if_single_location(
-    stages: Stages, stage: str, image: np.ndarray, device: torch.device
+    shapes: Mapping[str, tuple[int, ...]], stage: str, image: np.ndarray
 ) -> None:
     """Warn if the output of a stage has a single location, and name one with more."""
-    sizes = _measure_maps(stages, image, device)
-    if sizes[stage] != (1, 1):
+    if shapes[stage][1:] != (1, 1):
         return
-    larger = [name for name, size in sizes.items() if size != (1, 1)]
+    maps = {name: s[1:] for name, s in shapes.items() if len(s) == N_MAP_AXES}
+    larger = [name for name, size in maps.items() if size != (1, 1)]
     remedy = "fit with a larger image_size"
     if larger:
-        height, width = sizes[larger[-1]]
+        height, width = maps[larger[-1]]
         remedy = f"pass stage={larger[-1]!r}, whose maps have {height} x {width}"
     warn(
         f"stage={stage!r} outputs maps of 1 x 1 for images of {image.shape[1]} x "
@@ -137,14 +184,16 @@ def _warn_if_single_location(
 
 
 @torch.no_grad()
-def _measure_maps(
+def measure_outputs(
     stages: Stages, image: np.ndarray, device: torch.device
-) -> dict[str, tuple[int, int]]:
-    """Measure the height and width of the output of each stage before the head."""
-    sizes = {}
+) -> dict[str, tuple[int, ...]]:
+    """Measure the shape of what each stage before the head outputs for an image.
+
+    `image` has shape (1, height, width, n_channels).
+    """
+    shapes = {}
     activation = stages.encode(to_batch(image, device), 0)
     for name, module in list(stages.items())[:-1]:
         activation = module(activation)
-        height, width = activation.shape[2:]
-        sizes[name] = (height, width)
-    return sizes
+        shapes[name] = tuple(activation.shape[1:])
+    return shapes

@@ -212,14 +212,18 @@ def make_pretrained(
         )
     source = find_weights(backbone, weights)
 
+    built_for = size if backbone.takes_image_size else None
+
     def load() -> Stages:
         # The dummy head must not change the random numbers of the user's head.
         with fork_rng(0, torch.device("cpu")):
             stages = make_stages(backbone, 1, 0.0, size)
-        load_backbone(backbone, stages, source.read(), repr(str(weights)))
+        state, called = source.read(), repr(str(weights))
+        if backbone.translate is not None:
+            state = backbone.translate(state, called, built_for and built_for[0])
+        load_backbone(backbone, stages, state, called)
         return stages
 
-    built_for = size if backbone.takes_image_size else None
     stages = copy_network((backbone, built_for, source.identity()), load)
     stages.preprocess = _make_preprocess(backbone, size, resize)
     linear: Any = stages.get_submodule("head.linear")

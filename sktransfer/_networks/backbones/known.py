@@ -25,6 +25,9 @@ KNOWN: dict[str, Callable[[], Backbone]] = {
     },
 }
 
+# What the name of a model of timm begins with.
+TIMM = "timm/"
+
 
 def find_backbone(backbone: str | Backbone) -> Backbone:
     """Return the description that a name stands for; a description is its own.
@@ -36,10 +39,15 @@ def find_backbone(backbone: str | Backbone) -> Backbone:
     """
     if isinstance(backbone, Backbone):
         return backbone
+    if backbone.startswith(TIMM):
+        from sktransfer._networks.timm_models.describe import describe_timm
+
+        return describe_timm(backbone.removeprefix(TIMM))
     if backbone in KNOWN:
         return KNOWN[backbone]()
     near = get_close_matches(backbone, KNOWN, n=3)
     meant = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
     raise ValueError(
-        f"backbone={backbone!r} is unknown; choose one of {', '.join(KNOWN)}.{meant}"
+        f"backbone={backbone!r} is unknown; choose one of {', '.join(KNOWN)}, "
+        f"or 'timm/<name>' for a model of timm.{meant}"
     )

@@ -82,6 +82,11 @@ class Backbone:  # numpydoc ignore=PR02
         Whether batch norm in open stages uses and updates the statistics of the
         batches, or keeps those of the weights.
 
+    translate : callable or None, default=None
+        Gives the tensors of a weight file the names that they have in the network. It
+        takes a mapping of str to tensor, what the user passed as weights (for errors),
+        and the image size in pixels or None. ``None``: names need no translation.
+
     takes_image_size : bool, default=False
         Whether `make` takes the image size in pixels, as a network with position
         embeddings needs.
@@ -122,4 +127,5 @@ class Backbone:  # numpydoc ignore=PR02
     layer_decay: float = field(default=1.0, repr=False)
     clip_norm: float | None = field(default=None, repr=False)
     batch_norm: str = field(default="train", repr=False)
+    translate: Callable[..., Any] | None = field(default=None, repr=False)
     takes_image_size: bool = field(default=False, repr=False)

@@ -343,7 +343,7 @@ def test_encoding_in_fit_has_a_bar_of_its_own(terminal):
 
 
 def test_warming_a_cache_counts_the_images_of_each_view(terminal):
-    ActivationCache().warm(transfer(), pictures()[0])
+    ActivationCache().warm(transfer(head_init="random"), pictures()[0])
     assert len(re.findall(r"encode: +100%\|.*?\| 45/45,", terminal.getvalue())) == 2
 
 

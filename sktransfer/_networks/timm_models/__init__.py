@@ -1,0 +1,1 @@
+"""Image models of timm: cut into stages by what they say of themselves."""

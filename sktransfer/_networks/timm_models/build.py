@@ -1,0 +1,138 @@
+"""timm's models, built without a classifier for a size, and run to their features."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import timm
+import torch
+from timm.data import resolve_model_data_config
+from torch import nn
+
+CPU, META = torch.device("cpu"), torch.device("meta")
+
+# Sizes at which a model may be run just to see how it is made.
+SMALL_SIZES = (48, 56, 64, 112, 128)
+
+
+def build(
+    name: str, image_size: int | None = None, device: torch.device = CPU
+) -> nn.Module:
+    """Build a timm model without a classifier, in eval mode.
+
+    Parameters
+    ----------
+    name : str
+        As timm knows it.
+
+    image_size : int or None, default=None
+        Height and width of images in pixels, if the model has to know. ``None``: its
+        own, or any.
+
+    device : torch.device, default=CPU
+        On the meta device it has shapes and no numbers.
+
+    Returns
+    -------
+    torch.nn.Module
+        With random weights.
+    """
+    size: dict[str, Any] = {}
+    if image_size not in (None, read_size(name)):
+        size["img_size"] = image_size
+    # Not the default device: tables that the model computes are lost on meta.
+    with device:
+        model: nn.Module = timm.create_model(name, num_classes=0, **size)
+    return model.eval()
+
+
+def run_pooled(model: Any, images: torch.Tensor) -> torch.Tensor:
+    """Map images to pooled features."""
+    features = model.forward_features(images)
+    pooled: torch.Tensor = model.forward_head(features, pre_logits=True)
+    return pooled
+
+
+def run_map(model: Any, images: torch.Tensor) -> torch.Tensor:
+    """Map images to features before pooling, channels first."""
+    return put_channels_first(model, model.forward_features(images))
+
+
+def put_channels_first(model: Any, features: torch.Tensor) -> torch.Tensor:
+    """Bring a model's features before pooling into the usual order."""
+    if getattr(model, "output_fmt", "NCHW") == "NHWC":
+        return features.permute(0, 3, 1, 2)
+    return features
+
+
+def is_fixed(name: str) -> bool:
+    """Return whether a model has to know the size of its images."""
+    return bool(timm.get_pretrained_cfg(name).fixed_input_size)
+
+
+def read_config(name: str) -> dict[str, Any]:
+    """Read how timm prepares images for a model."""
+    cfg = timm.get_pretrained_cfg(name).to_dict()
+    config: dict[str, Any] = resolve_model_data_config(None, pretrained_cfg=cfg)
+    return config
+
+
+def read_size(name: str) -> int:
+    """Return the height and width in pixels that a model is made for."""
+    return int(read_config(name)["input_size"][-1])
+
+
+def check_features(name: str) -> None:
+    """Raise a ValueError unless a model gives one vector of features an image."""
+    size, why = read_size(name), "not one vector an image"
+    try:
+        with META, torch.no_grad():
+            pooled = run_pooled(build(name, device=META), torch.empty(2, 3, size, size))
+        if isinstance(pooled, torch.Tensor) and pooled.ndim == 2:
+            return
+    except Exception as error:
+        why = f"{type(error).__name__}: {error}"
+    raise ValueError(
+        f"backbone='timm/{name}' gives no features of images ({why}); choose a model "
+        "that timm offers for classification."
+    )
+
+
+@cache
+def takes_size(name: str, image_size: int) -> bool:
+    """Return whether a model takes images of a size: tried without numbers."""
+    try:
+        model: Any = build(name, image_size if is_fixed(name) else None, META)
+        with META, torch.no_grad():
+            run_pooled(model, torch.empty(1, 3, image_size, image_size))
+    except Exception:
+        return False
+    # Some models drop what is left over at the border, without a word.
+    grid = getattr(getattr(model, "patch_embed", None), "grid_size", None)
+    patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
+    whole = not grid or not patch or grid[0] * patch[0] == image_size
+    return bool(whole or image_size == read_size(name))
+
+
+def check_size(name: str, image_size: int) -> None:
+    """Raise a ValueError, with sizes that can be had, unless a model takes a size."""
+    if takes_size(name, image_size):
+        return
+    near = []
+    for direction in (-1, 1):
+        # All sizes met so far are multiples of 2; most of 14, 16 or 32.
+        tried = (image_size // 2 * 2 + direction * i for i in range(0, 130, 2))
+        near += [next((s for s in tried if s > 0 and takes_size(name, s)), None)]
+    sizes = sorted({size for size in (*near, read_size(name)) if size})
+    raise ValueError(
+        f"image_size={image_size} does not fit backbone='timm/{name}', which takes "
+        f"only some sizes, such as {', '.join(map(str, sizes))}."
+    )
+
+
+def list_test_sizes(name: str) -> list[int]:
+    """List image sizes at which a model can be tried, from small to its own."""
+    size, fixed = read_size(name), is_fixed(name)
+    small = SMALL_SIZES if fixed else SMALL_SIZES[-1:]
+    return [s for s in small if s < size and takes_size(name, s)] + [size]
