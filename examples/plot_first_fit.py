@@ -38,7 +38,9 @@ clf = TransferClassifier(
 clf.fit(X_train, y_train)
 
 # %%
-# The head learns first; the last stages of the backbone join it one by one.
+# The first epoch is the linear probe: the head is solved as logistic regression on the
+# features of the frozen backbone. Then the last stages join it one by one, and all of
+# them learn.
 TrainingHistoryDisplay.from_estimator(clf)
 
 # %%
