@@ -21,7 +21,7 @@ from sktransfer.datasets import load_image_folder, make_shapes
 
 temporary = TemporaryDirectory()
 folder = Path(temporary.name)
-shapes = make_shapes(600, image_size=48, n_classes=8, noise=0.2, random_state=0)
+shapes = make_shapes(360, image_size=48, n_classes=6, noise=0.2, random_state=0)
 for number, (image, label) in enumerate(zip(shapes.data, shapes.target, strict=True)):
     (folder / label).mkdir(exist_ok=True)
     Image.fromarray(image).save(folder / label / f"{number:04}.png")
@@ -31,7 +31,7 @@ for number, (image, label) in enumerate(zip(shapes.data, shapes.target, strict=T
 found = load_image_folder(folder)
 print(len(found.data), "images, such as", Path(found.data[0]).relative_to(folder))
 paths_train, paths_test, y_train, y_test = train_test_split(
-    found.data, found.target, train_size=300, random_state=0, stratify=found.target
+    found.data, found.target, train_size=180, random_state=0, stratify=found.target
 )
 
 # %%
