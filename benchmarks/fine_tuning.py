@@ -6,18 +6,18 @@
 `TransferClassifier` as it is, and with one decision changed at a time, on ants and
 bees, 1,000 images each of trash and CIFAR-10, and 200 digits: how the head starts, how
 stages open and how many, how images are resized, varied and mixed, and, in the
-description of the backbone, rates, batch norm and clipping. A value that is the default
-is left out; nothing varies digits unless that is what is changed. ``--resnet FILE``
-takes torchvision's ``ResNet(BasicBlock, [2, 2, 2, 3])`` with the weights in a file
-instead of EfficientNet-Lite0. ``sets.py`` says what FOLDER holds.
+description of the backbone, optimizer, rates, batch norm and clipping. A value that is
+the default is left out; nothing varies digits unless that is what is changed.
+``--resnet FILE`` takes torchvision's ``ResNet(BasicBlock, [2, 2, 2, 3])`` with the
+weights in a file instead of EfficientNet-Lite0. ``sets.py`` says what FOLDER holds.
 
 These results choose defaults, so the images to test are not official test images,
 except those of ants and bees, of which there are too few. All fits of a process share
 one activation cache, so that times mean little. A run that diverges is recorded with
 its error. Finished rows are not run again. ``--variants`` chooses some by name, such as
-``"lr=0.01"``. ``--rehearse`` takes 60 images and two epochs, and writes to ``work/``.
-``--table`` prints Markdown: median, minimum and maximum over the seeds, also of the
-difference from the default with the same seed.
+``"lr times 3"``. ``--rehearse`` takes 60 images and two epochs, and writes to
+``work/``. ``--table`` prints Markdown: median, minimum and maximum over the seeds, also
+of the difference from the default with the same seed.
 """
 
 from __future__ import annotations
@@ -50,13 +50,16 @@ PARAMS: dict[str, list[Any]] = {
     "max_epochs": [3, 5, 10],
     "label_smoothing": [0.0, 0.1],
 }
-# Fields of the backbone's description, and values to try.
+# Fields of the backbone's description, and values to try; rates are multiplied.
 FIELDS: dict[str, list[Any]] = {
-    "lr": [0.005, 0.01, 0.02, 0.05, 0.1],
-    "backbone_lr_factor": [0.03, 0.1, 0.3, 1.0],
+    "backbone_lr_factor": [0.1, 0.3, 1.0],
+    "layer_decay": [0.7, 1.0],
     "batch_norm": ["train", "eval"],
     "clip_norm": [None, 1.0],
 }
+TIMES = (0.1, 0.3, 3, 10)
+# Of the head, and of open stages as a share of it. The last pair was once the default.
+SGD_RATES = ((0.003, 1.0), (0.01, 1.0), (0.03, 1.0), (0.05, 0.1))
 
 
 def start(data: str, backbone: Backbone) -> TransferClassifier:
@@ -72,12 +75,28 @@ def list_variants(data: str, backbone: Backbone) -> dict[str, dict[str, Any]]:
     for name, values in PARAMS.items():
         others = [value for value in values if value != params[name]]
         variants |= {f"{name}={value!r}": {name: value} for value in others}
-    for name, values in FIELDS.items():
-        for value in values:
-            if value != getattr(backbone, name):
-                changed = replace(backbone, **{name: value})
-                variants[f"{name}={value!r}"] = {"backbone": changed}
+    for name, fields in list_recipes(backbone).items():
+        variants[name] = {"backbone": replace(backbone, **fields)}
     return variants
+
+
+def list_recipes(backbone: Backbone) -> dict[str, dict[str, Any]]:
+    """Return the fields of the description that each variant changes, by its name."""
+    recipes: dict[str, dict[str, Any]] = {
+        f"lr times {factor:g}": {"lr": backbone.lr * factor} for factor in TIMES
+    }
+    for name, values in FIELDS.items():
+        others = [value for value in values if value != getattr(backbone, name)]
+        recipes |= {f"{name}={value!r}": {name: value} for value in others}
+    if backbone.optimizer != "sgd":
+        for lr, factor in SGD_RATES:
+            recipes[f"SGD, lr={lr:g}, backbone_lr_factor={factor:g}"] = {
+                "optimizer": "sgd",
+                "lr": lr,
+                "backbone_lr_factor": factor,
+                "weight_decay": 5e-4,
+            }
+    return recipes
 
 
 def fit(clf: TransferClassifier, split: Split) -> dict[str, Any]:

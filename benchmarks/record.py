@@ -165,7 +165,10 @@ def tabulate(
     def find(*keys: dict[str, Any]) -> list[dict[str, Any]]:
         return [row for row in rows if all(key.items() <= row.items() for key in keys)]
 
-    across = {title: key for title, key in across.items() if find(key)}
+    used = [key for key in down.values() if find(key)]
+    across = {t: key for t, key in across.items() if any(find(key, k) for k in used)}
+    if not across:
+        return ""
     lines = []
     for name, (unit, factor, form) in shown.items():
         lines += [f"| {' | '.join([unit, *across])} |"]

@@ -18,6 +18,7 @@ from sklearn.model_selection import train_test_split
 from torchvision.models.resnet import BasicBlock, ResNet
 
 from sktransfer import Backbone
+from sktransfer._networks.backbones.resnet import RECIPE
 
 # Ants and bees have as many training images as that.
 ALL_ANTS_AND_BEES = 244
@@ -122,7 +123,7 @@ def make_resnet20() -> ResNet:
 
 
 def describe_resnet20(weights: Path) -> Backbone:
-    """Describe that network with weights of one's own, as a user would."""
+    """Describe that network with these weights, to be trained as other ResNets are."""
     return Backbone(
         "resnet20",
         make_resnet20,
@@ -133,4 +134,5 @@ def describe_resnet20(weights: Path) -> Backbone:
         weights,
         head="fc",
         small_image_size=128,
+        **RECIPE,
     )
