@@ -250,27 +250,28 @@ default="flip"
     second were trained with label smoothing as well, which makes frozen features worse
     (Kornblith et al. [1]_). `label_smoothing` is torch's default. The optimizer, `lr`,
     `backbone_lr_factor`, `weight_decay` and what batch norm of open stages does are
-    those of the backbone's description. For SGD, `momentum` and the decay of 5e-4 are
-    those of Salman et al. [2]_. With the bundled backbone, ``head_init="random"`` and
-    1,000 CIFAR-10 images, two seeds, a rate of 0.05 and a factor of 0.1 are within one
-    percentage point of the best of eight pairs (0.02 and 0.3; ``benchmarks/rates.py``);
-    the smaller factor is the usual rule of one tenth for larger backbones. 128 pixels
-    for images of fewer than 96 x 96 is the rule of BiT [3]_; ImageNet weights were
-    trained on 224. ``resize="squash"`` cuts nothing off; ``benchmarks/fine_tuning.py``
-    compares the three. ``augment="flip"`` has only two views, which frozen stages
-    compute once each. ``early_stopping="auto"`` with its 10,000 images and
-    `validation_fraction` are those of scikit-learn's
+    those of the backbone's description: of EfficientNet-Lites and ResNets, those that
+    lost nothing of what the probe had on few images (``benchmarks/fine_tuning.py``).
+    With the bundled backbone and ``head_init="random"``, a higher rate and factor, 0.02
+    and 0.3, are the best of eight pairs (``benchmarks/rates.py``). `momentum` is that
+    of Salman et al. [2]_. 128 pixels for images of fewer than 96 x 96 is the rule of
+    BiT [3]_; ImageNet weights were trained on 224. ``resize="squash"`` cuts nothing
+    off; ``benchmarks/fine_tuning.py`` compares the three. ``augment="flip"`` has only
+    two views, which frozen stages compute once each. ``early_stopping="auto"`` with its
+    10,000 images and `validation_fraction` are those of scikit-learn's
     ``HistGradientBoostingClassifier``. ``activation_cache="auto"`` and
     ``precision="auto"`` are the defaults because they are faster
     (``benchmarks/grid_search.py``, ``benchmarks/precision.py``). `compile` and `tta`
     are off because each costs time. `mixup` and `cutmix` are off, as in timm.
     `batch_size`, `dropout` and `n_iter_no_change` are customary values, not tuned.
 
-    Frozen stages never train their batch norm; whether open ones do is part of a
-    backbone's description. With the bundled backbone and ``head_init="random"``,
-    keeping their statistics fixed is up to one percentage point better on CIFAR-10
-    photographs, but fails on images that are far from them, such as digits, if many
-    stages learn (``benchmarks/batch_norm.py``).
+    Frozen stages never change their batch-norm statistics, and open ones of
+    EfficientNet-Lites and ResNets use and keep those of their weights: with the
+    statistics of small batches, fine-tuning fell below the probe. With the bundled
+    backbone and ``head_init="random"``, kept statistics are up to one percentage point
+    better on CIFAR-10 photographs, but fail on images that are far from them, such as
+    digits, if many stages learn (``benchmarks/batch_norm.py``). A :class:`Backbone`
+    with ``batch_norm="train"`` learns them.
 
     ``augment="advanced"`` resizes a crop of 35 to 100 % of the area, as examples of
     fastai do for fine-tuning, of at most 4:3 of the shape of the image. As in
