@@ -363,7 +363,7 @@ def test_frozen_stages_stay_bit_identical_and_open_ones_change():
         if stage != "head":
             equal = torch.equal(tensor, bundled[name])
             unchanged.setdefault(stage, []).append(equal)
-    assert not any(unchanged.pop("layer4"))
+    assert not all(unchanged.pop("layer4"))
     assert unchanged.keys() == {"preprocess", "stem", "layer1", "layer2", "layer3"}
     assert all(all(equal) for equal in unchanged.values())
 

@@ -129,7 +129,7 @@ def describe_lite(name: str) -> Backbone:
         # With the statistics of small batches, fine-tuning fell below the probe, as it
         # did by SGD at rates that moved anything (benchmarks/fine_tuning.py).
         optimizer="adamw",
-        lr=3e-4,
+        lr=1e-4,
         backbone_lr_factor=1.0,
         weight_decay=0.01,
         clip_norm=1.0,

@@ -25,7 +25,7 @@ MINI_WIDTH = 24
 # (benchmarks/fine_tuning.py).
 RECIPE: dict[str, Any] = {
     "optimizer": "adamw",
-    "lr": 3e-4,
+    "lr": 1e-4,
     "backbone_lr_factor": 1.0,
     "weight_decay": 0.01,
     "clip_norm": 1.0,
@@ -64,6 +64,7 @@ def describe_mini_resnet18() -> Backbone:
         n_features=8 * MINI_WIDTH,
         # Higher rates, or the statistics of small batches, lose what the probe had.
         lr=0.01,
+        clip_norm=1.0,
         batch_norm="eval",
     )
 
