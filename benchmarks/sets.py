@@ -18,7 +18,7 @@ from sklearn.model_selection import train_test_split
 from torchvision.models.resnet import BasicBlock, ResNet
 
 from sktransfer import Backbone
-from sktransfer._networks.backbones.resnet import RECIPE
+from sktransfer._networks.backbones.recipes import CONVOLUTIONAL
 
 # Ants and bees have as many training images as that.
 ALL_ANTS_AND_BEES = 244
@@ -134,5 +134,5 @@ def describe_resnet20(weights: Path) -> Backbone:
         weights,
         head="fc",
         small_image_size=128,
-        **RECIPE,
+        **CONVOLUTIONAL,
     )

@@ -250,8 +250,8 @@ default="flip"
     second were trained with label smoothing as well, which makes frozen features worse
     (Kornblith et al. [1]_). `label_smoothing` is torch's default. The optimizer, `lr`,
     `backbone_lr_factor`, `weight_decay` and what batch norm of open stages does are
-    those of the backbone's description: of EfficientNet-Lites and ResNets, those that
-    lost nothing of what the probe had on few images (``benchmarks/fine_tuning.py``).
+    those of the backbone's description, where their reasons stand
+    (``benchmarks/fine_tuning.py`` compares others).
     With the bundled backbone and ``head_init="random"``, a higher rate and factor, 0.02
     and 0.3, are the best of eight pairs (``benchmarks/rates.py``). `momentum` is that
     of Salman et al. [2]_. 128 pixels for images of fewer than 96 x 96 is the rule of
@@ -266,8 +266,7 @@ default="flip"
     `batch_size`, `dropout` and `n_iter_no_change` are customary values, not tuned.
 
     Frozen stages never change their batch-norm statistics, and open ones of
-    EfficientNet-Lites and ResNets use and keep those of their weights: with the
-    statistics of small batches, fine-tuning fell below the probe. With the bundled
+    EfficientNet-Lites and ResNets use and keep those of their weights. With the bundled
     backbone and ``head_init="random"``, kept statistics are up to one percentage point
     better on CIFAR-10 photographs, but fail on images that are far from them, such as
     digits, if many stages learn (``benchmarks/batch_norm.py``). A :class:`Backbone`

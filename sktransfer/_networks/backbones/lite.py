@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from timm import create_model
 
+from sktransfer._networks.backbones.recipes import CONVOLUTIONAL
 from sktransfer._networks.backbones.record import Backbone
 from sktransfer._networks.weights.checkpoints import read_state
 from sktransfer._networks.weights.naming import State
@@ -126,12 +127,5 @@ def describe_lite(name: str) -> Backbone:
         std=(0.5, 0.5, 0.5),
         interpolation="bicubic",
         n_features=1280,
-        # With the statistics of small batches, fine-tuning fell below the probe, as it
-        # did by SGD at rates that moved anything (benchmarks/fine_tuning.py).
-        optimizer="adamw",
-        lr=1e-4,
-        backbone_lr_factor=1.0,
-        weight_decay=0.01,
-        clip_norm=1.0,
-        batch_norm="eval",
+        **CONVOLUTIONAL,
     )

@@ -11,6 +11,7 @@ from torch import nn
 from torchvision.models import get_model, get_model_weights
 from torchvision.models.resnet import BasicBlock
 
+from sktransfer._networks.backbones.recipes import CONVOLUTIONAL
 from sktransfer._networks.backbones.record import Backbone
 from sktransfer._networks.weights.sources import DownloadedFile
 
@@ -19,18 +20,6 @@ LAYERS = ("layer1", "layer2", "layer3", "layer4")
 
 # Three eighths of ResNet-18's width: what two CPU cores pretrain in about an hour.
 MINI_WIDTH = 24
-
-# Measured with a smaller residual network and its ImageNet weights, on few images: with
-# the statistics of small batches, fine-tuning fell below the probe
-# (benchmarks/fine_tuning.py).
-RECIPE: dict[str, Any] = {
-    "optimizer": "adamw",
-    "lr": 1e-4,
-    "backbone_lr_factor": 1.0,
-    "weight_decay": 0.01,
-    "clip_norm": 1.0,
-    "batch_norm": "eval",
-}
 
 BUNDLED_FOLDER = Path(__file__).parent / "bundled"
 
@@ -49,7 +38,7 @@ def describe_resnet(name: str) -> Backbone:
         head="fc",
         small_image_size=128,  # the rule of BiT (Kolesnikov et al. 2020)
         n_features=512 if name in ("resnet18", "resnet34") else 2048,
-        **RECIPE,
+        **CONVOLUTIONAL,
     )
 
 
@@ -62,10 +51,8 @@ def describe_mini_resnet18() -> Backbone:
         weights={"TINYIMAGENET32_V1": BUNDLED_FOLDER / "mini_resnet18.safetensors"},
         image_size=32,
         n_features=8 * MINI_WIDTH,
-        # Higher rates, or the statistics of small batches, lose what the probe had.
-        lr=0.01,
-        clip_norm=1.0,
-        batch_norm="eval",
+        # A higher rate than larger networks need: digits are far from photographs.
+        **{**CONVOLUTIONAL, "lr": 3e-4},
     )
 
 

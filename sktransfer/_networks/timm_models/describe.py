@@ -8,6 +8,7 @@ from typing import Any
 
 import timm
 
+from sktransfer._networks.backbones.recipes import CONVOLUTIONAL, TRANSFORMER
 from sktransfer._networks.backbones.record import Backbone
 from sktransfer._networks.timm_models.build import (
     META,
@@ -105,14 +106,5 @@ def _choose_recipe(name: str) -> dict[str, Any]:
     if any("BatchNorm" in kind for kind in kinds) and not any(
         word in kind for kind in kinds for word in MODERN
     ):
-        return {}
-    # Rates, decay and layer-wise decay (0.75 a block, and a stage is about three) as
-    # BEiT and MAE are fine-tuned; 0.05 by SGD, as for ResNets, diverges.
-    return {
-        "optimizer": "adamw",
-        "lr": 1e-3,
-        "backbone_lr_factor": 0.1,
-        "weight_decay": 0.05,
-        "layer_decay": 0.5,
-        "clip_norm": 1.0,
-    }
+        return CONVOLUTIONAL
+    return TRANSFORMER
