@@ -345,7 +345,18 @@ class TrainingHistoryDisplay:
 
 
 def begins_with_probe(estimator: Any) -> bool:
-    """Whether the first epoch of a fit was the linear probe, which trains nothing."""
+    """Return whether the first epoch of a fit was the linear probe.
+
+    Parameters
+    ----------
+    estimator : object
+        Fitted, or a net of skorch.
+
+    Returns
+    -------
+    bool
+        False for a head that was trained.
+    """
     history = getattr(estimator, "history_", None)
     if getattr(estimator, "head_init", None) != "probe" or not history:
         return False

@@ -27,7 +27,7 @@ LEAST_CONFUSED, LEAST_POINTS = 3, 0.5
 
 
 @dataclass(frozen=True)
-class Facts:
+class Facts:  # numpydoc ignore=PR02
     """What advice rests on: about the images, and about transfer, subject of the study.
 
     Parameters
