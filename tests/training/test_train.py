@@ -49,7 +49,7 @@ def test_frozen_stages_keep_the_pretrained_weights_bit_for_bit():
 
 
 def test_the_optimizer_holds_one_group_for_each_learning_stage_and_nothing_else():
-    net = transfer(unfreeze_depth=1).fit(*pictures()).net_
+    net = transfer(unfreeze_depth=1, backbone_lr_factor=0.1).fit(*pictures()).net_
     groups = net.optimizer_.param_groups
     assert [group["stage"] for group in groups] == ["head", "layer4"]
     assert groups[1]["peak_lr"] == pytest.approx(0.1 * groups[0]["peak_lr"])

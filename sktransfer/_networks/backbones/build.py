@@ -199,7 +199,10 @@ def make_pretrained(
         frame = frame_shape(image_shape, resize)
         size = (resolve_image_size(backbone, image_size, frame),) * 2
     if weights is None:
-        return make_stages(backbone, n_classes, dropout, size, resize)
+        stages = make_stages(backbone, n_classes, dropout, size, resize)
+        # Random weights have no statistics that would be worth keeping.
+        stages.fixed_statistics = False
+        return stages
     if hasattr(weights, "net_"):
         stages = make_stages(backbone, n_classes, dropout, size, resize)
         state = weights.net_.module_.state_dict()

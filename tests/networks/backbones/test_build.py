@@ -145,14 +145,21 @@ def test_a_backbone_may_take_other_channels():
         clf.fit(X[..., :2], y)
 
 
-def test_batch_norm_of_open_stages_keeps_its_statistics_where_the_backbone_says_so():
+@pytest.mark.parametrize(
+    ("mode", "has_weights", "moves"),
+    [("train", True, True), ("eval", True, False), ("eval", False, True)],
+)
+def test_batch_norm_of_open_stages_keeps_the_statistics_of_weights_where_told(
+    tmp_path, mode, has_weights, moves
+):
     X, y = pictures()
-    for mode, moves in {"train": True, "eval": False}.items():
-        backbone = replace(TINY, batch_norm=mode)
-        clf = TransferClassifier(backbone, weights=None, unfreeze_depth=2, **SHORT)
-        norm = clf.fit(X, y).net_.module_.stem[1]
-        assert bool(norm.running_mean.any()) == moves
-        assert norm.weight.requires_grad
+    tiny_file(tmp_path / "tiny.safetensors")
+    weights = tmp_path / "tiny.safetensors" if has_weights else None
+    backbone = replace(TINY, batch_norm=mode)
+    clf = TransferClassifier(backbone, weights=weights, unfreeze_depth=2, **SHORT)
+    norm = clf.fit(X, y).net_.module_.stem[1]
+    assert bool(norm.running_mean.any()) == moves
+    assert norm.weight.requires_grad
 
 
 def test_rates_and_optimizer_are_those_of_the_backbone_unless_given():

@@ -159,11 +159,13 @@ def test_a_record_says_how_the_model_wants_its_images():
     assert not describe_timm("test_resnet").takes_image_size
 
 
-def test_transformers_get_adamw_and_small_rates():
-    assert describe_timm("test_resnet").optimizer == "sgd"
+def test_transformers_get_small_rates_that_fall_towards_the_stem():
+    assert describe_timm("test_resnet").batch_norm == "eval"
+    assert describe_timm("test_resnet").layer_decay == 1.0
     backbone = describe_timm("vit_tiny_patch16_224")
     assert backbone.optimizer == "adamw"
     assert backbone.lr * backbone.backbone_lr_factor <= 1e-4
+    assert backbone.layer_decay < 1
 
 
 def test_a_model_that_cannot_be_followed_is_one_stage():
