@@ -10,6 +10,8 @@ import torch
 from timm.data import resolve_model_data_config
 from torch import nn
 
+from sktransfer._networks.device import fork_rng
+
 CPU, META = torch.device("cpu"), torch.device("meta")
 
 # Sizes at which a model may be run just to see how it is made.
@@ -83,28 +85,48 @@ def read_size(name: str) -> int:
     return int(read_config(name)["input_size"][-1])
 
 
-def check_features(name: str) -> None:
-    """Raise a ValueError unless a model gives one vector of features an image."""
+@cache
+def find_trial_device(name: str) -> torch.device:
+    """Find out where a model can be tried: without numbers, on meta, if possible.
+
+    Raises
+    ------
+    ValueError
+        If the model does not give one vector of features an image.
+    """
     size, why = read_size(name), "not one vector an image"
-    try:
-        with META, torch.no_grad():
-            pooled = run_pooled(build(name, device=META), torch.empty(2, 3, size, size))
-        if isinstance(pooled, torch.Tensor) and pooled.ndim == 2:
-            return
-    except Exception as error:
-        why = f"{type(error).__name__}: {error}"
+    for device in (META, CPU):
+        try:
+            with fork_rng(0, CPU):
+                model = build(name, device=device)
+            with device, torch.no_grad():
+                pooled = run_pooled(model, torch.empty(2, 3, size, size))
+            if isinstance(pooled, torch.Tensor) and pooled.ndim == 2:
+                return device
+            break
+        except Exception as error:
+            why = f"{type(error).__name__}: {error}"
+            # Older releases of timm ask for numbers while they build some models.
+            if "meta" not in why.lower():
+                break
     raise ValueError(
         f"backbone='timm/{name}' gives no features of images ({why}); choose a model "
         "that timm offers for classification."
     )
 
 
+def build_trial(name: str, image_size: int | None = None) -> nn.Module:
+    """Build a model of which only shapes and names are asked."""
+    with fork_rng(0, CPU):
+        return build(name, image_size, find_trial_device(name))
+
+
 @cache
 def takes_size(name: str, image_size: int) -> bool:
-    """Return whether a model takes images of a size: tried without numbers."""
+    """Return whether a model takes images of a size, by trying."""
     try:
-        model: Any = build(name, image_size if is_fixed(name) else None, META)
-        with META, torch.no_grad():
+        model: Any = build_trial(name, image_size if is_fixed(name) else None)
+        with find_trial_device(name), torch.no_grad():
             run_pooled(model, torch.empty(1, 3, image_size, image_size))
     except Exception:
         return False

@@ -17,7 +17,7 @@ from sktransfer._networks.device import fork_rng
 from sktransfer._networks.timm_models.build import (
     CPU,
     build,
-    check_features,
+    find_trial_device,
     is_fixed,
     list_test_sizes,
     put_channels_first,
@@ -74,7 +74,7 @@ def plan(name: str) -> Plan:
     ValueError
         If the model gives no features of images.
     """
-    check_features(name)
+    find_trial_device(name)
     *small, own = list_test_sizes(name)
     for size in small:
         # A network may break only when it is run at a size for which it was built.

@@ -11,8 +11,7 @@ import timm
 from sktransfer._networks.backbones.recipes import CONVOLUTIONAL, TRANSFORMER
 from sktransfer._networks.backbones.record import Backbone
 from sktransfer._networks.timm_models.build import (
-    META,
-    build,
+    build_trial,
     is_fixed,
     read_config,
     read_size,
@@ -102,7 +101,7 @@ def _shrinks(name: str, image_size: int) -> bool:
 
 def _choose_recipe(name: str) -> dict[str, Any]:
     """Choose the optimizer and rates for fine-tuning."""
-    kinds = {type(module).__name__ for module in build(name, device=META).modules()}
+    kinds = {type(module).__name__ for module in build_trial(name).modules()}
     if any("BatchNorm" in kind for kind in kinds) and not any(
         word in kind for kind in kinds for word in MODERN
     ):

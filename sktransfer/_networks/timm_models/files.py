@@ -15,7 +15,7 @@ from huggingface_hub import constants
 from torch import nn
 
 from sktransfer._networks.device import fork_rng
-from sktransfer._networks.timm_models.build import CPU, META, build
+from sktransfer._networks.timm_models.build import CPU, build_trial, find_trial_device
 from sktransfer._networks.timm_models.cuts import Body
 from sktransfer._networks.timm_models.make import make_timm
 from sktransfer._networks.weights.naming import State, find_network
@@ -172,7 +172,7 @@ def _explain(name: str, cfg: Any, file: Path | None, error: Exception) -> str:
 
 def _fit(name: str, state: State, called: str, image_size: int | None) -> State:
     """Translate the names in a file, resize position embeddings, and check both."""
-    model = build(name, image_size, META)
+    model = build_trial(name, image_size)
     shapes = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
     state, _ = find_network(state, shapes, [{key: key for key in shapes}])
     try:
@@ -183,7 +183,7 @@ def _fit(name: str, state: State, called: str, image_size: int | None) -> State:
             f"translate them ({type(error).__name__}: {error})."
         ) from None
     wanted = model.state_dict()
-    with META:
+    with fork_rng(0, CPU), find_trial_device(name):
         # Its own head is no mistake in a file.
         known = timm.create_model(name).state_dict().keys()
     problems = _list_problems(wanted, fitted, known)

@@ -137,8 +137,8 @@ def test_an_unknown_name_is_refused_with_the_nearest_names():
 
 
 def test_a_model_without_features_of_images_is_refused():
-    with pytest.raises(ValueError, match="gemma4_vit_167m_enc' gives no features"):
-        describe_timm("gemma4_vit_167m_enc")
+    with pytest.raises(ValueError, match="mobilenetv5_300m_enc' gives no features"):
+        describe_timm("mobilenetv5_300m_enc")
 
 
 @pytest.mark.parametrize(
@@ -159,13 +159,14 @@ def test_a_record_says_how_the_model_wants_its_images():
     assert not describe_timm("test_resnet").takes_image_size
 
 
-def test_transformers_get_small_rates_that_fall_towards_the_stem():
-    assert describe_timm("test_resnet").batch_norm == "eval"
-    assert describe_timm("test_resnet").layer_decay == 1.0
+def test_transformers_get_adamw_small_rates_and_layer_decay():
+    convolutional = describe_timm("test_resnet")
+    assert convolutional.batch_norm == "eval"
+    assert convolutional.layer_decay == 1
     backbone = describe_timm("vit_tiny_patch16_224")
+    assert backbone.layer_decay < 1
     assert backbone.optimizer == "adamw"
     assert backbone.lr * backbone.backbone_lr_factor <= 1e-4
-    assert backbone.layer_decay < 1
 
 
 def test_a_model_that_cannot_be_followed_is_one_stage():
