@@ -95,15 +95,35 @@ class Prefix:
         tensor of shape (n, *activation)
             On the device of the stages.
         """
+        return self._run(images, rows, views, chosen, bar)
+
+    def _run(
+        self,
+        images: np.ndarray,
+        rows: np.ndarray,
+        views: Sequence[View],
+        chosen: np.ndarray,
+        bar: Bar | None,
+    ) -> torch.Tensor:
+        """Pass batch after batch of some images through the stages."""
         size, parts = self.batch_size(images.shape[1:]), []
         for some in cut(len(rows), size):
-            batch = to_batch(images[rows[some]], self.device)
-            batch = apply_views(batch, views, chosen[some])
+            batch = self._take(images, rows[some], views, chosen[some])
             with autocast(self.precision, self.device):
                 parts.append(run_padded(self._encode, batch, size).contiguous())
             if bar is not None:
                 bar.advance(len(batch))
         return torch.cat(parts)
+
+    def _take(
+        self,
+        images: np.ndarray,
+        rows: np.ndarray,
+        views: Sequence[View],
+        chosen: np.ndarray,
+    ) -> torch.Tensor:
+        """Return what a batch of images enters the prefix as."""
+        return apply_views(to_batch(images[rows], self.device), views, chosen)
 
     def _encode(self, batch: torch.Tensor) -> torch.Tensor:
         return self.stages.encode(batch, self.n_stages)
@@ -130,8 +150,8 @@ class LongerPrefix(Prefix):
         """Return the name of the activations of images of this shape."""
         # In bfloat16, activations that were kept in between differ in their last bits.
         whole = super().namespace(image_shape)
-        cut = f"{whole} {self.shorter.prefix.n_stages}"
-        return hashlib.sha256(cut.encode()).hexdigest()[: len(whole)]
+        path = f"{whole} {self.shorter.prefix.n_stages}"
+        return hashlib.sha256(path.encode()).hexdigest()[: len(whole)]
 
     @torch.no_grad()
     def encode(
@@ -143,15 +163,18 @@ class LongerPrefix(Prefix):
         bar: Bar | None = None,
     ) -> torch.Tensor:
         """Compute the activations of some images, as :meth:`Prefix.encode` does."""
-        size, parts = self.batch_size(images.shape[1:]), []
+        # All at once: the cache computes and writes large blocks.
         self.shorter.ensure(rows, chosen)
-        for some in cut(len(rows), size):
-            batch = self.shorter.gather(rows[some], chosen[some])
-            with autocast(self.precision, self.device):
-                parts.append(run_padded(self._encode, batch, size).contiguous())
-            if bar is not None:
-                bar.advance(len(batch))
-        return torch.cat(parts)
+        return self._run(images, rows, views, chosen, bar)
+
+    def _take(
+        self,
+        images: np.ndarray,
+        rows: np.ndarray,
+        views: Sequence[View],
+        chosen: np.ndarray,
+    ) -> torch.Tensor:
+        return self.shorter.gather(rows, chosen)
 
     def _encode(self, batch: torch.Tensor) -> torch.Tensor:
         return self.stages.advance(batch, self.shorter.prefix.n_stages, self.n_stages)

@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from sktransfer._training.probe import Solution
 
 # L2 penalties beside the mean loss, strong ones first; features have a mean square norm
-# of 1. On ants and bees, trash, CIFAR-10 and digits the best ones lie inside
-# (benchmarks/probe.py).
+# of 1. benchmarks/probe.py notes which ones are chosen.
 PENALTIES = tuple(10 ** -(exponent / 2) for exponent in range(1, 11))
 
-# The mean of the heads of the best penalty and of so many to each side, one power of
-# ten, has a lower log loss than the best head alone where labels are few.
+# The head is the mean of those of the best penalty and of so many to each side, one
+# power of ten: where labels are few, which one is best is chance. benchmarks/probe.py
+# compares it with the best alone.
 NEIGHBOURS = 2
 
 # Largest sets of images whose penalty is chosen with this many folds; for still larger
@@ -27,8 +27,7 @@ NEIGHBOURS = 2
 FOLDS = {2_000: 5, 10_000: 3}
 HELD_OUT_OF = 10
 
-# Of the gradient of the mean loss. A tenth of it changes no accuracy by more than 0.1
-# percentage points on the same sets.
+# Of the gradient of the mean loss; scikit-learn's default.
 TOLERANCE = 1e-4
 MAX_STEPS = 300
 

@@ -243,9 +243,9 @@ default="flip"
     `max_epochs` and early stopping with the best weights restored follow the study that
     this library grew from (the last 90 Keras layers of its ResNet50 are roughly
     ``layer3`` and ``layer4``). ``"efficientnet_lite0"`` is the backbone whose ImageNet
-    weights pip alone can install. ``head_init="probe"``, and how its penalty is chosen,
-    were measured (``benchmarks/probe.py``, ``benchmarks/fine_tuning.py``); that the
-    head should be good before the backbone learns is the argument of Kumar et al. [5]_.
+    weights pip alone can install. ``head_init="probe"``: that the head should be good
+    before the backbone learns is the argument of Kumar et al. [5]_;
+    ``benchmarks/probe.py`` compares ways to choose its penalty.
     ``weights="auto"`` takes torchvision's first ImageNet weights for its ResNets: the
     second were trained with label smoothing as well, which makes frozen features worse
     (Kornblith et al. [1]_). `label_smoothing` is torch's default. The optimizer, `lr`,

@@ -68,9 +68,12 @@ def train(
     if n_prefix:
         prefix = Prefix(stages, n_prefix, device, settings.precision)
     mixed = name_mixing(settings.mixup, settings.cutmix)
-    reason = explain_recomputing(
-        prefix, train_set.images, settings.augment, cache is not None, mixed
-    )
+    reason = None
+    # A head that is solved, and nothing else trained, passes each image once.
+    if settings.solve_head is None or len(settings.plan) > 1:
+        reason = explain_recomputing(
+            prefix, train_set.images, settings.augment, cache is not None, mixed
+        )
     if verbose and reason is not None:
         print(reason)
     best = None if valid_set is None else _stop_early(settings.patience)
@@ -89,7 +92,7 @@ def train(
             net.check_last_step(sets[0])
         infos = [*list_info(sets), *([probe.info] if probe else [])]
         net.cache_info_ = sum_info(infos)
-        if verbose and reason is None and prefix is not None:
+        if verbose and reason is None and prefix is not None and cache is not None:
             full = "; memory is full, so some were computed more than once"
             end = full if is_any_full(sets) else ""
             print(f"activation_cache: {net.cache_info_}{end}.")

@@ -220,3 +220,15 @@ def test_training_that_goes_on_does_not_solve_the_head_again():
     clf = transfer(warm_start=True).fit(X, y)
     clf.fit(X, y)
     assert [row["unfreeze_depth"] for row in clf.history_] == [2] * SHORT["max_epochs"]
+
+
+@pytest.mark.parametrize("changes", [{"augment": "advanced"}, {"mixup": 0.2}])
+def test_a_probe_alone_is_not_said_to_recompute_anything(capsys, changes):
+    cache = ActivationCache()
+    settings = {"activation_cache": cache, "verbose": 1, **changes}
+    transfer(unfreeze_depth=0, **settings).fit(*pictures())
+    printed = capsys.readouterr().out
+    assert "recomputed" not in printed
+    assert "45 activations computed" in printed
+    transfer(unfreeze_depth=1, **settings).fit(*pictures())
+    assert "recomputed in every epoch" in capsys.readouterr().out

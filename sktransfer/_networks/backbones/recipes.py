@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-# Convolutional networks with batch norm. Measured with EfficientNet-Lite0 and a small
-# residual network on few images: with the statistics of small batches, fine-tuning fell
-# below the linear probe, and so it did by SGD at the rates that suit a new head.
+# Convolutional networks with batch norm. The statistics of small batches are not those
+# that the weights were trained with, and a rate that suits a new head is too high for a
+# solved one. benchmarks/fine_tuning.py compares other values.
 CONVOLUTIONAL: dict[str, Any] = {
     "optimizer": "adamw",
     "lr": 1e-4,

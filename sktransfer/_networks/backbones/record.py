@@ -13,7 +13,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 # numpydoc does not recognise the fields of a dataclass as its parameters.
-@dataclass(frozen=True, eq=True)
+@dataclass(frozen=True)
 class Backbone:  # numpydoc ignore=PR02
     """A pretrained network, described: how it is built, cut, fed and fine-tuned.
 
