@@ -42,9 +42,11 @@ DEFAULT = "as it is"
 # Parameters of the estimator, and values to try.
 PARAMS: dict[str, list[Any]] = {
     "head_init": ["random"],
+    "probe_share": [0.0, 0.25, 0.5, 0.75],
     "unfreeze_schedule": ["immediate"],
     "unfreeze_depth": [0, 1, 2, 3],
     "resize": ["crop", "pad", "squash"],
+    "image_size": [128, 160, 224, 256, 288, 320],
     "augment": [None, "flip", "advanced"],
     "mixup": [0.2],
     "max_epochs": [3, 5, 10],

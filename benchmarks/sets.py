@@ -18,7 +18,6 @@ from sklearn.model_selection import train_test_split
 from torchvision.models.resnet import BasicBlock, ResNet
 
 from sktransfer import Backbone
-from sktransfer._networks.backbones.recipes import CONVOLUTIONAL
 
 # Ants and bees have as many training images as that.
 ALL_ANTS_AND_BEES = 244
@@ -123,7 +122,7 @@ def make_resnet20() -> ResNet:
 
 
 def describe_resnet20(weights: Path) -> Backbone:
-    """Describe that network with these weights, to be trained as other ResNets are."""
+    """Describe that network with these weights."""
     return Backbone(
         "resnet20",
         make_resnet20,
@@ -133,6 +132,6 @@ def describe_resnet20(weights: Path) -> Backbone:
         },
         weights,
         head="fc",
+        image_size=288,  # as the other ResNets
         small_image_size=128,
-        **CONVOLUTIONAL,
     )

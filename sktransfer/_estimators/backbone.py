@@ -117,7 +117,7 @@ def warn_of_lost_detail(image_shape: Shape, size: int | None, backbone: str) -> 
     warn(
         f"X holds images of {width} x {height} pixels, but backbone={backbone!r} sees "
         f"{size} x {size}; a backbone for photographs such as 'efficientnet_lite0' "
-        f"sees 224 x 224. Pass image_size={size} if that is meant."
+        f"sees 288 x 288. Pass image_size={size} if that is meant."
     )
 
 

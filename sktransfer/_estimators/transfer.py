@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
 
     from sktransfer._activations.cache import ActivationCache, CacheInfo
     from sktransfer._networks.stages import Stages
+    from sktransfer._training.net import StagesNet
+
+
+# Images per step that backbones' rates of AdamW are for.
+LR_BATCH = 32
 
 
 class TransferClassifier(Pretrained, BaseImageClassifier):
@@ -63,15 +69,23 @@ class TransferClassifier(Pretrained, BaseImageClassifier):
         ``unfreeze_depth=0``. ``"random"``: with random weights, which the first epochs
         train.
 
+    probe_share : "auto" or float, default="auto"
+        How much of the linear probe is in the trained network, in [0, 1]: all weights
+        that learned are averaged with what they were in the probe, and the average is
+        what validation images are shown. ``"auto"``: little if the probe gets many
+        images wrong, and nearly all if it gets few wrong (see Notes). Nothing is
+        averaged if ``head_init="random"`` or ``weights=None``, or if training goes on
+        from the last fit.
+
     dropout : float, default=0.2
         Share of the pooled features that is dropped in training, in [0, 1). The linear
         probe does without.
 
     image_size : "auto", int or None, default="auto"
         Height and width in pixels to which images are resized on the device.
-        ``"auto"``: what the backbone was made for, mostly 224, but 128 for images of
-        fewer than 96 x 96 pixels (height times width) where the backbone is a ResNet or
-        an EfficientNet-Lite, and 32 for ``"mini_resnet18"``. ``None`` leaves images as
+        ``"auto"``: what suits the backbone: 288 for ResNets and
+        ``"efficientnet_lite0"``, but 128 for images of fewer than 96 x 96 pixels
+        (height times width), and 32 for ``"mini_resnet18"``. ``None`` leaves images as
         they are.
 
     resize : {"crop", "pad", "squash"}, default="squash"
@@ -112,7 +126,8 @@ default="flip"
         fewer than 32 steps, but at least 8.
 
     lr : "auto" or float, default="auto"
-        Peak learning rate of the head, per step. ``"auto"``: the backbone's.
+        Peak learning rate of the head, per step. ``"auto"``: the backbone's; of AdamW,
+        times the square root of the images per step over 32.
 
     backbone_lr_factor : "auto" or float, default="auto"
         Peak rate of the backbone's open stages, as a share of `lr`. ``"auto"``: the
@@ -217,6 +232,10 @@ default="flip"
     best_epoch_ : int
         Epoch, counted from 1, whose weights the estimator has.
 
+    probe_share_ : float
+        Share of the linear probe in the weights that learned; 1 if none but the head
+        did, 0 without a probe.
+
     device_ : str
         Device that the network is on.
 
@@ -255,15 +274,24 @@ default="flip"
     With the bundled backbone and ``head_init="random"``, a higher rate and factor, 0.02
     and 0.3, are the best of eight pairs (``benchmarks/rates.py``). `momentum` is that
     of Salman et al. [2]_. 128 pixels for images of fewer than 96 x 96 is the rule of
-    BiT [3]_; ImageNet weights were trained on 224. ``resize="squash"`` cuts nothing
-    off; ``benchmarks/fine_tuning.py`` compares the three. ``augment="flip"`` has only
-    two views, which frozen stages compute once each. ``early_stopping="auto"`` with its
-    10,000 images and `validation_fraction` are those of scikit-learn's
-    ``HistGradientBoostingClassifier``. ``activation_cache="auto"`` and
-    ``precision="auto"`` are the defaults because they are faster
+    BiT [3]_. Weights that were trained on crops of 224 pixels suit whole images of
+    288, in which objects are as large (Touvron et al. [6]_). ``resize="squash"`` cuts
+    nothing off; ``benchmarks/fine_tuning.py`` compares the three, and sizes. That rates
+    of Adam grow with the square root of the batch is the rule of Malladi et al. [7]_.
+    ``augment="flip"`` has only two views, which frozen stages compute once each.
+    ``early_stopping="auto"`` with its 10,000 images and `validation_fraction` are those
+    of scikit-learn's ``HistGradientBoostingClassifier``. ``activation_cache="auto"``
+    and ``precision="auto"`` are the defaults because they are faster
     (``benchmarks/grid_search.py``, ``benchmarks/precision.py``). `compile` and `tta`
     are off because each costs time. `mixup` and `cutmix` are off, as in timm.
     `batch_size`, `dropout` and `n_iter_no_change` are customary values, not tuned.
+
+    ``probe_share="auto"`` is 100 / (101 + the number of training images that the probe
+    gets wrong in cross-validation), or what the backbone's description says, such as
+    0.25 for ``"mini_resnet18"``: where the probe is nearly always right, there is
+    little to learn from, and what fine-tuning adds is mostly chance. Averages of
+    weights before and after fine-tuning are those of Wortsman et al. [8]_, who take
+    half of each (``benchmarks/fine_tuning.py`` compares shares).
 
     Frozen stages never change their batch-norm statistics, and open ones of
     EfficientNet-Lites and ResNets use and keep those of their weights. With the bundled
@@ -292,6 +320,10 @@ default="flip"
        Augmentation", ICCV 2021.
     .. [5] Kumar et al., "Fine-Tuning can Distort Pretrained Features and Underperform
        Out-of-Distribution", ICLR 2022.
+    .. [6] Touvron et al., "Fixing the train-test resolution discrepancy", NeurIPS 2019.
+    .. [7] Malladi et al., "On the SDEs and Scaling Rules for Adaptive Gradient
+       Algorithms", NeurIPS 2022.
+    .. [8] Wortsman et al., "Robust Fine-Tuning of Zero-Shot Models", CVPR 2022.
 
     Examples
     --------
@@ -318,6 +350,7 @@ default="flip"
             tuple,
         ],
         "head_init": [StrOptions({"probe", "random"})],
+        "probe_share": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="both")],
         "lr": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
         "backbone_lr_factor": [
             StrOptions({"auto"}),
@@ -337,6 +370,7 @@ default="flip"
         unfreeze_depth: int = 2,
         unfreeze_schedule: Any = "gradual",
         head_init: str = "probe",
+        probe_share: float | str = "auto",
         dropout: float = 0.2,
         image_size: int | str | None = "auto",
         resize: str = "squash",
@@ -371,6 +405,7 @@ default="flip"
         self.unfreeze_depth = unfreeze_depth
         self.unfreeze_schedule = unfreeze_schedule
         self.head_init = head_init
+        self.probe_share = probe_share
         self.dropout = dropout
         self.image_size = image_size
         self.resize = resize
@@ -425,6 +460,7 @@ default="flip"
 
         backbone = self._describe_backbone()
         factor = self.backbone_lr_factor
+        has_probe = self.head_init == "probe" and not goes_on
         return {
             "backbone_lr_factor": (
                 backbone.backbone_lr_factor if factor == "auto" else factor
@@ -432,11 +468,32 @@ default="flip"
             "optimizer": backbone.optimizer,
             "layer_decay": backbone.layer_decay,
             "clip_norm": backbone.clip_norm,
-            "solve_head": None if goes_on or self.head_init != "probe" else solve_head,
+            "solve_head": solve_head if has_probe else None,
+            # Random weights and trained ones have no average worth having.
+            "probe_share": self._choose_probe_share(has_probe),
         }
 
+    def _choose_probe_share(self, has_probe: bool) -> float | str:
+        """Choose how much of the probe to keep; "auto" until it is solved."""
+        if not has_probe or self.weights is None:
+            return 0.0
+        is_auto = self.probe_share == "auto"
+        return self._describe_backbone().probe_share if is_auto else self.probe_share
+
+    def _set_fitted(self, net: StagesNet, classes: np.ndarray) -> None:
+        super()._set_fitted(net, classes)
+        average = dict(net.callbacks_).get("probe_average")
+        is_probe = net.probe is not None and net.module_.unfreeze_depth == 0
+        self.probe_share_ = 1.0 if is_probe else getattr(average, "share_", 0.0)
+
     def _choose_lr(self, images_per_step: float) -> float:
-        return self._describe_backbone().lr if self.lr == "auto" else float(self.lr)
+        if self.lr != "auto":
+            return float(self.lr)
+        # Adam's steps do not shrink with the batch, and smaller ones are more of chance
+        # (Malladi et al. 2022).
+        backbone = self._describe_backbone()
+        scale = math.sqrt(images_per_step / LR_BATCH)
+        return backbone.lr * (scale if backbone.optimizer == "adamw" else 1.0)
 
     def _choose_weight_decay(self) -> float:
         if self.weight_decay == "auto":

@@ -126,6 +126,10 @@ class Stages(nn.Module):
 
     def decode(self, activation: torch.Tensor, n_stages: int) -> torch.Tensor:
         """Map the activation after the first `n_stages` to logits."""
+        if activation.ndim == 4:
+            # As images come. A CPU takes up to twice as long in the other layout
+            # (benchmarks/depthwise.py), and caches return that.
+            activation = activation.contiguous(memory_format=torch.channels_last)
         for name in self.names[n_stages:]:
             activation = self.get_submodule(name)(activation)
         return activation

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from sktransfer._images.views import Augment
+from sktransfer._networks.depthwise import quick_gradients
 from sktransfer._networks.device import autocast
 from sktransfer._networks.stages import Stages
 from sktransfer._training.batches import Batch, Batches
@@ -268,7 +269,8 @@ class StagesNet(NeuralNet):
         self, x: torch.Tensor, labels: torch.Tensor, shares: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Add up the gradients of some images; return their losses and logits."""
-        logits = self.infer(x)
+        with quick_gradients(self.precision, x.device, self.compile_forward):
+            logits = self.infer(x)
         losses = self._find_losses(logits.float(), labels)
         losses.backward(shares)
         return losses.detach(), logits.detach()

@@ -34,12 +34,16 @@ class Solution(NamedTuple):
 
     loss, accuracy : float
         On the images that it was solved for.
+
+    n_wrong : float
+        How many of these images such heads get wrong when solved without them.
     """
 
     weight: np.ndarray
     bias: np.ndarray
     loss: float
     accuracy: float
+    n_wrong: float
 
 
 # Of more images, only the first view: other views add little where images are many, and
@@ -66,11 +70,15 @@ class Probe:
     ----------
     info : CacheInfo
         What the cache did for features that the activations of `dataset` are not.
+
+    n_wrong : float
+        How many images of `dataset` a head gets wrong that was solved without them.
     """
 
     def __init__(self, dataset: ImageDataset, settings: TrainingSettings) -> None:
         self.dataset, self.settings = dataset, settings
         self.info = CacheInfo(0, 0, 0, 0.0)
+        self.n_wrong = 0.0
 
     def solve(self, stages: Stages) -> tuple[float, float]:
         """Solve the head and load it; return its training loss and accuracy."""
@@ -83,6 +91,7 @@ class Probe:
             self.dataset.weights[rows],
             linear.out_features,
         )
+        self.n_wrong = solution.n_wrong
         with torch.no_grad():
             linear.weight.copy_(torch.from_numpy(solution.weight))
             linear.bias.copy_(torch.from_numpy(solution.bias))

@@ -43,6 +43,7 @@ class TrainingSettings:
     layer_decay: float = 1.0
     clip_norm: float | None = None
     solve_head: SolveHead | None = None
+    probe_share: float | str = 0.0
     compile: bool = False
     bias_lr_factor: float = 1.0
     lr_schedule: str = "cosine"

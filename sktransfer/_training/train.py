@@ -11,6 +11,7 @@ from skorch.helper import predefined_split
 from sktransfer._activations.prefix import Prefix
 from sktransfer._networks.device import move_to
 from sktransfer._networks.stages import Stages
+from sktransfer._training.callbacks.averaging import ProbeAverage
 from sktransfer._training.callbacks.lookahead import Lookahead
 from sktransfer._training.callbacks.progress import open_bar
 from sktransfer._training.callbacks.unfreezing import UnfreezeSchedule
@@ -25,7 +26,7 @@ from sktransfer._training.image_sets import (
 )
 from sktransfer._training.mixing import name_mixing
 from sktransfer._training.net import StagesNet
-from sktransfer._training.probe import make_probe
+from sktransfer._training.probe import Probe, make_probe
 from sktransfer._training.settings import TrainingSettings
 
 
@@ -77,13 +78,13 @@ def train(
     if verbose and reason is not None:
         print(reason)
     best = None if valid_set is None else _stop_early(settings.patience)
-    callbacks = _list_callbacks(settings, best)
     both = (train_set, valid_set)
     with with_activations(
         prefix, both, settings.augment, cache, verbose, is_mixed=mixed is not None
     ) as sets:
         probe = make_probe(stages, sets[0], settings)
         sets = keep_on_device(sets, device)
+        callbacks = _list_callbacks(settings, best, probe)
         with open_bar(verbose) as bars:
             net = _make_net(stages, n_prefix, sets[1], settings, [*bars, *callbacks])
             net.probe = probe
@@ -108,7 +109,7 @@ def _stop_early(patience: int) -> EarlyStopping:
 
 
 def _list_callbacks(
-    settings: TrainingSettings, best: EarlyStopping | None
+    settings: TrainingSettings, best: EarlyStopping | None, probe: Probe | None
 ) -> list[Any]:
     """List the callbacks of a fit, with the user's among them."""
     schedule = UnfreezeSchedule(
@@ -119,11 +120,15 @@ def _list_callbacks(
         settings.lr_schedule,
         settings.layer_decay,
     )
+    average = []
+    if probe is not None and settings.probe_share:
+        average = [("probe_average", ProbeAverage(settings.probe_share))]
     lookahead = [("lookahead", Lookahead())] if settings.lookahead else []
     # Last: it compares the weights that the other callbacks leave.
     stopping = [] if best is None else [("early_stopping", best)]
     return [
         ("unfreeze_schedule", schedule),
+        *average,
         *settings.callbacks,
         *lookahead,
         *stopping,

@@ -180,7 +180,7 @@ def test_interpolation_and_padding_of_a_backbone_hold_for_files_and_arrays(resiz
     np.testing.assert_allclose(seen, seen_by(as_array, X), atol=2)
 
 
-@pytest.mark.parametrize(("resize", "side"), [("crop", 128), ("pad", 224)])
+@pytest.mark.parametrize(("resize", "side"), [("crop", 128), ("pad", 288)])
 def test_files_and_arrays_choose_the_same_network_size_by_what_is_seen(resize, side):
     X = photograph(90, 200)[None]
     for some in (X, [Image.fromarray(X[0])], opened((90, 200))):
@@ -206,7 +206,7 @@ def test_images_far_larger_than_the_network_sees_are_warned_of_once(X):
     with pytest.warns(UserWarning, match=LOST) as caught:
         fitted = extractor().fit(X)
     assert len(caught) == 1
-    assert "'efficientnet_lite0' sees 224 x 224" in str(caught[0].message)
+    assert "'efficientnet_lite0' sees 288 x 288" in str(caught[0].message)
     assert caught[0].filename == __file__
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 
 from timm import create_model
 
-from sktransfer._networks.backbones.recipes import CONVOLUTIONAL
 from sktransfer._networks.backbones.record import Backbone
 from sktransfer._networks.weights.checkpoints import read_state
 from sktransfer._networks.weights.naming import State
@@ -34,7 +33,11 @@ STAGES = {
 
 
 class Packaged(NamedTuple):
-    """What a package is for: the size of images in pixels; and its file's SHA-256."""
+    """What a package is for: the size of images in pixels; and its file's SHA-256.
+
+    They were trained on crops of 224, 240 and 260 pixels, in which objects are larger
+    than in the whole image (Touvron et al. 2019; ``benchmarks/image_size.py``).
+    """
 
     image_size: int
     sha256: str
@@ -42,13 +45,13 @@ class Packaged(NamedTuple):
 
 PACKAGES = {
     "efficientnet_lite0": Packaged(
-        224, "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+        288, "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
     ),
     "efficientnet_lite1": Packaged(
-        240, "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"
+        304, "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"
     ),
     "efficientnet_lite2": Packaged(
-        260, "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"
+        336, "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"
     ),
 }
 
@@ -127,5 +130,5 @@ def describe_lite(name: str) -> Backbone:
         std=(0.5, 0.5, 0.5),
         interpolation="bicubic",
         n_features=1280,
-        **CONVOLUTIONAL,
+        lr=5e-4,  # finds more than the default: benchmarks/fine_tuning.py
     )

@@ -60,27 +60,31 @@ class Backbone:  # numpydoc ignore=PR02
     n_features : int or None, default=None
         Width of the features. ``None``: found out by a dry run.
 
-    optimizer : {"sgd", "adamw"}, default="sgd"
+    optimizer : {"sgd", "adamw"}, default="adamw"
         SGD with Nesterov momentum, or AdamW.
 
-    lr : float, default=0.05
-        Peak learning rate of the head, per step.
+    lr : float, default=3e-4
+        Peak learning rate of the head, per step; of AdamW, for batches of 32 images.
 
-    backbone_lr_factor : float, default=0.1
+    backbone_lr_factor : float, default=1.0
         Peak rate of the open stages, as a share of `lr`.
 
-    weight_decay : float, default=5e-4
+    weight_decay : float, default=0.01
         Of SGD the L2 penalty, of AdamW the decay of the weights.
 
     layer_decay : float, default=1.0
         Rate of each open stage as a share of that of the next one, in (0, 1].
 
-    clip_norm : float or None, default=None
+    clip_norm : float or None, default=1.0
         Largest norm of the gradient of a step; larger ones are scaled down to it.
 
-    batch_norm : {"train", "eval"}, default="train"
+    batch_norm : {"train", "eval"}, default="eval"
         Whether batch norm in open stages uses and updates the statistics of the
         batches, or keeps those of the weights.
+
+    probe_share : "auto" or float, default="auto"
+        How much of the linear probe is in the trained network, in [0, 1]: see
+        :class:`TransferClassifier`.
 
     translate : callable or None, default=None
         Gives the tensors of a weight file the names that they have in the network. It
@@ -94,6 +98,13 @@ class Backbone:  # numpydoc ignore=PR02
     See Also
     --------
     TransferClassifier : Fine-tunes a backbone.
+
+    Notes
+    -----
+    The defaults of training suit convolutional networks with batch norm and ImageNet
+    weights. The statistics of small batches are not those that the weights were trained
+    with, and a rate that suits a new head is too high for a solved one.
+    ``benchmarks/fine_tuning.py`` compares other values.
 
     Examples
     --------
@@ -120,12 +131,13 @@ class Backbone:  # numpydoc ignore=PR02
     std: tuple[float, ...] = field(default=IMAGENET_STD, repr=False)
     interpolation: str = field(default="bilinear", repr=False)
     n_features: int | None = field(default=None, repr=False)
-    optimizer: str = field(default="sgd", repr=False)
-    lr: float = field(default=0.05, repr=False)
-    backbone_lr_factor: float = field(default=0.1, repr=False)
-    weight_decay: float = field(default=5e-4, repr=False)
+    optimizer: str = field(default="adamw", repr=False)
+    lr: float = field(default=3e-4, repr=False)
+    backbone_lr_factor: float = field(default=1.0, repr=False)
+    weight_decay: float = field(default=0.01, repr=False)
     layer_decay: float = field(default=1.0, repr=False)
-    clip_norm: float | None = field(default=None, repr=False)
-    batch_norm: str = field(default="train", repr=False)
+    clip_norm: float | None = field(default=1.0, repr=False)
+    batch_norm: str = field(default="eval", repr=False)
+    probe_share: float | str = field(default="auto", repr=False)
     translate: Callable[..., Any] | None = field(default=None, repr=False)
     takes_image_size: bool = field(default=False, repr=False)

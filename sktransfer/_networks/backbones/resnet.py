@@ -11,7 +11,6 @@ from torch import nn
 from torchvision.models import get_model, get_model_weights
 from torchvision.models.resnet import BasicBlock
 
-from sktransfer._networks.backbones.recipes import CONVOLUTIONAL
 from sktransfer._networks.backbones.record import Backbone
 from sktransfer._networks.weights.sources import DownloadedFile
 
@@ -36,9 +35,11 @@ def describe_resnet(name: str) -> Backbone:
         weights={entry.name: DownloadedFile(name, entry) for entry in entries}
         | {"DEFAULT": DownloadedFile(name, get_model_weights(name).DEFAULT)},
         head="fc",
+        # Trained on crops of 224 pixels, in which objects are larger than in the whole
+        # image (Touvron et al. 2019).
+        image_size=288,
         small_image_size=128,  # the rule of BiT (Kolesnikov et al. 2020)
         n_features=512 if name in ("resnet18", "resnet34") else 2048,
-        **CONVOLUTIONAL,
     )
 
 
@@ -51,8 +52,9 @@ def describe_mini_resnet18() -> Backbone:
         weights={"TINYIMAGENET32_V1": BUNDLED_FOLDER / "mini_resnet18.safetensors"},
         image_size=32,
         n_features=8 * MINI_WIDTH,
-        # A higher rate than larger networks need: digits are far from photographs.
-        **{**CONVOLUTIONAL, "lr": 3e-4},
+        # Digits are far from photographs: a high rate, and little of the probe.
+        lr=1e-3,
+        probe_share=0.25,
     )
 
 

@@ -85,6 +85,18 @@ def read_size(name: str) -> int:
     return int(read_config(name)["input_size"][-1])
 
 
+def choose_size(name: str) -> int:
+    """Return the height and width in pixels at which a model is best used.
+
+    Of many convolutional networks that is more than they were trained at: training
+    shows them crops, in which objects are larger (Touvron et al. 2019).
+    """
+    larger = timm.get_pretrained_cfg(name).test_input_size
+    if not larger or is_fixed(name) or not takes_size(name, int(larger[-1])):
+        return read_size(name)
+    return int(larger[-1])
+
+
 @cache
 def find_trial_device(name: str) -> torch.device:
     """Find out where a model can be tried: without numbers, on meta, if possible.

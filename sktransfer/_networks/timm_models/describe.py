@@ -8,13 +8,12 @@ from typing import Any
 
 import timm
 
-from sktransfer._networks.backbones.recipes import CONVOLUTIONAL, TRANSFORMER
 from sktransfer._networks.backbones.record import Backbone
 from sktransfer._networks.timm_models.build import (
     build_trial,
+    choose_size,
     is_fixed,
     read_config,
-    read_size,
     takes_size,
 )
 from sktransfer._networks.timm_models.cuts import plan
@@ -25,6 +24,15 @@ from sktransfer._networks.timm_models.make import make_timm
 # the ResNets, and where that has to be learned again by position embeddings, 224, for
 # which most of them were made.
 SMALL, SMALL_FIXED = 128, 224
+
+# Transformers and networks like them. Rates, decay and layer-wise decay (0.75 per
+# block, and a stage is about three) as BEiT and MAE are fine-tuned.
+TRANSFORMER: dict[str, Any] = {
+    "lr": 1e-3,
+    "backbone_lr_factor": 0.1,
+    "weight_decay": 0.05,
+    "layer_decay": 0.5,
+}
 
 # Names of modules that a plain convolutional network does not have.
 MODERN = ("LayerNorm", "RmsNorm", "GroupNorm", "Attention", "LayerScale")
@@ -59,7 +67,7 @@ def describe_timm(name: str) -> Backbone:
         f"timm/{name}",
         partial(make_timm, name),
         {stage: [stage] for stage in how.stages},
-        image_size=read_size(name),
+        image_size=choose_size(name),
         small_image_size=small if _shrinks(name, small) else None,
         mean=tuple(config["mean"]),
         std=tuple(config["std"]),
@@ -96,14 +104,14 @@ def _check_name(name: str) -> None:
 
 def _shrinks(name: str, image_size: int) -> bool:
     """Return whether a model takes images of a size smaller than its own."""
-    return image_size < read_size(name) and takes_size(name, image_size)
+    return image_size < choose_size(name) and takes_size(name, image_size)
 
 
 def _choose_recipe(name: str) -> dict[str, Any]:
-    """Choose the optimizer and rates for fine-tuning."""
+    """Choose the optimizer and rates, where they are not those of other backbones."""
     kinds = {type(module).__name__ for module in build_trial(name).modules()}
     if any("BatchNorm" in kind for kind in kinds) and not any(
         word in kind for kind in kinds for word in MODERN
     ):
-        return CONVOLUTIONAL
+        return {}
     return TRANSFORMER

@@ -44,7 +44,7 @@ class Lookahead(Callback):
         self.step_ += 1
         if self.step_ % EVERY and self.step_ != self.n_steps_:
             return
-        fast = _list_averaged(net.module_)
+        fast = list_averaged(net.module_)
         if self.slow_ is None:
             self.slow_ = [tensor.clone() for tensor in fast]
             return
@@ -58,7 +58,7 @@ class Lookahead(Callback):
         self.slow_ = None
 
 
-def _list_averaged(module: torch.nn.Module) -> list[torch.Tensor]:
+def list_averaged(module: torch.nn.Module) -> list[torch.Tensor]:
     """List all parameters, frozen ones included, and batch-norm statistics."""
     parameters = [p.data for p in module.parameters()]
     statistics = [b for b in module.buffers() if b.is_floating_point() and b.ndim == 1]

@@ -166,7 +166,8 @@ def test_rates_and_optimizer_are_those_of_the_backbone_unless_given():
     X, y = pictures()
     backbone = replace(TINY, optimizer="adamw", lr=2e-3, backbone_lr_factor=0.5)
     settings = {**SHORT, "weights": None, "unfreeze_depth": 2, "max_epochs": 3}
-    clf = TransferClassifier(backbone, **settings).fit(X, y)
+    clf = TransferClassifier(backbone, batch_size=32, **settings)
+    clf.fit(*pictures(64))
     assert isinstance(clf.net_.optimizer_, torch.optim.AdamW)
     peaks = {g["stage"]: g["peak_lr"] for g in clf.net_.optimizer_.param_groups}
     assert peaks == {"stem": 1e-3, "stage1": 1e-3, "head": 2e-3}
@@ -178,10 +179,20 @@ def test_rates_and_optimizer_are_those_of_the_backbone_unless_given():
     assert peaks["stem"] == pytest.approx(0.01)
 
 
+@pytest.mark.parametrize(("optimizer", "times"), [("adamw", 0.5), ("sgd", 1)])
+def test_the_rate_of_adam_grows_with_the_square_root_of_the_batch(optimizer, times):
+    backbone = replace(TINY, optimizer=optimizer, lr=1e-3)
+    clf = TransferClassifier(backbone, weights=None, batch_size=8, **SHORT)
+    assert clf.fit(*pictures(64)).net_.lr == pytest.approx(1e-3 * times)
+    assert clf.set_params(lr=0.01).fit(*pictures(64)).net_.lr == 0.01
+
+
 def test_earlier_stages_learn_more_slowly_with_layer_decay():
     backbone = replace(TINY, lr=0.1, backbone_lr_factor=1.0, layer_decay=0.5)
-    clf = TransferClassifier(backbone, weights=None, unfreeze_depth=2, **SHORT)
-    clf.fit(*pictures())
+    clf = TransferClassifier(
+        backbone, weights=None, unfreeze_depth=2, batch_size=32, **SHORT
+    )
+    clf.fit(*pictures(64))
     peaks = {g["stage"]: g["peak_lr"] for g in clf.net_.optimizer_.param_groups}
     assert peaks == pytest.approx({"head": 0.1, "stage1": 0.1, "stem": 0.05})
 

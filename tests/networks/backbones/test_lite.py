@@ -59,7 +59,9 @@ def test_the_network_knows_a_traffic_light_when_it_sees_one():
     backbone = find_backbone("efficientnet_lite0")
     state = backbone.weights["IMAGENET1K_V1"].read()
     settings = {"precision": "float32", "device": "cpu", "activation_cache": None}
-    features = FeatureExtractor(**settings).fit_transform(draw_traffic_light())
+    features = FeatureExtractor(image_size=None, **settings).fit_transform(
+        draw_traffic_light()
+    )
     logits = state["classifier.weight"].numpy() @ features[0]
     logits += state["classifier.bias"].numpy()
     assert logits.argmax() == 920

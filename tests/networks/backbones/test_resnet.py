@@ -198,7 +198,7 @@ def test_the_image_size_suits_backbone_and_images():
         resolve_image_size(find_backbone("mini_resnet18"), "auto", (224, 224, 3)) == 32
     )
     assert resolve_image_size(find_backbone("resnet50"), "auto", (32, 32, 3)) == 128
-    assert resolve_image_size(find_backbone("resnet50"), "auto", (300, 200, 3)) == 224
+    assert resolve_image_size(find_backbone("resnet50"), "auto", (300, 200, 3)) == 288
     assert resolve_image_size(find_backbone("resnet50"), 96, (300, 200, 3)) == 96
 
 

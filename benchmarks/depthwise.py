@@ -1,0 +1,92 @@
+"""Time of a training step with depthwise convolutions, on this processor.
+
+    python benchmarks/depthwise.py
+
+A step of the last two stages of efficientnet_lite0 on 32 activations, as the cache
+returns them, or in the layout ``channels_last``; in float32, in bfloat16, and in
+bfloat16 with depthwise convolutions in float32. The answer decides how the library
+trains. Every combination runs in turn in one run. The report has the milliseconds of a
+step in float32 on activations as the cache returns them, and how many times as fast
+each other combination is.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from itertools import product
+
+import numpy as np
+import torch
+from record import Record, spread
+
+from sktransfer._networks.backbones.build import make_stages
+from sktransfer._networks.depthwise import DepthwiseInFloat32
+from sktransfer._networks.device import autocast
+
+N_ROUNDS, N_IMAGES, DEPTH = 7, 32, 2
+CPU = torch.device("cpu")
+LAYOUTS = {"plain": torch.contiguous_format, "channels_last": torch.channels_last}
+FORMATS = {
+    "float32": ("float32", nullcontext),
+    "bfloat16": ("bfloat16", nullcontext),
+    "bfloat16, depthwise float32": ("bfloat16", DepthwiseInFloat32),
+}
+
+
+def list_steps(size: int) -> dict[str, Callable[[], None]]:
+    """Return a training step for each combination, by its name."""
+    stages = make_stages("efficientnet_lite0", 10, 0.0, (size, size))
+    stages.fixed_statistics = True
+    stages.train().unfreeze(DEPTH)
+    n_frozen = stages.n_frozen(DEPTH)
+    images = torch.randint(0, 256, (N_IMAGES, size, size, 3), dtype=torch.uint8)
+    with torch.no_grad():
+        inputs = stages.encode(images, n_frozen)
+    learning = [stages.get_submodule(name) for name in stages.learning()]
+
+    def make(kind: str, layout: str) -> Callable[[], None]:
+        precision, context = FORMATS[kind]
+        laid = inputs.contiguous(memory_format=LAYOUTS[layout])
+
+        def step() -> None:
+            x = laid
+            with context(), autocast(precision, CPU):
+                for stage in learning:
+                    x = stage(x)
+            stages.zero_grad()
+            x.logsumexp(1).mean().backward()
+
+        return step
+
+    return {f"{k}, {lay}": make(k, lay) for lay, k in product(LAYOUTS, FORMATS)}
+
+
+def main() -> None:
+    """Time every combination in turn."""
+    torch.set_num_threads(2)
+    record = Record("depthwise")
+    for size in (128, 288):
+        steps = list_steps(size)
+        seconds: dict[str, list[float]] = {name: [] for name in steps}
+        for round_ in range(N_ROUNDS + 1):
+            for name, step in steps.items():
+                started = time.perf_counter()
+                step()
+                if round_:  # the first round compiles kernels
+                    seconds[name].append(time.perf_counter() - started)
+        plain, *others = seconds
+        record.add(
+            image_size=size,
+            n_images=N_IMAGES,
+            milliseconds=round(1000 * float(np.median(seconds[plain])), 1),
+            faster_by={
+                name: spread(np.divide(seconds[plain], seconds[name]).tolist(), ".2f")
+                for name in others
+            },
+        )
+
+
+if __name__ == "__main__":
+    main()

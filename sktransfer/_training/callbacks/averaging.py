@@ -1,0 +1,109 @@
+"""Averages with the linear probe as a skorch callback (Wortsman et al. 2022)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from skorch import NeuralNet
+from skorch.callbacks import Callback
+
+from sktransfer._training.callbacks.lookahead import list_averaged
+
+# So many errors of the probe make its share a half: benchmarks/fine_tuning.py.
+HALF_AT = 100
+
+
+def choose_probe_share(n_wrong: float) -> float:
+    """Choose the share of the probe from how many training images it gets wrong.
+
+    The fewer they are, the less there is to learn from, and the more that training
+    finds beside them is chance. An estimate from few observations is shrunk towards
+    what was known before in the same way.
+
+    Parameters
+    ----------
+    n_wrong : float
+        Counted on images that the probe was not solved for.
+
+    Returns
+    -------
+    float
+        In (0, 1).
+    """
+    return HALF_AT / (HALF_AT + n_wrong + 1)
+
+
+class ProbeAverage(Callback):
+    """Validate, and in the end keep, the average of the network and its linear probe.
+
+    The probe is the network after the first epoch, which solves the head. Training goes
+    on from the weights that are not averaged.
+
+    Parameters
+    ----------
+    share : "auto" or float
+        How much of the average is the probe, in [0, 1]. ``"auto"``: as
+        :func:`choose_probe_share` has it.
+
+    Attributes
+    ----------
+    share_ : float
+        The share that was chosen.
+    """
+
+    def __init__(self, share: float | str) -> None:
+        self.share = share
+
+    def on_train_begin(self, net: NeuralNet, **kwargs: Any) -> None:
+        """Forget the last training."""
+        self.probe_: list[torch.Tensor] | None = None
+        self.trained_: list[torch.Tensor] | None = None
+
+    def on_epoch_begin(self, net: NeuralNet, **kwargs: Any) -> None:
+        """Go on from the weights that were trained."""
+        if self.trained_ is not None:
+            for tensor, trained in zip(_list_own(net), self.trained_, strict=True):
+                tensor.copy_(trained)
+            self.trained_ = None
+
+    def on_batch_begin(
+        self, net: NeuralNet, batch: Any = None, training: bool = False, **kwargs: Any
+    ) -> None:
+        """Average before the first batch of validation images."""
+        if not training:
+            self._average(net)
+
+    def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
+        """Keep the probe; average all that follow."""
+        if self.probe_ is None:
+            self.probe_ = _copy(net)
+            auto = self.share == "auto"
+            share = choose_probe_share(net.probe.n_wrong) if auto else self.share
+            self.share_ = float(share)
+        self._average(net)
+
+    def on_train_end(self, net: NeuralNet, **kwargs: Any) -> None:
+        """Average what an interrupted epoch left, and drop the copies."""
+        self._average(net)
+        self.probe_ = self.trained_ = None
+
+    def _average(self, net: NeuralNet) -> None:
+        """Average, unless that is done, or there is no probe yet."""
+        if self.probe_ is None or self.trained_ is not None:
+            return
+        self.trained_ = _copy(net)
+        for tensor, probe in zip(_list_own(net), self.probe_, strict=True):
+            tensor.lerp_(probe, self.share_)
+
+
+def _list_own(net: NeuralNet) -> list[torch.Tensor]:
+    """List the weights and statistics of the stages that may learn in this fit."""
+    stages = net.module_
+    own = stages.names[net.n_prefix :]
+    return [t for name in own for t in list_averaged(stages.get_submodule(name))]
+
+
+def _copy(net: NeuralNet) -> list[torch.Tensor]:
+    """Copy what :func:`_list_own` lists."""
+    return [tensor.clone() for tensor in _list_own(net)]

@@ -1,0 +1,113 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import log_loss
+from skorch.callbacks import Callback
+
+from sktransfer._networks.backbones.known import find_backbone
+from sktransfer._training.callbacks.averaging import choose_probe_share
+from tests.helpers import pictures, transfer
+
+PHOTOS = {"unfreeze_depth": 1, "max_epochs": 3, "dropout": 0.0}
+AUTO = replace(find_backbone("mini_resnet18"), probe_share="auto")
+
+
+class Watching(Callback):
+    """Keeps the weights at the end of every epoch, also in the estimator's copy."""
+
+    def __init__(self):
+        self.weights = []
+
+    def __deepcopy__(self, memo):
+        return self
+
+    def on_epoch_end(self, net, **kwargs):
+        state = net.module_.state_dict()
+        self.weights.append({name: t.clone() for name, t in state.items()})
+
+
+def watch(X, y, X_val=None, y_val=None, **changes):
+    """Fit, and return the classifier and its weights after every epoch."""
+    watching = Watching()
+    clf = transfer(**PHOTOS, callbacks=[watching], **changes)
+    return clf.fit(X, y, X_val=X_val, y_val=y_val), watching.weights
+
+
+def test_weights_are_the_average_of_the_probe_and_what_was_trained():
+    X, y = pictures()
+    _, trained = watch(X, y, probe_share=0)
+    clf, averaged = watch(X, y, probe_share=0.25)
+    assert clf.probe_share_ == 0.25
+    for epoch in range(3):
+        for name, tensor in clf.net_.module_.state_dict().items():
+            if tensor.is_floating_point():
+                expected = 0.25 * trained[0][name] + 0.75 * trained[epoch][name]
+                found = averaged[epoch][name]
+                torch.testing.assert_close(found, expected, msg=name)
+    for name, tensor in clf.net_.module_.state_dict().items():
+        assert torch.equal(tensor, averaged[-1][name]), name
+    changed = trained[0]["layer4.0.conv1.weight"] - trained[2]["layer4.0.conv1.weight"]
+    assert changed.abs().max() > 1e-4
+
+
+def test_validation_images_are_shown_the_average():
+    X, y = pictures()
+    X_val, y_val = pictures(12, seed=1)
+    shown = {"X_val": X_val, "y_val": y_val, "early_stopping": False}
+    one, _ = watch(X, y, probe_share=0, **shown)
+    other, _ = watch(X, y, probe_share=0.9, **shown)
+    assert [r["train_loss"] for r in one.history_] == [
+        r["train_loss"] for r in other.history_
+    ]
+    assert one.history_[-1]["valid_loss"] != other.history_[-1]["valid_loss"]
+    best = other.history_[other.best_epoch_ - 1]["valid_loss"]
+    proba = other.predict_proba(X_val).astype(np.float64)
+    assert log_loss(y_val, proba / proba.sum(axis=1, keepdims=True)) == pytest.approx(
+        best, rel=1e-4
+    )
+
+
+def test_the_share_falls_with_the_errors_of_the_probe():
+    shares = [choose_probe_share(n) for n in (0, 10, 100, 1000, 10_000)]
+    assert shares == sorted(shares, reverse=True)
+    assert 0.98 < shares[0] < 1
+    assert shares[-1] < 0.02
+    rng = np.random.default_rng(0)
+    X, y = pictures(60)
+    clf = transfer(backbone=AUTO, **PHOTOS)
+    clear = clf.fit(X, y).probe_share_
+    assert clf.fit(X, rng.permutation(y)).probe_share_ < clear <= shares[0]
+
+
+def test_a_backbone_may_know_its_share():
+    clf = transfer(backbone=replace(AUTO, probe_share=0.75), **PHOTOS)
+    assert clf.fit(*pictures()).probe_share_ == 0.75
+
+
+@pytest.mark.parametrize("changes", [{"head_init": "random"}, {"weights": None}])
+def test_without_a_probe_of_pretrained_features_nothing_is_averaged(changes):
+    X, y = pictures()
+    clf, auto = watch(X, y, **changes)
+    assert clf.probe_share_ == 0
+    _, plain = watch(X, y, probe_share=0, **changes)
+    assert torch.equal(auto[-1]["head.linear.weight"], plain[-1]["head.linear.weight"])
+
+
+def test_training_that_goes_on_is_not_averaged():
+    X, y = pictures()
+    clf = transfer(**PHOTOS, warm_start=True).fit(X, y)
+    assert clf.probe_share_ > 0
+    assert clf.fit(X, y).probe_share_ == 0
+
+
+def test_a_head_that_is_solved_alone_is_the_probe():
+    X, y = pictures()
+    assert transfer(unfreeze_depth=0).fit(X, y).probe_share_ == 1
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.5, "half", None])
+def test_a_share_out_of_range_is_refused(share):
+    with pytest.raises(ValueError, match="probe_share"):
+        transfer(probe_share=share).fit(*pictures())
