@@ -112,7 +112,7 @@ def regress(data: str, seed: int) -> Any:
 def peer(data: str, seed: int, **params: Any) -> Any:
     """Make fastai's learner, at the size that ours takes."""
     is_small = data in ("cifar10", "digits")
-    return FastaiClassifier(128 if is_small else 224, data != "digits", seed, **params)
+    return FastaiClassifier(128 if is_small else 288, data != "digits", seed, **params)
 
 
 def list_models(resnet: Path | None) -> dict[str, Callable[[str, int], Any]]:
