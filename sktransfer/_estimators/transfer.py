@@ -72,8 +72,9 @@ class TransferClassifier(Pretrained, BaseImageClassifier):
     probe_share : "auto" or float, default="auto"
         How much of the linear probe is in the trained network, in [0, 1]: all weights
         that learned are averaged with what they were in the probe, and the average is
-        what validation images are shown. ``"auto"``: little if the probe gets many
-        images wrong, and nearly all if it gets few wrong (see Notes). Nothing is
+        what validation images are shown. ``"auto"``: the less, the more images the
+        probe gets wrong (see Notes). 1: all, and training ends with the probe; so it
+        does with ``"auto"`` if the probe gets no more than 15 images wrong. Nothing is
         averaged if ``head_init="random"`` or ``weights=None``, or if training goes on
         from the last fit.
 
@@ -286,12 +287,12 @@ default="flip"
     are off because each costs time. `mixup` and `cutmix` are off, as in timm.
     `batch_size`, `dropout` and `n_iter_no_change` are customary values, not tuned.
 
-    ``probe_share="auto"`` is 100 / (101 + the number of training images that the probe
-    gets wrong in cross-validation), or what the backbone's description says, such as
-    0.25 for ``"mini_resnet18"``: where the probe is nearly always right, there is
-    little to learn from, and what fine-tuning adds is mostly chance. Averages of
-    weights before and after fine-tuning are those of Wortsman et al. [8]_, who take
-    half of each (``benchmarks/fine_tuning.py`` compares shares).
+    ``probe_share="auto"`` is 100 / (85 + the number of training images that the probe
+    gets wrong in cross-validation), but at most 1, or what the backbone's description
+    says, such as 0.25 for ``"mini_resnet18"``: where the probe is nearly always right,
+    there is little to learn from, and what fine-tuning adds is mostly chance. Wortsman
+    et al. [8]_ average weights before and after fine-tuning too, half of each;
+    ``benchmarks/fine_tuning.py`` compares shares.
 
     Frozen stages never change their batch-norm statistics, and open ones of
     EfficientNet-Lites and ResNets use and keep those of their weights. With the bundled

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 from sktransfer._activations.cache import ActivationCache, CacheInfo
 from sktransfer._activations.prefix import Prefix
 from sktransfer._activations.rows import ActivationRows
+from sktransfer._feedback import warn
 from sktransfer._images.preprocessing import to_batch
 from sktransfer._images.views import AS_IT_IS, Augment, list_views
 
@@ -227,3 +228,18 @@ def explain_recomputing(
             f"epoch, so {again}. Without mixing, they are computed once per view."
         )
     return None
+
+
+def warn_of_no_changes(
+    images: np.ndarray, augment: Augment, mixed: str | None = None
+) -> None:
+    """Warn if random changes were asked for, but the head is solved without them."""
+    asked = [] if mixed is None else [mixed]
+    if list_views(augment, *images.shape[1:3]) is None:
+        asked.insert(0, f"augment={augment!r}")
+    if asked:
+        warn(
+            f"{' and '.join(asked)} will change nothing: no stage before the head "
+            "learns, and the head is solved on images as they are. Pass a larger "
+            "unfreeze_depth and max_epochs, or head_init='random'."
+        )

@@ -11,7 +11,7 @@ from skorch.helper import predefined_split
 from sktransfer._activations.prefix import Prefix
 from sktransfer._networks.device import move_to
 from sktransfer._networks.stages import Stages
-from sktransfer._training.callbacks.averaging import ProbeAverage
+from sktransfer._training.callbacks.averaging import ProbeAverage, StopAtProbe
 from sktransfer._training.callbacks.lookahead import Lookahead
 from sktransfer._training.callbacks.progress import open_bar
 from sktransfer._training.callbacks.unfreezing import UnfreezeSchedule
@@ -22,6 +22,7 @@ from sktransfer._training.image_sets import (
     keep_on_device,
     list_info,
     sum_info,
+    warn_of_no_changes,
     with_activations,
 )
 from sktransfer._training.mixing import name_mixing
@@ -70,11 +71,12 @@ def train(
         prefix = Prefix(stages, n_prefix, device, settings.precision)
     mixed = name_mixing(settings.mixup, settings.cutmix)
     reason = None
-    # A head that is solved, and nothing else trained, passes each image once.
     if settings.solve_head is None or len(settings.plan) > 1:
         reason = explain_recomputing(
             prefix, train_set.images, settings.augment, cache is not None, mixed
         )
+    else:  # a head that is solved, and nothing else trained, passes each image once
+        warn_of_no_changes(train_set.images, settings.augment, mixed)
     if verbose and reason is not None:
         print(reason)
     best = None if valid_set is None else _stop_early(settings.patience)
@@ -120,11 +122,14 @@ def _list_callbacks(
         settings.lr_schedule,
         settings.layer_decay,
     )
-    average = []
+    average: list[Any] = []
+    at_probe: list[Any] = []
     if probe is not None and settings.probe_share:
-        average = [("probe_average", ProbeAverage(settings.probe_share))]
+        callback = ProbeAverage(settings.probe_share)
+        average = [("probe_average", callback)]
+        at_probe = [("stop_at_probe", StopAtProbe(callback))]
     lookahead = [("lookahead", Lookahead())] if settings.lookahead else []
-    # Last: it compares the weights that the other callbacks leave.
+    # Late: it compares the weights that the other callbacks leave.
     stopping = [] if best is None else [("early_stopping", best)]
     return [
         ("unfreeze_schedule", schedule),
@@ -132,6 +137,7 @@ def _list_callbacks(
         *settings.callbacks,
         *lookahead,
         *stopping,
+        *at_probe,
     ]
 
 

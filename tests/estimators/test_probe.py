@@ -1,10 +1,12 @@
+import warnings
+
 import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from skorch.callbacks import Callback
 
-from sktransfer import ActivationCache, ResNetFeatureExtractor
+from sktransfer import ActivationCache, DrawnViews, ResNetFeatureExtractor
 from sktransfer._estimators.probe import PENALTIES, solve_head
 from tests.helpers import SHORT, pictures, transfer
 
@@ -222,6 +224,7 @@ def test_training_that_goes_on_does_not_solve_the_head_again():
     assert [row["unfreeze_depth"] for row in clf.history_] == [2] * SHORT["max_epochs"]
 
 
+@pytest.mark.filterwarnings("ignore:.*will change nothing")
 @pytest.mark.parametrize("changes", [{"augment": "advanced"}, {"mixup": 0.2}])
 def test_a_probe_alone_is_not_said_to_recompute_anything(capsys, changes):
     cache = ActivationCache()
@@ -232,3 +235,34 @@ def test_a_probe_alone_is_not_said_to_recompute_anything(capsys, changes):
     assert "45 activations computed" in printed
     transfer(unfreeze_depth=1, **settings).fit(*pictures())
     assert "recomputed in every epoch" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"augment": "advanced"}, r"^augment='advanced' will change nothing"),
+        ({"mixup": 0.2}, r"^mixup=0.2 will change nothing"),
+        (
+            {"augment": "flip_crop", "cutmix": 1.0},
+            r"^augment='flip_crop' and cutmix=1.0 will change nothing",
+        ),
+    ],
+)
+def test_changes_that_a_solved_head_does_not_see_are_warned_of(changes, said):
+    with pytest.warns(UserWarning, match=said):
+        transfer(unfreeze_depth=0, **changes).fit(*pictures())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"augment": "flip"},
+        {"augment": DrawnViews(2)},
+        {"augment": "flip_crop", "head_init": "random"},
+        {"mixup": 0.2, "unfreeze_depth": 1},
+    ],
+)
+def test_changes_that_are_seen_are_not(changes):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        transfer(**{"unfreeze_depth": 0, **changes}).fit(*pictures())

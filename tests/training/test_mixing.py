@@ -199,6 +199,7 @@ def test_mixing_can_be_searched_over():
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
 
 
+@pytest.mark.filterwarnings("ignore:.*will change nothing")
 def test_warming_a_cache_computes_only_what_validation_will_ask_for():
     X, y = pictures(24)
     cache = ActivationCache()

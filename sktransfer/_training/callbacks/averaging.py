@@ -10,8 +10,9 @@ from skorch.callbacks import Callback
 
 from sktransfer._training.callbacks.lookahead import list_averaged
 
-# So many errors of the probe make its share a half: benchmarks/fine_tuning.py.
-HALF_AT = 100
+# Errors of the probe that are too few to learn from, and how many more make its share a
+# half: benchmarks/fine_tuning.py.
+FEW, HALF_AT = 15, 100
 
 
 def choose_probe_share(n_wrong: float) -> float:
@@ -29,9 +30,9 @@ def choose_probe_share(n_wrong: float) -> float:
     Returns
     -------
     float
-        In (0, 1).
+        In (0, 1].
     """
-    return HALF_AT / (HALF_AT + n_wrong + 1)
+    return HALF_AT / (HALF_AT + max(0.0, n_wrong - FEW))
 
 
 class ProbeAverage(Callback):
@@ -107,3 +108,30 @@ def _list_own(net: NeuralNet) -> list[torch.Tensor]:
 def _copy(net: NeuralNet) -> list[torch.Tensor]:
     """Copy what :func:`_list_own` lists."""
     return [tensor.clone() for tensor in _list_own(net)]
+
+
+class StopAtProbe(Callback):
+    """Stop after the linear probe if nothing else would be left of the training.
+
+    Parameters
+    ----------
+    average : ProbeAverage
+        Of the same training, and before this one in the list of callbacks.
+    """
+
+    def __init__(self, average: ProbeAverage) -> None:
+        self.average = average
+
+    def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
+        """Stop, as skorch's own callbacks do."""
+        if self.average.share_ < 1 or len(net.history) == net.max_epochs:
+            return
+        if net.verbose:
+            n_wrong, n = round(net.probe.n_wrong), len(net.probe.dataset)
+            print(
+                f"probe_share: the linear probe gets {n_wrong} of {n} images wrong in "
+                "cross-validation, too few to fine-tune on."
+                if self.average.share == "auto"
+                else "probe_share=1: nothing is fine-tuned."
+            )
+        raise KeyboardInterrupt

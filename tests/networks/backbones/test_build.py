@@ -156,7 +156,9 @@ def test_batch_norm_of_open_stages_keeps_the_statistics_of_weights_where_told(
     tiny_file(tmp_path / "tiny.safetensors")
     weights = tmp_path / "tiny.safetensors" if has_weights else None
     backbone = replace(TINY, batch_norm=mode)
-    clf = TransferClassifier(backbone, weights=weights, unfreeze_depth=2, **SHORT)
+    clf = TransferClassifier(
+        backbone, weights=weights, unfreeze_depth=2, probe_share=0, **SHORT
+    )
     norm = clf.fit(X, y).net_.module_.stem[1]
     assert bool(norm.running_mean.any()) == moves
     assert norm.weight.requires_grad

@@ -205,8 +205,8 @@ def test_a_timm_model_is_fine_tuned_from_a_file(tmp_path, name, size):
         tmp_path / "w.safetensors",
     )
     settings = {**SHORT, "weights": tmp_path / "w.safetensors", "image_size": size}
-    clf = TransferClassifier(f"timm/{name}", unfreeze_depth=1, augment=None, **settings)
-    clf.fit(X, y)
+    settings |= {"unfreeze_depth": 1, "probe_share": 0.5, "augment": None}
+    clf = TransferClassifier(f"timm/{name}", **settings).fit(X, y)
     stages = clf.net_.module_
     assert stages.frozen() == stages.names[:-2]
     again = pickle.loads(pickle.dumps(clf))
