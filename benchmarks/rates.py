@@ -1,15 +1,16 @@
-"""The choice of the default ``lr`` and ``backbone_lr_factor`` for fine-tuning.
+"""Which ``lr`` and ``backbone_lr_factor`` suit SGD and a random head.
 
     SKTRANSFER_DATA=FOLDER python benchmarks/rates.py
 
 Uses 1,000 training and 2,000 validation images, all from the official training split of
-CIFAR-10, and the bundled backbone with otherwise default settings; two seeds.
+CIFAR-10, and the bundled backbone as ``sets.describe_sgd`` has it; two seeds.
 """
 
 from __future__ import annotations
 
 from batch_norm import cifar10
 from record import Record, bundled_weights
+from sets import describe_sgd
 
 from sktransfer import ResNetTransferClassifier
 
@@ -30,7 +31,11 @@ def main() -> None:
                 if record.find(**key):
                     continue
                 clf = ResNetTransferClassifier(
-                    "mini_resnet18", lr=lr, backbone_lr_factor=factor, random_state=seed
+                    describe_sgd(),
+                    head_init="random",
+                    lr=lr,
+                    backbone_lr_factor=factor,
+                    random_state=seed,
                 )
                 record.add(**key, accuracy=clf.fit(X, y).score(X_test, y_test))
 

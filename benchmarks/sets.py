@@ -8,6 +8,7 @@ photographs) and ``cifar10/{train,test}/<class>``; scikit-learn brings its digit
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ from sklearn.model_selection import train_test_split
 from torchvision.models.resnet import BasicBlock, ResNet
 
 from sktransfer import Backbone
+from sktransfer._networks.backbones.known import find_backbone
 
 # Ants and bees have as many training images as that.
 ALL_ANTS_AND_BEES = 244
@@ -114,6 +116,19 @@ def score(proba: np.ndarray, classes: np.ndarray, y: np.ndarray) -> dict[str, fl
         "log_loss": float(log_loss(y, proba, labels=classes)),
         "calibration_error": measure_calibration(proba, predicted == y),
     }
+
+
+def describe_sgd() -> Backbone:
+    """Describe the bundled network as it is trained if its head is not solved."""
+    return replace(
+        find_backbone("mini_resnet18"),
+        optimizer="sgd",
+        lr=0.05,
+        backbone_lr_factor=0.1,
+        weight_decay=5e-4,
+        clip_norm=None,
+        batch_norm="train",
+    )
 
 
 def make_resnet20() -> ResNet:

@@ -64,7 +64,7 @@ def solve_head(
     norms = np.square(centred).sum(axis=2).mean(axis=0)
     scale = np.float32(max(np.sqrt(np.average(norms, weights=weights)), 1e-12))
     centred /= scale
-    losses, error_rates = _cross_validate(centred, labels, weights)
+    losses, n_wrong = _cross_validate(centred, labels, weights)
     best = int(np.argmin(losses))
     path = _solve_path(
         centred, labels, weights, PENALTIES[: best + NEIGHBOURS + 1], n_classes
@@ -79,22 +79,31 @@ def solve_head(
         bias,
         float(np.average(_compute_losses(logits, labels), weights=weights)),
         float(np.average(logits.argmax(axis=1) == labels, weights=weights)),
-        float(error_rates[best]) * len(labels),
+        float(n_wrong[best]),
     )
 
 
 def _cross_validate(
     features: np.ndarray, labels: np.ndarray, weights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Compute held-out loss and share of errors of every penalty, (n_penalties,)."""
+    """Compute held-out loss and number of errors of every penalty, (n_penalties,).
+
+    The loss is a weighted mean. Errors count alike, and as if all images had been held
+    out; an image whose class is not among the others counts as one.
+    """
     classes, labels = np.unique(labels, return_inverse=True)
-    losses, errors, total = *np.zeros((2, len(PENALTIES))), 0.0
+    losses, errors = np.zeros((2, len(PENALTIES)))
+    total, n_tested = 0.0, 0
     if len(classes) < 2:
         return losses, errors
     for train, held_out in _split(labels):
+        n_tested += len(held_out)
         # A class of a single image may be held out whole: nothing can be learned of it.
-        held_out = held_out[np.isin(labels[held_out], labels[train])]
+        is_known = np.isin(labels[held_out], labels[train])
+        errors += np.sum(~is_known)
+        held_out = held_out[is_known]
         if len(np.unique(labels[train])) < 2 or not len(held_out):
+            errors += len(held_out)
             continue
         path = _solve_path(
             features[:, train], labels[train], weights[train], PENALTIES, len(classes)
@@ -103,10 +112,9 @@ def _cross_validate(
             logits = features[0, held_out] @ coef.T + intercept
             each = _compute_losses(logits, labels[held_out])
             losses[i] += float(weights[held_out] @ each)
-            is_wrong = logits.argmax(axis=1) != labels[held_out]
-            errors[i] += float(weights[held_out] @ is_wrong)
+            errors[i] += np.sum(logits.argmax(axis=1) != labels[held_out])
         total += float(weights[held_out].sum())
-    return losses / max(total, 1e-12), errors / max(total, 1e-12)
+    return losses / max(total, 1e-12), errors * len(labels) / n_tested
 
 
 def _split(labels: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:

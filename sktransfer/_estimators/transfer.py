@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from sktransfer._training.net import StagesNet
 
 
-# Images per step that backbones' rates of AdamW are for.
-LR_BATCH = 32
+# Images per step that backbones' rates of AdamW suit.
+RATES_ARE_FOR = 32
 
 
 class TransferClassifier(Pretrained, BaseImageClassifier):
@@ -33,8 +33,8 @@ class TransferClassifier(Pretrained, BaseImageClassifier):
 
     First the head is solved on the features of the frozen backbone: the linear probe.
     Then the last stages of the backbone join it, one by one, down to `unfreeze_depth`,
-    and learn with it. Frozen stages keep their weights and their batch-norm statistics
-    bit for bit.
+    and learn with it; the result is averaged with the probe. Frozen stages keep their
+    weights and their batch-norm statistics bit for bit.
 
     Parameters
     ----------
@@ -135,7 +135,7 @@ default="flip"
         backbone's.
 
     momentum : float, default=0.9
-        Nesterov momentum of SGD, in [0, 1).
+        Nesterov momentum, in [0, 1), of backbones that learn by SGD.
 
     weight_decay : "auto" or float, default="auto"
         L2 penalty on the learning parameters; of AdamW, their decay. ``"auto"``: the
@@ -187,7 +187,8 @@ default="flip"
     callbacks : list of skorch callbacks, default=None
         Copied before use. The history that they see contains ``train_loss``,
         ``train_accuracy``, ``valid_loss`` and ``valid_accuracy``. Callbacks that score
-        predictions themselves are refused.
+        predictions themselves are refused. What others change of the weights at the end
+        of an epoch is undone in the next, unless ``probe_share=0``.
 
     net_params : dict, default=None
         The optimizer to use instead of the backbone's, as parameters of the skorch net:
@@ -272,10 +273,10 @@ default="flip"
     `backbone_lr_factor`, `weight_decay` and what batch norm of open stages does are
     those of the backbone's description, where their reasons stand
     (``benchmarks/fine_tuning.py`` compares others).
-    With the bundled backbone and ``head_init="random"``, a higher rate and factor, 0.02
-    and 0.3, are the best of eight pairs (``benchmarks/rates.py``). `momentum` is that
-    of Salman et al. [2]_. 128 pixels for images of fewer than 96 x 96 is the rule of
-    BiT [3]_. Weights that were trained on crops of 224 pixels suit whole images of
+    With the bundled backbone, SGD and ``head_init="random"``, a rate of 0.02 and a
+    factor of 0.3 are the best of eight pairs (``benchmarks/rates.py``). `momentum` is
+    that of Salman et al. [2]_. 128 pixels for images of fewer than 96 x 96 is the rule
+    of BiT [3]_. Weights that were trained on crops of 224 pixels suit whole images of
     288, in which objects are as large (Touvron et al. [6]_). ``resize="squash"`` cuts
     nothing off; ``benchmarks/fine_tuning.py`` compares the three, and sizes. That rates
     of Adam grow with the square root of the batch is the rule of Malladi et al. [7]_.
@@ -289,8 +290,8 @@ default="flip"
 
     ``probe_share="auto"`` is 100 / (85 + the number of training images that the probe
     gets wrong in cross-validation), but at most 1, or what the backbone's description
-    says, such as 0.25 for ``"mini_resnet18"``: where the probe is nearly always right,
-    there is little to learn from, and what fine-tuning adds is mostly chance. Wortsman
+    says, such as 0.25 for ``"mini_resnet18"``: the fewer errors there are to learn
+    from, the more of what fine-tuning adds is chance. Wortsman
     et al. [8]_ average weights before and after fine-tuning too, half of each;
     ``benchmarks/fine_tuning.py`` compares shares.
 
@@ -484,7 +485,8 @@ default="flip"
     def _set_fitted(self, net: StagesNet, classes: np.ndarray) -> None:
         super()._set_fitted(net, classes)
         average = dict(net.callbacks_).get("probe_average")
-        is_probe = net.probe is not None and net.module_.unfreeze_depth == 0
+        ended = self.best_epoch_ == 1 or net.module_.unfreeze_depth == 0
+        is_probe = net.has_probe_ and ended
         self.probe_share_ = 1.0 if is_probe else getattr(average, "share_", 0.0)
 
     def _choose_lr(self, images_per_step: float) -> float:
@@ -493,8 +495,10 @@ default="flip"
         # Adam's steps do not shrink with the batch, and smaller ones are more of chance
         # (Malladi et al. 2022).
         backbone = self._describe_backbone()
-        scale = math.sqrt(images_per_step / LR_BATCH)
-        return backbone.lr * (scale if backbone.optimizer == "adamw" else 1.0)
+        is_adam = backbone.optimizer == "adamw"
+        if not is_adam or "optimizer" in (self.net_params or {}):
+            return backbone.lr
+        return backbone.lr * math.sqrt(images_per_step / RATES_ARE_FOR)
 
     def _choose_weight_decay(self) -> float:
         if self.weight_decay == "auto":

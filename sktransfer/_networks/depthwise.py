@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
+from torch import nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
@@ -14,8 +15,8 @@ from torch.overrides import TorchFunctionMode
 class DepthwiseInFloat32(TorchFunctionMode):
     """Let depthwise convolutions that learn compute in float32, despite autocast.
 
-    On a CPU their gradients take several times as long in bfloat16
-    (``benchmarks/depthwise.py``), whatever they gain in the forward pass.
+    A training step of a network full of them is faster so on a CPU, although its
+    forward pass is not (``benchmarks/depthwise.py``).
     """
 
     def __torch_function__(
@@ -25,13 +26,8 @@ class DepthwiseInFloat32(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """Call a function of torch's; a depthwise convolution without autocast."""
-        kwargs = kwargs or {}
-        if func is not F.conv2d or not _learns_depthwise(*args, **kwargs):
-            return func(*args, **kwargs)
-        x, *others = args
-        with torch.autocast(x.device.type, enabled=False):
-            return func(x.float(), *others, **kwargs)
+        """Call a function of torch's; a convolution as :func:`_convolve` does."""
+        return (_convolve if func is F.conv2d else func)(*args, **(kwargs or {}))
 
 
 def quick_gradients(
@@ -43,14 +39,29 @@ def quick_gradients(
     return DepthwiseInFloat32()
 
 
-def _learns_depthwise(
-    x: torch.Tensor,
+def has_depthwise(module: nn.Module) -> bool:
+    """Return whether some convolution of a network is depthwise."""
+    return any(
+        isinstance(child, nn.Conv2d) and child.groups == child.in_channels > 1
+        for child in module.modules()
+    )
+
+
+def _convolve(
+    input: torch.Tensor,
     weight: torch.Tensor,
     bias: torch.Tensor | None = None,
     stride: Any = 1,
     padding: Any = 0,
     dilation: Any = 1,
     groups: int = 1,
-) -> bool:
-    """Tell whether a convolution has a group per channel, and a gradient."""
-    return groups == x.shape[1] > 1 and (x.requires_grad or weight.requires_grad)
+) -> torch.Tensor:
+    """Convolve as torch does, but without autocast if it is depthwise and learns."""
+    is_depthwise = groups == input.shape[1] > 1
+    if not is_depthwise or not (input.requires_grad or weight.requires_grad):
+        return F.conv2d(input, weight, bias, stride, padding, dilation, groups)
+    bias = None if bias is None else bias.float()
+    with torch.autocast(input.device.type, enabled=False):
+        return F.conv2d(
+            input.float(), weight.float(), bias, stride, padding, dilation, groups
+        )

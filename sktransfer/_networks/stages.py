@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import nn
 
+from sktransfer._networks.depthwise import has_depthwise
 from sktransfer._networks.device import autocast
 
 
@@ -90,6 +91,7 @@ class Stages(nn.Module):
         self.names = tuple(stages)
         for name, stage in stages.items():
             self.add_module(name, stage)
+        self.has_depthwise = has_depthwise(self)
         self.unfreeze_depth = len(self.names) - 1
 
     def items(self) -> Iterator[tuple[str, nn.Module]]:
@@ -126,9 +128,9 @@ class Stages(nn.Module):
 
     def decode(self, activation: torch.Tensor, n_stages: int) -> torch.Tensor:
         """Map the activation after the first `n_stages` to logits."""
-        if activation.ndim == 4:
-            # As images come. A CPU takes up to twice as long in the other layout
-            # (benchmarks/depthwise.py), and caches return that.
+        if self.has_depthwise and activation.ndim == 4:
+            # As images come, but not what caches return; faster on a CPU
+            # (benchmarks/depthwise.py).
             activation = activation.contiguous(memory_format=torch.channels_last)
         for name in self.names[n_stages:]:
             activation = self.get_submodule(name)(activation)

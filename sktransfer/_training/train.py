@@ -89,7 +89,7 @@ def train(
         callbacks = _list_callbacks(settings, best, probe)
         with open_bar(verbose) as bars:
             net = _make_net(stages, n_prefix, sets[1], settings, [*bars, *callbacks])
-            net.probe = probe
+            net.probe, net.has_probe_ = probe, probe is not None
             net.partial_fit(sets[0], None)
         if net.interrupt_ is None:
             net.check_last_step(sets[0])
@@ -201,6 +201,7 @@ def _forget_training_state(net: StagesNet, best: EarlyStopping | None) -> None:
     """Drop what prediction does not need; a pickle would carry it along."""
     net.module_.eval()
     net.compiled_ = None
+    net.probe = None  # it holds the images
     # skorch pickles `module` in addition to `module_`, on the device it is on.
     net.module = Stages
     net.optimizer_.state.clear()

@@ -78,6 +78,28 @@ def test_a_rare_class_is_learned_too(n_alone):
     assert proba(solution, X[0])[-1].argmax() == 2
 
 
+def test_errors_are_counted_on_images_that_were_held_out():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(1, 300, 5)).astype(np.float32)
+    y = rng.integers(3, size=300)  # nothing to be learned
+    assert 150 < solve_head(X, y, ones(y), 3).n_wrong < 250
+    X, y = blobs(300)
+    clear = solve_head(X + 9 * np.eye(5, dtype=np.float32)[y], y, ones(y), 3)
+    assert clear.n_wrong == 0
+    # Weights decide what is learned, but each error counts as one.
+    w = np.where(y == 0, 100.0, 1.0).astype(np.float32)
+    assert solve_head(X, y, w, 3).n_wrong <= 300
+
+
+def test_an_image_without_others_of_its_class_counts_as_an_error():
+    X, y = blobs(40, 2)
+    X = X + 9 * np.eye(5, dtype=np.float32)[y]
+    more, labels = np.concatenate([X, X[:, :2] + 99], axis=1), np.append(y, [2, 3])
+    assert solve_head(more, labels, ones(labels), 4).n_wrong == 2
+    alone = np.arange(40)
+    assert solve_head(X, alone, ones(alone), 40).n_wrong == 40
+
+
 def test_a_class_without_images_is_never_expected():
     X, y = blobs(40, 2)
     found = proba(solve_head(X, 2 * y, ones(y), 3), X[0])

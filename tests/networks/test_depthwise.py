@@ -1,6 +1,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from sktransfer._networks.depthwise import quick_gradients
 
@@ -27,6 +28,21 @@ def test_depthwise_convolutions_learn_in_float32():
     assert torch.equal(found, conv(x))
     found.sum().backward()
     assert conv.weight.grad.dtype == torch.float32
+
+
+def test_arguments_may_have_names():
+    conv, x = depthwise(), torch.randn(2, 8, 6, 6)
+
+    def named(x):
+        weight, bias = conv.weight, conv.bias
+        return F.conv2d(input=x, weight=weight, bias=bias, padding=1, groups=8)
+
+    assert torch.equal(run(named, x), conv(x))
+
+
+def test_weights_may_be_in_bfloat16():
+    conv, x = depthwise().bfloat16(), torch.randn(2, 8, 6, 6)
+    assert run(conv, x).dtype == torch.float32
 
 
 def test_their_inputs_may_be_in_bfloat16():

@@ -35,8 +35,9 @@ STAGES = {
 class Packaged(NamedTuple):
     """What a package is for: the size of images in pixels; and its file's SHA-256.
 
-    They were trained on crops of 224, 240 and 260 pixels, in which objects are larger
-    than in the whole image (Touvron et al. 2019; ``benchmarks/image_size.py``).
+    The networks were trained on crops of 224, 240 and 260 pixels, in which objects are
+    larger than in the whole image (Touvron et al. 2019). 288, as others test at, is 9/7
+    of 224; the other two are multiples of 16 near that.
     """
 
     image_size: int
@@ -130,5 +131,5 @@ def describe_lite(name: str) -> Backbone:
         std=(0.5, 0.5, 0.5),
         interpolation="bicubic",
         n_features=1280,
-        lr=5e-4,  # finds more than the default: benchmarks/fine_tuning.py
+        lr=5e-4,  # benchmarks/fine_tuning.py compares others
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from os import PathLike
 from typing import Any
 
@@ -95,6 +96,11 @@ class Backbone:  # numpydoc ignore=PR02
         Whether `make` takes the image size in pixels, as a network with position
         embeddings needs.
 
+    Raises
+    ------
+    ValueError
+        If `optimizer`, `batch_norm` or `probe_share` is unknown or out of range.
+
     See Also
     --------
     TransferClassifier : Fine-tunes a backbone.
@@ -141,3 +147,18 @@ class Backbone:  # numpydoc ignore=PR02
     probe_share: float | str = field(default="auto", repr=False)
     translate: Callable[..., Any] | None = field(default=None, repr=False)
     takes_image_size: bool = field(default=False, repr=False)
+
+    def __post_init__(self) -> None:
+        choices = {"optimizer": ("sgd", "adamw"), "batch_norm": ("train", "eval")}
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r} of Backbone {self.name!r} is "
+                    f"unknown; pass one of {', '.join(map(repr, known))}."
+                )
+        share = self.probe_share
+        if share != "auto" and not (isinstance(share, Real) and 0 <= share <= 1):
+            raise ValueError(
+                f"probe_share={share!r} of Backbone {self.name!r} must be 'auto' or a "
+                "number in [0, 1]."
+            )

@@ -85,7 +85,7 @@ def read_size(name: str) -> int:
     return int(read_config(name)["input_size"][-1])
 
 
-def choose_size(name: str) -> int:
+def read_best_size(name: str) -> int:
     """Return the height and width in pixels at which a model is best used.
 
     Of many convolutional networks that is more than they were trained at: training

@@ -11,8 +11,8 @@ import timm
 from sktransfer._networks.backbones.record import Backbone
 from sktransfer._networks.timm_models.build import (
     build_trial,
-    choose_size,
     is_fixed,
+    read_best_size,
     read_config,
     takes_size,
 )
@@ -67,7 +67,7 @@ def describe_timm(name: str) -> Backbone:
         f"timm/{name}",
         partial(make_timm, name),
         {stage: [stage] for stage in how.stages},
-        image_size=choose_size(name),
+        image_size=read_best_size(name),
         small_image_size=small if _shrinks(name, small) else None,
         mean=tuple(config["mean"]),
         std=tuple(config["std"]),
@@ -104,7 +104,7 @@ def _check_name(name: str) -> None:
 
 def _shrinks(name: str, image_size: int) -> bool:
     """Return whether a model takes images of a size smaller than its own."""
-    return image_size < choose_size(name) and takes_size(name, image_size)
+    return image_size < read_best_size(name) and takes_size(name, image_size)
 
 
 def _choose_recipe(name: str) -> dict[str, Any]:

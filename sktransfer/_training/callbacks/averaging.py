@@ -11,8 +11,8 @@ from skorch.callbacks import Callback
 from sktransfer._training.callbacks.lookahead import list_averaged
 
 # Errors of the probe that are too few to learn from, and how many more make its share a
-# half: benchmarks/fine_tuning.py.
-FEW, HALF_AT = 15, 100
+# half. benchmarks/fine_tuning.py compares shares; the rule lies near the best of them.
+TOO_FEW, HALF_AFTER = 15, 100
 
 
 def choose_probe_share(n_wrong: float) -> float:
@@ -32,7 +32,7 @@ def choose_probe_share(n_wrong: float) -> float:
     float
         In (0, 1].
     """
-    return HALF_AT / (HALF_AT + max(0.0, n_wrong - FEW))
+    return HALF_AFTER / (HALF_AFTER + max(0.0, n_wrong - TOO_FEW))
 
 
 class ProbeAverage(Callback):
@@ -60,11 +60,13 @@ class ProbeAverage(Callback):
         """Forget the last training."""
         self.probe_: list[torch.Tensor] | None = None
         self.trained_: list[torch.Tensor] | None = None
+        self.is_averaged_ = False
 
     def on_epoch_begin(self, net: NeuralNet, **kwargs: Any) -> None:
         """Go on from the weights that were trained."""
         if self.trained_ is not None:
-            for tensor, trained in zip(_list_own(net), self.trained_, strict=True):
+            self.is_averaged_ = False
+            for tensor, trained in zip(list_open(net), self.trained_, strict=True):
                 tensor.copy_(trained)
             self.trained_ = None
 
@@ -90,15 +92,21 @@ class ProbeAverage(Callback):
         self.probe_ = self.trained_ = None
 
     def _average(self, net: NeuralNet) -> None:
-        """Average, unless that is done, or there is no probe yet."""
-        if self.probe_ is None or self.trained_ is not None:
+        """Average, unless that is done, or there is no probe yet.
+
+        An interrupt may fall into the middle: what was trained is kept until then.
+        """
+        if self.probe_ is None or self.is_averaged_:
             return
-        self.trained_ = _copy(net)
-        for tensor, probe in zip(_list_own(net), self.probe_, strict=True):
-            tensor.lerp_(probe, self.share_)
+        if self.trained_ is None:
+            self.trained_ = _copy(net)
+        all_three = zip(list_open(net), self.trained_, self.probe_, strict=True)
+        for tensor, trained, probe in all_three:
+            tensor.copy_(torch.lerp(trained, probe, self.share_))
+        self.is_averaged_ = True
 
 
-def _list_own(net: NeuralNet) -> list[torch.Tensor]:
+def list_open(net: NeuralNet) -> list[torch.Tensor]:
     """List the weights and statistics of the stages that may learn in this fit."""
     stages = net.module_
     own = stages.names[net.n_prefix :]
@@ -106,8 +114,8 @@ def _list_own(net: NeuralNet) -> list[torch.Tensor]:
 
 
 def _copy(net: NeuralNet) -> list[torch.Tensor]:
-    """Copy what :func:`_list_own` lists."""
-    return [tensor.clone() for tensor in _list_own(net)]
+    """Copy what :func:`list_open` lists."""
+    return [tensor.clone() for tensor in list_open(net)]
 
 
 class StopAtProbe(Callback):
@@ -126,12 +134,14 @@ class StopAtProbe(Callback):
         """Stop, as skorch's own callbacks do."""
         if self.average.share_ < 1 or len(net.history) == net.max_epochs:
             return
-        if net.verbose:
-            n_wrong, n = round(net.probe.n_wrong), len(net.probe.dataset)
-            print(
-                f"probe_share: the linear probe gets {n_wrong} of {n} images wrong in "
-                "cross-validation, too few to fine-tune on."
-                if self.average.share == "auto"
-                else "probe_share=1: nothing is fine-tuned."
-            )
+        if net.verbose and self.average.share == "auto":
+            print(explain_end(net.probe.n_wrong, len(net.probe.dataset)))
         raise KeyboardInterrupt
+
+
+def explain_end(n_wrong: float, n_images: int) -> str:
+    """Say why training ends with the probe."""
+    return (
+        f"probe_share: the linear probe gets {n_wrong:.0f} of {n_images} images wrong "
+        "in cross-validation, too few to fine-tune on."
+    )

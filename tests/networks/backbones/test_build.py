@@ -164,6 +164,20 @@ def test_batch_norm_of_open_stages_keeps_the_statistics_of_weights_where_told(
     assert norm.weight.requires_grad
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("optimizer", "adam", "optimizer='adam' .* 'sgd', 'adamw'"),
+        ("batch_norm", "frozen", "batch_norm='frozen' .* 'train', 'eval'"),
+        ("probe_share", 1.5, r"probe_share=1.5 .* \[0, 1\]"),
+        ("probe_share", "half", "probe_share='half'"),
+    ],
+)
+def test_a_record_of_what_is_unknown_is_refused(field, value, said):
+    with pytest.raises(ValueError, match=said):
+        replace(TINY, **{field: value})
+
+
 def test_rates_and_optimizer_are_those_of_the_backbone_unless_given():
     X, y = pictures()
     backbone = replace(TINY, optimizer="adamw", lr=2e-3, backbone_lr_factor=0.5)

