@@ -8,14 +8,15 @@ bees, 1,000 images each of trash and CIFAR-10, and 200 digits: how the head star
 stages open and how many, how images are resized, varied and mixed, and, in the
 description of the backbone, optimizer, rates, batch norm and clipping. A value that is
 the default is left out; nothing varies digits unless that is what is changed.
-``--resnet FILE`` takes torchvision's ``ResNet(BasicBlock, [2, 2, 2, 3])`` with the
-weights in a file instead of EfficientNet-Lite0. ``sets.py`` says what FOLDER holds.
+``--backbone`` takes another than EfficientNet-Lite0, and ``--resnet FILE`` torchvision's
+``ResNet(BasicBlock, [2, 2, 2, 3])`` with the weights in a file. ``sets.py`` says what
+FOLDER holds.
 
 These results choose defaults, so the images to test are not official test images,
 except those of ants and bees, of which there are too few. All fits of a process share
 one activation cache, so that times mean little. A run that diverges is recorded with
 its error. Finished rows are not run again. ``--variants`` chooses some by name, such as
-``"lr times 3"``. ``--rehearse`` takes 60 images and two epochs, and writes to
+``"lr times 2"``. ``--rehearse`` takes 60 images and two epochs, and writes to
 ``work/``. ``--table`` prints Markdown: median, minimum and maximum over the seeds, also
 of the difference from the default with the same seed.
 """
@@ -46,12 +47,14 @@ PARAMS: dict[str, list[Any]] = {
     "unfreeze_schedule": ["immediate"],
     "unfreeze_depth": [0, 1, 2, 3],
     "resize": ["crop", "pad", "squash"],
-    "image_size": [128, 160, 224, 256, 288, 320],
     "augment": [None, "flip", "advanced"],
     "mixup": [0.2],
     "max_epochs": [3, 5, 10],
     "label_smoothing": [0.0, 0.1],
 }
+# Of the two sets of photographs, and of small images.
+SIZES = {"ants_bees": [224, 256, 320], "trash": [224, 256, 320]}
+SMALL_SIZES = [96, 160, 224]
 # Fields of the backbone's description, and values to try; rates are multiplied.
 FIELDS: dict[str, list[Any]] = {
     "backbone_lr_factor": [0.1, 0.3, 1.0],
@@ -59,7 +62,7 @@ FIELDS: dict[str, list[Any]] = {
     "batch_norm": ["train", "eval"],
     "clip_norm": [None, 1.0],
 }
-TIMES = (0.1, 0.3, 3, 10)
+TIMES = (0.2, 0.6, 2, 4)
 # Of the head, and of open stages as a share of it. The last pair was once the default.
 SGD_RATES = ((0.003, 1.0), (0.01, 1.0), (0.03, 1.0), (0.05, 0.1))
 
@@ -74,7 +77,8 @@ def list_variants(data: str, backbone: Backbone) -> dict[str, dict[str, Any]]:
     """Return the parameters that each variant changes, by its name."""
     params = start(data, backbone).get_params()
     variants: dict[str, dict[str, Any]] = {DEFAULT: {}}
-    for name, values in PARAMS.items():
+    sizes = {"image_size": SIZES.get(data, SMALL_SIZES)}
+    for name, values in {**PARAMS, **sizes}.items():
         others = [value for value in values if value != params[name]]
         variants |= {f"{name}={value!r}": {name: value} for value in others}
     for name, fields in list_recipes(backbone).items():
@@ -163,6 +167,7 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", default=list(SETS), choices=list(SETS))
     parser.add_argument("--variants", nargs="+")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--backbone", default="efficientnet_lite0")
     parser.add_argument("--resnet", type=Path)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rehearse", action="store_true")
@@ -170,7 +175,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     record = Record("fine_tuning", WORK if args.rehearse else RESULTS)
-    backbone = find_backbone("efficientnet_lite0")
+    backbone = find_backbone(args.backbone)
     if args.resnet:
         backbone = describe_resnet20(args.resnet)
     if not args.table:

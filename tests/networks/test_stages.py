@@ -27,6 +27,24 @@ def test_depth_counts_stages_from_the_output():
     assert stages.unfreeze(1).frozen() == ("stem",)
 
 
+@pytest.mark.parametrize("groups", [1, 4])
+def test_depthwise_convolutions_get_activations_in_channels_last(groups):
+    stage = nn.Conv2d(4, 4, 3, groups=groups)
+    stages = Stages(
+        {"stem": nn.Conv2d(3, 4, 3), "stage1": stage, "head": Head(4, 2, 0)}
+    )
+    layouts = []
+    stage.register_forward_pre_hook(
+        lambda _, args: layouts.append(
+            args[0].is_contiguous(memory_format=torch.channels_last)
+        )
+    )
+    activation = torch.randn(2, 4, 6, 6)
+    logits = stages.decode(activation, 1)
+    assert layouts == [groups == 4]
+    torch.testing.assert_close(logits, stages.head(stage(activation)))
+
+
 @pytest.mark.parametrize("depth", [-1, 3])
 def test_a_depth_out_of_range_names_the_stages(depth):
     with pytest.raises(ValueError, match=rf"unfreeze_depth={depth}.*stem, layer1"):
