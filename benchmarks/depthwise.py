@@ -1,13 +1,13 @@
-"""Time of a training step with depthwise convolutions, on this processor.
+"""Time of steps with depthwise convolutions, on this processor.
 
     python benchmarks/depthwise.py
 
-A step of the last two stages of efficientnet_lite0 on 32 activations, as the cache
-returns them, or in the layout ``channels_last``; in float32, in bfloat16, and in
-bfloat16 with depthwise convolutions in float32. The answer decides how the library
-trains. Every combination runs in turn in one run. The report has the milliseconds of a
-step in float32 on activations as the cache returns them, and how many times as fast
-each other combination is.
+A training step, or a prediction, of the last two stages of efficientnet_lite0 on 32
+activations, as the cache returns them, or in the layout ``channels_last``; in float32,
+in bfloat16, and in bfloat16 with depthwise convolutions in float32. The answers decide
+how the library trains and predicts. Every combination runs in turn in one run. The
+report has the milliseconds in float32 on activations as the cache returns them, and how
+many times as fast each other combination is.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ FORMATS = {
 }
 
 
-def list_steps(size: int) -> dict[str, Callable[[], None]]:
-    """Return a training step for each combination, by its name."""
+def list_steps(size: int, is_training: bool) -> dict[str, Callable[[], None]]:
+    """Return a step for each combination, by its name."""
     stages = make_stages("efficientnet_lite0", 10, 0.0, (size, size))
     stages.fixed_statistics = True
-    stages.train().unfreeze(DEPTH)
+    stages.train(is_training).unfreeze(DEPTH)
     n_frozen = stages.n_frozen(DEPTH)
     images = torch.randint(0, 256, (N_IMAGES, size, size, 3), dtype=torch.uint8)
     with torch.no_grad():
@@ -52,11 +52,13 @@ def list_steps(size: int) -> dict[str, Callable[[], None]]:
 
         def step() -> None:
             x = laid
-            with context(), autocast(precision, CPU):
-                for stage in learning:
-                    x = stage(x)
-            stages.zero_grad()
-            x.logsumexp(1).mean().backward()
+            with torch.set_grad_enabled(is_training):
+                with context(), autocast(precision, CPU):
+                    for stage in learning:
+                        x = stage(x)
+                if is_training:
+                    stages.zero_grad()
+                    x.logsumexp(1).mean().backward()
 
         return step
 
@@ -67,8 +69,8 @@ def main() -> None:
     """Time every combination in turn."""
     torch.set_num_threads(2)
     record = Record("depthwise")
-    for size in (128, 288):
-        steps = list_steps(size)
+    for size, is_training in product((128, 288), (True, False)):
+        steps = list_steps(size, is_training)
         seconds: dict[str, list[float]] = {name: [] for name in steps}
         for round_ in range(N_ROUNDS + 1):
             for name, step in steps.items():
@@ -79,6 +81,7 @@ def main() -> None:
         plain, *others = seconds
         record.add(
             image_size=size,
+            step="training" if is_training else "prediction",
             n_images=N_IMAGES,
             milliseconds=round(1000 * float(np.median(seconds[plain])), 1),
             faster_by={

@@ -8,9 +8,9 @@ bees, 1,000 images each of trash and CIFAR-10, and 200 digits: how the head star
 stages open and how many, how images are resized, varied and mixed, and, in the
 description of the backbone, optimizer, rates, batch norm and clipping. A value that is
 the default is left out; nothing varies digits unless that is what is changed.
-``--backbone`` takes another than EfficientNet-Lite0, and ``--resnet FILE`` torchvision's
-``ResNet(BasicBlock, [2, 2, 2, 3])`` with the weights in a file. ``sets.py`` says what
-FOLDER holds.
+``--backbone`` takes another than EfficientNet-Lite0, and ``--resnet FILE`` takes
+torchvision's ``ResNet(BasicBlock, [2, 2, 2, 3])`` with the weights in a file.
+``sets.py`` says what FOLDER holds.
 
 These results choose defaults, so the images to test are not official test images,
 except those of ants and bees, of which there are too few. All fits of a process share
