@@ -466,6 +466,7 @@ def test_weights_that_cannot_be_downloaded_come_with_ways_out(
         "weights='...pth'",
         "backbone='mini_resnet18'",
         "weights=None",
+        "in accuracy: with 244 photographs",
     ):
         assert part in message
 

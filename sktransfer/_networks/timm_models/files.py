@@ -19,7 +19,11 @@ from sktransfer._networks.timm_models.build import CPU, build_trial, find_trial_
 from sktransfer._networks.timm_models.cuts import Body
 from sktransfer._networks.timm_models.make import make_timm
 from sktransfer._networks.weights.naming import State, find_network
-from sktransfer._networks.weights.sources import identify_file
+from sktransfer._networks.weights.sources import (
+    WAYS_OUT,
+    WHAT_THEY_COST,
+    identify_file,
+)
 
 # As timm looks for them.
 FILES = ("model.safetensors", "pytorch_model.bin")
@@ -164,9 +168,9 @@ def _explain(name: str, cfg: Any, file: Path | None, error: Exception) -> str:
         where = cfg.url
     return (
         f"{what} are not on this machine ({folder}) and could not be downloaded from "
-        f"{where} ({why}). Ways out: use backbone='efficientnet_lite0', whose weights "
-        "are installed with sktransfer; download the file elsewhere and pass its path "
-        "as weights='....safetensors'; or pass weights=None for random weights."
+        f"{where} ({why}). Ways out: {WAYS_OUT}; download the file elsewhere and pass "
+        "its path as weights='....safetensors'; or pass weights=None for random "
+        f"weights. {WHAT_THEY_COST}"
     )
 
 
