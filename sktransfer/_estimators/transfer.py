@@ -226,7 +226,8 @@ default="flip"
 
     history_ : list of dict
         Losses, accuracies, depth and duration in seconds of each epoch. The first is
-        the linear probe, unless ``head_init="random"``.
+        the linear probe, unless ``head_init="random"``. Training loss and accuracy are
+        those of the network while it trains, before it is averaged with the probe.
 
     n_iter_ : int
         Number of epochs trained.

@@ -218,13 +218,14 @@ def make_pretrained(
     built_for = size if backbone.takes_image_size else None
 
     def load() -> Stages:
-        # The dummy head must not change the random numbers of the user's head.
+        # The first fit loads, later ones copy: neither may change the random numbers of
+        # the user's head and of dropout. A source may build a network, too.
         with fork_rng(0, torch.device("cpu")):
             stages = make_stages(backbone, 1, 0.0, size)
-        state, called = source.read(), repr(str(weights))
-        if backbone.translate is not None:
-            state = backbone.translate(state, called, built_for and built_for[0])
-        load_backbone(backbone, stages, state, called)
+            state, called = source.read(), repr(str(weights))
+            if backbone.translate is not None:
+                state = backbone.translate(state, called, built_for and built_for[0])
+            load_backbone(backbone, stages, state, called)
         return stages
 
     stages = copy_network((backbone, built_for, source.identity()), load)

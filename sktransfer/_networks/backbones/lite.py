@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Hashable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -116,6 +116,7 @@ def make_lite(name: str) -> Any:
     return create_model(f"tf_{name}")
 
 
+@cache  # equal descriptions share the weights that were read last
 def describe_lite(name: str) -> Backbone:
     """Describe one of the EfficientNet-Lites."""
     packaged = PACKAGES[name]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ MINI_WIDTH = 24
 BUNDLED_FOLDER = Path(__file__).parent / "bundled"
 
 
+@cache  # equal descriptions share the weights that were read last
 def describe_resnet(name: str) -> Backbone:
     """Describe one of torchvision's ResNets."""
     # torchvision's second ImageNet weights were trained with label smoothing as well,

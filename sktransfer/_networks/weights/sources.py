@@ -110,11 +110,11 @@ WAYS_OUT = (
     "package, or backbone='mini_resnet18' for images of about 32 pixels"
 )
 
-# benchmarks/photographs.py; the 20 layers are no backbone with a name.
+# benchmarks/photographs.py.
 WHAT_THEY_COST = (
     "What they cost in accuracy: with 244 photographs of ants and bees, "
-    "efficientnet_lite0 gets 96 % right, as does a ResNet of 20 layers with ImageNet "
-    "weights; mini_resnet18 80 %; and a small network from random weights 75 %."
+    "efficientnet_lite0 gets 96 % right, mini_resnet18 80 %, and a small network from "
+    "random weights 75 %."
 )
 
 

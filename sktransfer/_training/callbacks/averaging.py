@@ -35,6 +35,20 @@ def choose_probe_share(n_wrong: float) -> float:
     return HALF_AFTER / (HALF_AFTER + max(0.0, n_wrong - TOO_FEW))
 
 
+def explain_share(share: float, n_wrong: float, n_images: int) -> str:
+    """Say why the share of the probe is what it is."""
+    found = (
+        f"probe_share: {share:.2f}, since the linear probe gets {n_wrong:.0f} of "
+        f"{n_images} images wrong in cross-validation."
+    )
+    if share < 1:
+        return found
+    return (
+        f"{found} Fine-tuning needs more than {TOO_FEW}, so fit ends with the probe; "
+        "probe_share=0 fine-tunes nevertheless."
+    )
+
+
 class ProbeAverage(Callback):
     """Validate, and in the end keep, the average of the network and its linear probe.
 
@@ -84,6 +98,9 @@ class ProbeAverage(Callback):
             auto = self.share == "auto"
             share = choose_probe_share(net.probe.n_wrong) if auto else self.share
             self.share_ = float(share)
+            if auto and net.verbose:
+                n_images = len(net.probe.dataset)
+                print(explain_share(self.share_, net.probe.n_wrong, n_images))
         self._average(net)
 
     def on_train_end(self, net: NeuralNet, **kwargs: Any) -> None:
@@ -134,14 +151,6 @@ class StopAtProbe(Callback):
         """Stop, as skorch's own callbacks do."""
         if self.average.share_ < 1 or len(net.history) == net.max_epochs:
             return
-        if net.verbose and self.average.share == "auto":
-            print(explain_end(net.probe.n_wrong, len(net.probe.dataset)))
+        if net.verbose:  # whose turn would come after this
+            dict(net.callbacks_)["print_log"].on_epoch_end(net)
         raise KeyboardInterrupt
-
-
-def explain_end(n_wrong: float, n_images: int) -> str:
-    """Say why training ends with the probe."""
-    return (
-        f"probe_share: the linear probe gets {n_wrong:.0f} of {n_images} images wrong "
-        "in cross-validation, too few to fine-tune on."
-    )

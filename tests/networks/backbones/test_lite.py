@@ -5,6 +5,7 @@ from PIL import Image, ImageDraw
 from timm import create_model
 
 from sktransfer import FeatureExtractor, TransferClassifier
+from sktransfer._networks import read_once
 from sktransfer._networks.backbones import lite
 from sktransfer._networks.backbones.build import make_pretrained
 from sktransfer._networks.backbones.known import find_backbone
@@ -40,6 +41,21 @@ def test_a_file_with_other_bytes_is_refused(monkeypatch, tmp_path):
     )
     with pytest.raises(ValueError, match=r"SHA-256 \w{12}\.\.\., not 579344248a93"):
         FeatureExtractor().fit(pictures()[0])
+
+
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "resnet50"])
+def test_a_name_stands_for_one_description_so_that_weights_are_read_once(name):
+    assert find_backbone(name) is find_backbone(name)
+
+
+def test_reading_weights_and_copying_them_leave_the_same_random_numbers():
+    chance = []
+    read_once._last.clear()
+    for _ in range(2):  # the second is a copy
+        torch.manual_seed(0)
+        make_pretrained("efficientnet_lite0", "auto", 2, 0.0, "auto", (32, 32, 3))
+        chance.append(torch.rand(1).item())
+    assert chance[0] == chance[1]
 
 
 def draw_traffic_light():
