@@ -12,14 +12,13 @@ many times as fast each other combination is.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from itertools import product
 
 import numpy as np
 import torch
-from record import Record, spread
+from record import Record, spread, time_in_turn
 
 from sktransfer._networks.backbones.build import make_stages
 from sktransfer._networks.depthwise import DepthwiseInFloat32
@@ -71,13 +70,7 @@ def main() -> None:
     record = Record("depthwise")
     for size, is_training in product((128, 288), (True, False)):
         steps = list_steps(size, is_training)
-        seconds: dict[str, list[float]] = {name: [] for name in steps}
-        for round_ in range(N_ROUNDS + 1):
-            for name, step in steps.items():
-                started = time.perf_counter()
-                step()
-                if round_:  # the first round compiles kernels
-                    seconds[name].append(time.perf_counter() - started)
+        seconds = time_in_turn(steps, N_ROUNDS)
         plain, *others = seconds
         record.add(
             image_size=size,

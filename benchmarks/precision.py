@@ -11,13 +11,12 @@ weights, and how many times as fast each other combination is.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from itertools import product
 
 import numpy as np
 import torch
-from record import Record, spread
+from record import Record, spread, time_in_turn
 from torch.nn import functional as F
 
 from sktransfer._images.preprocessing import Preprocess
@@ -91,13 +90,7 @@ def main() -> None:
         for precision, layout in product(("float32", "bfloat16"), LAYOUTS):
             net = make().to(memory_format=LAYOUTS[layout]).train().unfreeze(depth)
             steps[f"{precision}, {layout}"] = step_of(net, n_images, precision)
-        seconds: dict[str, list[float]] = {combination: [] for combination in steps}
-        for round_ in range(N_ROUNDS + 1):
-            for combination, step in steps.items():
-                started = time.perf_counter()
-                step()
-                if round_:  # the first round compiles kernels
-                    seconds[combination].append(time.perf_counter() - started)
+        seconds = time_in_turn(steps, N_ROUNDS)
         plain, *others = seconds
         ratios = {
             other: spread(np.divide(seconds[plain], seconds[other]).tolist(), ".2f")

@@ -11,6 +11,8 @@ import os
 import platform
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -122,6 +124,20 @@ class Record:
         new = self.path.with_suffix(".new")
         new.write_text(json.dumps(content, indent=1) + "\n")
         os.replace(new, self.path)
+
+
+def time_in_turn(
+    calls: dict[str, Callable[[], object]], n_rounds: int
+) -> dict[str, list[float]]:
+    """Return the seconds of every call in every round; all calls are made in turn."""
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for round_ in range(n_rounds + 1):
+        for name, call in calls.items():
+            started = time.perf_counter()
+            call()
+            if round_:  # the first round compiles kernels
+                seconds[name].append(time.perf_counter() - started)
+    return seconds
 
 
 def spread(values: list[float], form: str) -> str:

@@ -17,7 +17,7 @@ from collections.abc import Callable
 import numpy as np
 import timm
 import torch
-from record import Record, spread
+from record import Record, spread, time_in_turn
 from torch import nn
 
 from sktransfer._networks.backbones.record import Backbone
@@ -65,14 +65,8 @@ def run(stages: nn.ModuleList, activation: torch.Tensor) -> torch.Tensor:
 
 def rates(calls: dict[str, Callable[[], object]]) -> dict[str, list[float]]:
     """Return images per second of every call, in turn, in every round."""
-    found: dict[str, list[float]] = {name: [] for name in calls}
-    for round_ in range(N_ROUNDS + 1):
-        for name, call in calls.items():
-            started = time.perf_counter()
-            call()
-            if round_:  # the first round compiles kernels
-                found[name].append(N_IMAGES / (time.perf_counter() - started))
-    return found
+    seconds = time_in_turn(calls, N_ROUNDS)
+    return {name: [N_IMAGES / s for s in some] for name, some in seconds.items()}
 
 
 @torch.no_grad()
