@@ -45,16 +45,15 @@ PARAMS: dict[str, list[Any]] = {
     "head_init": ["random"],
     "probe_share": [0.0, 0.25, 0.5, 0.75],
     "unfreeze_schedule": ["immediate"],
-    "unfreeze_depth": [0, 1, 2, 3],
     "resize": ["crop", "pad", "squash"],
     "augment": [None, "flip", "advanced"],
     "mixup": [0.2],
     "max_epochs": [3, 5, 10],
     "label_smoothing": [0.0, 0.1],
 }
-# Of the two sets of photographs, and of small images.
-SIZES = {"ants_bees": [224, 256, 320], "trash": [224, 256, 320]}
-SMALL_SIZES = [96, 160, 224]
+# The same, where the default depends on the images.
+OF_PHOTOGRAPHS = {"image_size": [224, 256, 320], "unfreeze_depth": [0, 1, 3]}
+OF_SMALL_IMAGES = {"image_size": [96, 160, 224], "unfreeze_depth": [0, 1, 2, 4]}
 # Fields of the backbone's description, and values to try; rates are multiplied.
 FIELDS: dict[str, list[Any]] = {
     "backbone_lr_factor": [0.1, 0.3, 1.0],
@@ -77,8 +76,9 @@ def list_variants(data: str, backbone: Backbone) -> dict[str, dict[str, Any]]:
     """Return the parameters that each variant changes, by its name."""
     params = start(data, backbone).get_params()
     variants: dict[str, dict[str, Any]] = {DEFAULT: {}}
-    sizes = {"image_size": SIZES.get(data, SMALL_SIZES)}
-    for name, values in {**PARAMS, **sizes}.items():
+    are_small = data in ("cifar10", "digits")
+    of_these = OF_SMALL_IMAGES if are_small else OF_PHOTOGRAPHS
+    for name, values in {**PARAMS, **of_these}.items():
         others = [value for value in values if value != params[name]]
         variants |= {f"{name}={value!r}": {name: value} for value in others}
     for name, fields in list_recipes(backbone).items():

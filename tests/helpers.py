@@ -26,8 +26,14 @@ def pictures(n=45, seed=0):
 
 def transfer(**changes):
     """A classifier on the bundled backbone, for images of 8 pixels."""
-    settings = {"backbone": "mini_resnet18", "image_size": 8, **SHORT, **changes}
-    return ResNetTransferClassifier(**settings)
+    settings = {"backbone": "mini_resnet18", "image_size": 8, "unfreeze_depth": 2}
+    return ResNetTransferClassifier(**{**settings, **SHORT, **changes})
+
+
+def large_pictures(n=45):
+    """The same pictures, too large to count as small."""
+    X, y = pictures(n)
+    return X.repeat(12, axis=1).repeat(12, axis=2), y
 
 
 def fit_cached(X, y, cache, **changes):

@@ -219,8 +219,7 @@ class BaseImageClassifier(ClassifierMixin, Computing, ImageInput):
 
         goes_on = self.warm_start and hasattr(self, "net_")
         device, precision = self._resolve_device()
-        # Before the network: its errors must not wait until weights are downloaded.
-        plan = self._resolve_plan(goes_on)
+        self._resolve_plan(goes_on)  # for its errors, which must not wait for images
         last_shape = getattr(self, "image_shape_", None)
 
         images, y = self._check_images(X, y, reset=True, min_samples=2)
@@ -245,9 +244,7 @@ class BaseImageClassifier(ClassifierMixin, Computing, ImageInput):
 
         if goes_on:
             self._check_warm_start(classes, last_shape)
-        settings = self._make_settings(
-            len(rows), plan, device, precision, seed, goes_on
-        )
+        settings = self._make_settings(len(rows), device, precision, seed, goes_on)
         train_set = ImageDataset(images, labels, weights, rows)
         n_classes = len(classes)
         with self._seeded_stages(
@@ -308,7 +305,10 @@ class BaseImageClassifier(ClassifierMixin, Computing, ImageInput):
         raise NotImplementedError
 
     def _resolve_plan(self, goes_on: bool) -> tuple[int, ...]:
-        """Return how many stages besides the head learn in each epoch; check it."""
+        """Return how many stages besides the head learn in each epoch; check it.
+
+        It may depend on ``image_shape_``, if that is known.
+        """
         raise NotImplementedError
 
     def _training_options(self, goes_on: bool) -> dict[str, Any]:
@@ -326,7 +326,6 @@ class BaseImageClassifier(ClassifierMixin, Computing, ImageInput):
     def _make_settings(
         self,
         n_images: int,
-        plan: tuple[int, ...],
         device: torch.device,
         precision: str,
         seed: int,
@@ -344,7 +343,7 @@ class BaseImageClassifier(ClassifierMixin, Computing, ImageInput):
         stop = self.early_stopping
         batch_size = resolve_batch_size(self.batch_size, n_images)
         return TrainingSettings(
-            plan=plan,
+            plan=self._resolve_plan(goes_on),
             batch_size=batch_size,
             lr=self._choose_lr(n_images / count_batches(n_images, batch_size)),
             momentum=self.momentum,

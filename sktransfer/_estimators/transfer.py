@@ -14,6 +14,8 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sktransfer._estimators.backbone import Pretrained, fill_cache
 from sktransfer._estimators.classifier import BaseImageClassifier
 from sktransfer._estimators.documentation import like
+from sktransfer._feedback import warn
+from sktransfer._images.geometry import frame_shape
 from sktransfer._networks.backbones.record import Backbone
 
 if TYPE_CHECKING:
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
 
 # Images per step that backbones' rates of AdamW suit.
 RATES_ARE_FOR = 32
+
+# benchmarks/fine_tuning.py compares other shares.
+PROBE_SHARE_OF_SMALL_IMAGES = 1 / 3
 
 
 class TransferClassifier(Pretrained, BaseImageClassifier):
@@ -54,10 +59,12 @@ class TransferClassifier(Pretrained, BaseImageClassifier):
         :class:`TransferClassifier` with the same backbone, or ``None`` for random
         weights.
 
-    unfreeze_depth : int, default=2
+    unfreeze_depth : "auto" or int, default="auto"
         How many stages besides the head learn in the end, counted from the output. 0:
         only the head; 1: also the last stage of the backbone (``layer4`` of a ResNet,
         ``stage4`` of an EfficientNet-Lite); and so on down to the first, the ``stem``.
+        ``"auto"``: 2, or 3 for images of fewer than 96 x 96 pixels (height times
+        width), but never the first stage of the backbone.
 
     unfreeze_schedule : {"gradual", "immediate"} or mapping, default="gradual"
         When the stages start to learn: see :class:`UnfreezeSchedule`.
@@ -72,11 +79,11 @@ class TransferClassifier(Pretrained, BaseImageClassifier):
     probe_share : "auto" or float, default="auto"
         How much of the linear probe is in the trained network, in [0, 1]: all weights
         that learned are averaged with what they were in the probe, and the average is
-        what validation images are shown. ``"auto"``: the less, the more images the
-        probe gets wrong (see Notes). 1: all, and training ends with the probe; so it
-        does with ``"auto"`` if the probe gets no more than 15 images wrong. Nothing is
-        averaged if ``head_init="random"`` or ``weights=None``, or if training goes on
-        from the last fit.
+        what validation images are shown. ``"auto"``: 1/3 for images of fewer than 96 x
+        96 pixels; for others the less, the more images the probe gets wrong (see
+        Notes), and if it gets no more than 15 wrong, training ends with the probe, as
+        it does with a share of 1. Nothing is averaged if ``head_init="random"`` or
+        ``weights=None``, or if training goes on from the last fit.
 
     dropout : float, default=0.2
         Share of the pooled features that is dropped in training, in [0, 1). The linear
@@ -235,6 +242,13 @@ default="flip"
     best_epoch_ : int
         Epoch, counted from 1, whose weights the estimator has.
 
+    unfreeze_depth_ : int
+        How many stages besides the head learned in the end; 0 if the result is the
+        linear probe.
+
+    depth_reason_ : str
+        Why they were that many.
+
     probe_share_ : float
         Share of the linear probe in the weights that learned; 1 if none but the head
         did, 0 without a probe.
@@ -261,10 +275,13 @@ default="flip"
 
     Notes
     -----
-    Sources of the defaults: `unfreeze_depth`, the gradual `unfreeze_schedule`,
+    Sources of the defaults: the depth of 2, the gradual `unfreeze_schedule`,
     `max_epochs` and early stopping with the best weights restored follow the study that
     this library grew from (the last 90 Keras layers of its ResNet50 are roughly
-    ``layer3`` and ``layer4``). ``"efficientnet_lite0"`` is the backbone whose ImageNet
+    ``layer3`` and ``layer4``). Small images, enlarged, differ from those of the
+    pretraining in ways that early stages see, so that one stage more should learn (Lee
+    et al. [9]_); ``benchmarks/fine_tuning.py`` compares depths.
+    ``"efficientnet_lite0"`` is the backbone whose ImageNet
     weights pip alone can install. ``head_init="probe"``: that the head should be good
     before the backbone learns is the argument of Kumar et al. [5]_;
     ``benchmarks/probe.py`` compares ways to choose its penalty.
@@ -289,11 +306,12 @@ default="flip"
     are off because each costs time. `mixup` and `cutmix` are off, as in timm.
     `batch_size`, `dropout` and `n_iter_no_change` are customary values, not tuned.
 
-    ``probe_share="auto"`` is 100 / (85 + the number of training images that the probe
-    gets wrong in cross-validation), but at most 1, or what the backbone's description
-    says, such as 0.25 for ``"mini_resnet18"``: the fewer errors there are to learn
-    from, the more of what fine-tuning adds is chance. Wortsman
-    et al. [8]_ average weights before and after fine-tuning too, half of each;
+    For images of 96 x 96 pixels and more, ``probe_share="auto"`` is 100 / (85 + the
+    number of training images that the probe gets wrong in cross-validation), but at
+    most 1: the fewer errors there are to learn from, the more of what fine-tuning adds
+    is chance. On smaller images fine-tuning gains more, and less of the probe is
+    better. The description of a backbone may name another share. Wortsman et al. [8]_
+    average weights before and after fine-tuning too, half of each;
     ``benchmarks/fine_tuning.py`` compares shares.
 
     Frozen stages never change their batch-norm statistics, and open ones of
@@ -327,6 +345,8 @@ default="flip"
     .. [7] Malladi et al., "On the SDEs and Scaling Rules for Adaptive Gradient
        Algorithms", NeurIPS 2022.
     .. [8] Wortsman et al., "Robust Fine-Tuning of Zero-Shot Models", CVPR 2022.
+    .. [9] Lee et al., "Surgical Fine-Tuning Improves Adaptation to Distribution
+       Shifts", ICLR 2023.
 
     Examples
     --------
@@ -345,7 +365,7 @@ default="flip"
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseImageClassifier._parameter_constraints,
         **Pretrained._backbone_constraints,
-        "unfreeze_depth": [Integral],
+        "unfreeze_depth": [StrOptions({"auto"}), Integral],
         "unfreeze_schedule": [
             StrOptions({"gradual", "immediate"}),
             Mapping,
@@ -370,7 +390,7 @@ default="flip"
         backbone: str | Backbone = "efficientnet_lite0",
         *,
         weights: Any = "auto",
-        unfreeze_depth: int = 2,
+        unfreeze_depth: int | str = "auto",
         unfreeze_schedule: Any = "gradual",
         head_init: str = "probe",
         probe_share: float | str = "auto",
@@ -451,12 +471,36 @@ default="flip"
         from sktransfer._networks.stages import check_depth
         from sktransfer._training.schedule import begin_with_probe, plan_unfreezing
 
-        depth, n_epochs = self.unfreeze_depth, self.max_epochs
+        depth, n_epochs = self._choose_depth(), self.max_epochs
         check_depth(depth, (*self._describe_backbone().stages, "head"))
         plan = plan_unfreezing(self.unfreeze_schedule, depth, n_epochs)
         if goes_on:
             return plan_unfreezing("immediate", depth, n_epochs)
         return begin_with_probe(plan) if self.head_init == "probe" else plan
+
+    def _choose_depth(self) -> int:
+        """Choose how many stages besides the head learn in the end."""
+        from sktransfer._training.schedule import choose_unfreeze_depth
+
+        if self.unfreeze_depth != "auto":
+            return int(self.unfreeze_depth)
+        n_stages = len(self._describe_backbone().stages)
+        return choose_unfreeze_depth(self._has_small_images(), n_stages)
+
+    def _has_small_images(self) -> bool:
+        """Return whether images count as small; not before their shape is known."""
+        from sktransfer._networks.backbones.build import is_small
+
+        shape = getattr(self, "image_shape_", None)
+        return shape is not None and is_small(frame_shape(shape, self.resize))
+
+    def _explain_depth(self) -> str | None:
+        """Say why the depth is what it is; None if the user chose it."""
+        from sktransfer._training.schedule import explain_depth
+
+        if self.unfreeze_depth != "auto":
+            return None
+        return explain_depth(self._choose_depth(), self.image_shape_)
 
     def _training_options(self, goes_on: bool) -> dict[str, Any]:
         from sktransfer._estimators.probe import solve_head
@@ -474,14 +518,18 @@ default="flip"
             "solve_head": solve_head if has_probe else None,
             # Random weights and trained ones have no average worth having.
             "probe_share": self._choose_probe_share(has_probe),
+            "depth_reason": self._explain_depth(),
         }
 
     def _choose_probe_share(self, has_probe: bool) -> float | str:
         """Choose how much of the probe to keep; "auto" until it is solved."""
         if not has_probe or self.weights is None:
             return 0.0
-        is_auto = self.probe_share == "auto"
-        return self._describe_backbone().probe_share if is_auto else self.probe_share
+        share = self.probe_share
+        if share == "auto":
+            share = self._describe_backbone().probe_share
+        is_fixed = share == "auto" and self._has_small_images()
+        return PROBE_SHARE_OF_SMALL_IMAGES if is_fixed else share
 
     def _set_fitted(self, net: StagesNet, classes: np.ndarray) -> None:
         super()._set_fitted(net, classes)
@@ -489,6 +537,35 @@ default="flip"
         ended = self.best_epoch_ == 1 or net.module_.unfreeze_depth == 0
         is_probe = net.has_probe_ and ended
         self.probe_share_ = 1.0 if is_probe else getattr(average, "share_", 0.0)
+        self.unfreeze_depth_ = 0 if is_probe else net.module_.unfreeze_depth
+        self.depth_reason_ = self._explain_depth() or "unfreeze_depth: as passed."
+        if not is_probe or self.unfreeze_depth == 0:
+            return
+        if max(self._resolve_plan(goes_on=False)) == 0:
+            self.depth_reason_ = "unfreeze_depth: 0, since the schedule opens no stage."
+        elif average is not None and average.share_ == 1:
+            self.depth_reason_ = average.reason_
+            self._warn_of_unused()
+        else:
+            self.depth_reason_ = (
+                "unfreeze_depth: 0, since no epoch after the linear probe had a lower "
+                "validation loss."
+            )
+
+    def _warn_of_unused(self) -> None:
+        """Warn of parameters that a fit which ended with the probe did not use."""
+        from sktransfer._images.views import list_views
+
+        height, width, _ = self.image_shape_
+        unused = {
+            "unfreeze_depth": self.unfreeze_depth != "auto",
+            "augment": list_views(self.augment, height, width) is None,
+            "mixup": self.mixup > 0,
+            "cutmix": self.cutmix > 0,
+        }
+        names = [name for name, is_unused in unused.items() if is_unused]
+        if names and self.probe_share == "auto":
+            warn(f"{' and '.join(names)} changed nothing. {self.depth_reason_}")
 
     def _choose_lr(self, images_per_step: float) -> float:
         if self.lr != "auto":
@@ -511,8 +588,8 @@ default="flip"
         fresh = clone(self)
         fresh._validate_params()
         device, precision = fresh._resolve_device()
-        plan = fresh._resolve_plan(goes_on=False)
         images, _ = fresh._check_images(X, reset=True)
+        plan = fresh._resolve_plan(goes_on=False)
         rows, seed = np.arange(len(images)), self._draw_seed()
         with fresh._seeded_stages(images, rows, 2, device, seed) as stages:
             pass  # other threads wait for this block; what is slow comes after it

@@ -16,9 +16,38 @@ WARMUP_EPOCHS = 0.25
 # and last rates as shares of the peak.
 PEAK_AT, FIRST_RATE, LAST_RATE = 0.23, 0.2, 0.07
 
+# unfreeze_depth="auto". Small images are enlarged until they look little like what the
+# weights were trained on, and it is the early stages that see this (Lee et al. 2023).
+# benchmarks/fine_tuning.py compares depths.
+DEPTH, DEPTH_FOR_SMALL_IMAGES = 2, 3
+
 # batch_size="auto": at least this many steps per epoch, within these sizes.
 MIN_STEPS_PER_EPOCH = 32
 SMALLEST_BATCH, LARGEST_BATCH = 8, 128
+
+
+def choose_unfreeze_depth(is_small: bool, n_stages: int) -> int:
+    """Choose how many stages besides the head should learn in the end.
+
+    Parameters
+    ----------
+    is_small : bool
+        Whether the images count as small.
+
+    n_stages : int
+        Stages of the backbone. The first, which has most pixels, stays frozen.
+
+    Returns
+    -------
+    int
+    """
+    return min(DEPTH_FOR_SMALL_IMAGES if is_small else DEPTH, n_stages - 1)
+
+
+def explain_depth(depth: int, image_shape: tuple[int, ...]) -> str:
+    """Say why a depth was chosen for images of this height and width."""
+    height, width = image_shape[:2]
+    return f"unfreeze_depth: {depth}, which suits images of {width} x {height} pixels."
 
 
 def plan_unfreezing(

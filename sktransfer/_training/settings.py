@@ -20,7 +20,8 @@ from sktransfer._training.probe import SolveHead
 class TrainingSettings:
     """Settings of a fit, in the words of the estimators' parameters.
 
-    `plan` holds the depth of every epoch: how many stages besides the head learn in it.
+    `plan` holds the depth of every epoch: how many stages besides the head learn in it,
+    and `depth_reason` says why, if the user did not choose it.
     """
 
     plan: tuple[int, ...]
@@ -44,6 +45,7 @@ class TrainingSettings:
     clip_norm: float | None = None
     solve_head: SolveHead | None = None
     probe_share: float | str = 0.0
+    depth_reason: str | None = None
     compile: bool = False
     bias_lr_factor: float = 1.0
     lr_schedule: str = "cosine"

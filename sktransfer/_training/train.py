@@ -77,8 +77,9 @@ def train(
         )
     else:  # a head that is solved, and nothing else trained, passes each image once
         warn_of_no_changes(train_set.images, settings.augment, mixed)
-    if verbose and reason is not None:
-        print(reason)
+    if verbose:
+        for line in filter(None, (settings.depth_reason, reason)):
+            print(line)
     best = None if valid_set is None else _stop_early(settings.patience)
     both = (train_set, valid_set)
     with with_activations(

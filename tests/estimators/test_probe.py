@@ -8,7 +8,7 @@ from skorch.callbacks import Callback
 
 from sktransfer import ActivationCache, DrawnViews, ResNetFeatureExtractor
 from sktransfer._estimators.probe import PENALTIES, solve_head
-from tests.helpers import SHORT, pictures, transfer
+from tests.helpers import SHORT, large_pictures, pictures, transfer
 
 
 def blobs(n=60, n_classes=3, seed=0):
@@ -152,9 +152,43 @@ def test_the_probe_is_the_first_epoch_whatever_the_schedule(schedule, depths):
     assert [row["unfreeze_depth"] for row in clf.history_] == depths
 
 
+@pytest.mark.parametrize("make", [pictures, large_pictures])
+def test_the_depth_is_chosen_for_the_size_of_the_images(make, capsys):
+    X, y = make()
+    chosen = {"unfreeze_depth": "auto", "probe_share": 0, "max_epochs": 4, "verbose": 1}
+    clf = transfer(**chosen).fit(X, y)
+    side = X.shape[1]
+    depth = 3 if make is pictures else 2
+    assert clf.unfreeze_depth_ == clf.history_[-1]["unfreeze_depth"] == depth
+    assert clf.net_.n_prefix == 5 - depth
+    said = f"unfreeze_depth: {depth}, which suits images of {side} x {side} pixels."
+    assert said == clf.depth_reason_
+    assert said in capsys.readouterr().out
+    other = transfer(**{**chosen, "unfreeze_depth": depth}).fit(X, y)
+    assert np.array_equal(clf.predict_proba(X), other.predict_proba(X))
+    assert other.depth_reason_ == "unfreeze_depth: as passed."
+
+
+def test_a_chosen_depth_is_that_of_these_images_not_of_the_last_fit():
+    clf = transfer(unfreeze_depth="auto", probe_share=0, max_epochs=4)
+    clf.fit(*large_pictures()).fit(*pictures())
+    assert clf.unfreeze_depth_ == 3
+
+
+def test_where_no_epoch_beats_the_probe_the_depth_is_0():
+    X, y = pictures()
+    shown = {"X_val": X, "y_val": np.roll(y, 1)}  # labels that nothing can learn
+    clf = transfer(lr=0.1, probe_share=0, max_epochs=3).fit(X, y, **shown)
+    assert clf.best_epoch_ == 1
+    assert clf.unfreeze_depth_ == 0
+    assert "lower validation loss" in clf.depth_reason_
+
+
 def test_a_single_epoch_is_the_probe():
     X, y = pictures()
     clf = transfer(max_epochs=1).fit(X, y)
+    assert clf.unfreeze_depth_ == 0
+    assert clf.depth_reason_ == "unfreeze_depth: 0, since the schedule opens no stage."
     probe = transfer(unfreeze_depth=0).fit(X, y)
     assert [row["unfreeze_depth"] for row in clf.history_] == [0]
     np.testing.assert_allclose(

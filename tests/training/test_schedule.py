@@ -1,11 +1,22 @@
 import pytest
 
 from sktransfer._training.schedule import (
+    choose_unfreeze_depth,
     cosine_rate,
     count_batches,
     plan_unfreezing,
     resolve_batch_size,
 )
+
+
+@pytest.mark.parametrize(
+    ("is_small", "n_stages", "depth"),
+    [(False, 5, 2), (True, 5, 3), (True, 3, 2), (False, 2, 1), (False, 1, 0)],
+)
+def test_small_images_open_one_stage_more_but_never_the_first(
+    is_small, n_stages, depth
+):
+    assert choose_unfreeze_depth(is_small, n_stages) == depth
 
 
 def test_gradual_opens_one_stage_per_epoch_after_the_head():

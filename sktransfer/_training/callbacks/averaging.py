@@ -66,6 +66,9 @@ class ProbeAverage(Callback):
     ----------
     share_ : float
         The share that was chosen.
+
+    reason_ : str
+        Why.
     """
 
     def __init__(self, share: float | str) -> None:
@@ -99,9 +102,12 @@ class ProbeAverage(Callback):
             auto = self.share == "auto"
             share = choose_probe_share(net.probe.n_wrong) if auto else self.share
             self.share_ = float(share)
-            if auto and net.verbose:
-                n_images = len(net.probe.dataset)
-                print(explain_share(self.share_, net.probe.n_wrong, n_images))
+            n_images = len(net.probe.dataset)
+            self.reason_ = f"probe_share: {self.share_:g}, fixed beforehand."
+            if auto:
+                self.reason_ = explain_share(self.share_, net.probe.n_wrong, n_images)
+                if net.verbose:
+                    print(self.reason_)
         self._average(net)
 
     def on_train_end(self, net: NeuralNet, **kwargs: Any) -> None:

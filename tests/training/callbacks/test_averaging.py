@@ -1,5 +1,6 @@
 import gc
 import re
+import warnings
 import weakref
 from dataclasses import replace
 
@@ -15,10 +16,9 @@ from sktransfer._training.callbacks.averaging import (
     choose_probe_share,
     list_open,
 )
-from tests.helpers import pictures, transfer
+from tests.helpers import large_pictures, pictures, transfer
 
 PHOTOS = {"unfreeze_depth": 1, "max_epochs": 3, "dropout": 0.0}
-AUTO = replace(find_backbone("mini_resnet18"), probe_share="auto")
 
 
 class Watching(Callback):
@@ -81,9 +81,9 @@ def test_the_share_falls_with_the_errors_of_the_probe(capsys):
     assert shares[:2] == [1, 1]
     assert 1 > shares[2] > shares[3] > shares[4] > shares[5]
     assert shares[5] < 0.02
-    X, y = pictures(60)
+    X, y = large_pictures(60)
     y = np.random.default_rng(0).permutation(y)
-    clf = transfer(backbone=AUTO, verbose=1, **PHOTOS).fit(X, y)
+    clf = transfer(verbose=1, **PHOTOS).fit(X, y)
     out = capsys.readouterr().out
     assert f"probe_share: {clf.probe_share_:.2f}, since the linear probe" in out
     # Of three classes at random it gets two thirds wrong, more or less.
@@ -93,25 +93,44 @@ def test_the_share_falls_with_the_errors_of_the_probe(capsys):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"backbone": AUTO}, r"1.00, since the .* gets [0-5] of 45 .* ends with the"),
-        ({"probe_share": 1}, "train_loss"),
+        ({}, r"1.00, since the .* gets [0-5] of 45 .* ends with the"),
+        ({"probe_share": 1}, "probe_share: 1, fixed beforehand"),
     ],
 )
+@pytest.mark.filterwarnings("ignore:unfreeze_depth changed nothing")
 def test_training_ends_with_a_probe_that_is_nearly_always_right(changes, said, capsys):
-    X, y = pictures()
+    X, y = large_pictures()
     shown = {"X_val": X, "y_val": y}
     clf = transfer(**{**PHOTOS, "verbose": 1, **changes}).fit(X, y, **shown)
     out = capsys.readouterr().out
-    assert re.search(said, out)
+    assert re.search(said, clf.depth_reason_)
+    assert (clf.depth_reason_ in out) == ("probe_share" not in changes)
+    assert clf.unfreeze_depth_ == 0
     assert "train_loss" in out
     assert clf.probe_share_ == clf.n_iter_ == clf.best_epoch_ == len(clf.history_) == 1
     probe = transfer(unfreeze_depth=0).fit(X, y)
     np.testing.assert_allclose(clf.predict_proba(X), probe.predict_proba(X), atol=1e-6)
 
 
-def test_a_backbone_may_know_its_share():
-    clf = transfer(backbone=replace(AUTO, probe_share=0.75), **PHOTOS)
-    assert clf.fit(*pictures()).probe_share_ == 0.75
+def test_fit_warns_of_what_it_did_not_use_when_it_ends_with_the_probe():
+    X, y = large_pictures()
+    asked = {"unfreeze_depth": 1, "augment": "flip_crop", "mixup": 0.2}
+    named = "unfreeze_depth and augment and mixup changed nothing. .* gets"
+    with pytest.warns(UserWarning, match=named):
+        transfer(**asked).fit(X, y)
+    with warnings.catch_warnings(action="error"):
+        transfer(unfreeze_depth="auto").fit(X, y)
+        transfer(unfreeze_depth=0).fit(X, y)
+        transfer(unfreeze_depth=1, max_epochs=1).fit(X, y)
+        transfer(unfreeze_depth=1, probe_share=0).fit(X, y)
+
+
+def test_small_images_keep_a_fixed_share_unless_another_is_named():
+    X, y = pictures()
+    assert transfer(**PHOTOS).fit(X, y).probe_share_ == pytest.approx(1 / 3)
+    assert transfer(**PHOTOS, probe_share=0.5).fit(X, y).probe_share_ == 0.5
+    backbone = replace(find_backbone("mini_resnet18"), probe_share=0.75)
+    assert transfer(**PHOTOS, backbone=backbone).fit(X, y).probe_share_ == 0.75
 
 
 @pytest.mark.parametrize("changes", [{"head_init": "random"}, {"weights": None}])
@@ -197,7 +216,7 @@ def test_a_fitted_classifier_does_not_keep_its_images_alive():
     del X
     gc.collect()
     assert alive() is None
-    assert clf.probe_share_ == 0.25
+    assert 0 < clf.probe_share_ < 1
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.5, "half", None])
