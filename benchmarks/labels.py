@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 from record import Record, bundled_weights, spread
+from sets import describe_sgd
 from sklearn.model_selection import train_test_split
 
 from sktransfer import (
@@ -45,7 +46,11 @@ def long_epochs(n_images: int) -> int:
 
 MODELS: dict[str, Callable[[int, int], Any]] = {
     "transfer": lambda n, seed: ResNetTransferClassifier(
-        "mini_resnet18", activation_cache=ActivationCache(), random_state=seed
+        describe_sgd(),
+        head_init="random",
+        unfreeze_depth=2,
+        activation_cache=ActivationCache(),
+        random_state=seed,
     ),
     "scratch": lambda n, seed: ScratchCNNClassifier(random_state=seed),
     "scratch, long": lambda n, seed: ScratchCNNClassifier(

@@ -5,9 +5,10 @@
 
 The claim to refute: where the features of an earlier stage are as good as the last ones
 for a linear probe, more stages should learn. The activations of each stage of the
-default backbone are averaged over their pixels, and a head is solved on them as
-``fit`` does. The report has the errors in cross-validation, which ``fit`` could choose
-by, as a share of those of the last cut; the best depth is in ``fine_tuning.py``.
+default backbone are averaged over their pixels, and a head is solved on them as ``fit``
+does, of images as they are. The report has the errors in cross-validation, by which
+``fit`` could choose, as a share of those of the last cut; ``fine_tuning.py`` has the
+best depth.
 ``sets.py`` says what FOLDER holds; these are the splits that choose defaults. Finished
 rows are not run again. ``--table`` prints Markdown: median, minimum and maximum.
 """
@@ -89,7 +90,7 @@ def main() -> None:
             wrong = count_errors(split.X, split.y)
             last = list(wrong.values())[-1]
             for name, n_wrong in wrong.items():
-                relative = n_wrong / last
+                relative = n_wrong / max(last, 1)
                 record.add(**key, cut=name, n_wrong=n_wrong, relative=relative)
     down = {f"{data}, {n:,}": {"set": data, "n": n} for data, n in cells}
     across = {row["cut"]: {"cut": row["cut"]} for row in record.rows}

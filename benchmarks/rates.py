@@ -33,6 +33,7 @@ def main() -> None:
                 clf = ResNetTransferClassifier(
                     describe_sgd(),
                     head_init="random",
+                    unfreeze_depth=2,
                     lr=lr,
                     backbone_lr_factor=factor,
                     random_state=seed,

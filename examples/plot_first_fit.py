@@ -39,8 +39,7 @@ clf.fit(X_train, y_train)
 
 # %%
 # The first epoch is the linear probe: the head is solved as logistic regression on the
-# features of the frozen backbone. Then the last stages join it one by one, and all of
-# them learn.
+# features of the frozen backbone. Then the last stages join it, and all of them learn.
 TrainingHistoryDisplay.from_estimator(clf)
 
 # %%

@@ -69,6 +69,14 @@ N_CLASSIFIER_CHECKS = 62 if sklearn.__version__.startswith("1.7.") else 63
             id="transfer, every stage",
         ),
         pytest.param(
+            ResNetTransferClassifier(
+                "mini_resnet18", max_epochs=2, **TINY, **NO_CHANCE
+            ),
+            MINIBATCHES,
+            N_CLASSIFIER_CHECKS,
+            id="transfer, defaults",
+        ),
+        pytest.param(
             ResNetFeatureExtractor("mini_resnet18", weights=None, **TINY),
             {},
             47,

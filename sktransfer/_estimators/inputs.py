@@ -74,6 +74,7 @@ class ImageInput(Documented):
     image_size: int | str | None
     resize: str
     image_shape_: Shape
+    _own_shape: Shape
     _brightness: float
     _reading: dict[str, Any]
 
@@ -140,7 +141,7 @@ class ImageInput(Documented):
             self.image_shape_ = shape or row_shape(X.shape[1], self.image_shape)
             if shape is None and self.image_shape is None:
                 warn_of_a_guess(self.image_shape_)
-            self._compare_sizes(self.image_shape_)
+            self._note_own_shape(self.image_shape_)
         images = X.reshape(len(X), *self.image_shape_)
         self._check_scale(images, reset)
         return images, y
@@ -198,7 +199,7 @@ class ImageInput(Documented):
         if reset:
             found = read_shapes(pictures)
             self.image_shape_ = self._shape_of_pictures(found)
-            self._compare_sizes(found.typical)
+            self._note_own_shape(found.typical)
             self.n_features_in_ = int(np.prod(self.image_shape_))
             self._brightness = 1.0
             self.__dict__.pop("feature_names_in_", None)  # of a fit on a frame
@@ -222,6 +223,11 @@ class ImageInput(Documented):
     def _choose_reading(self) -> dict[str, Any]:
         """Choose how pictures are resized: options of :func:`read_pictures`."""
         return {"resize": self.resize, "interpolation": "bilinear", "fill": GREY}
+
+    def _note_own_shape(self, image_shape: Shape) -> None:
+        """Note the shape that images have, at which pictures may not be stored."""
+        self._own_shape = image_shape
+        self._compare_sizes(image_shape)
 
     def _compare_sizes(self, image_shape: Shape) -> None:
         """Warn if the network sees far less of such images than they show."""

@@ -15,7 +15,7 @@ from sktransfer._estimators.backbone import Pretrained, fill_cache
 from sktransfer._estimators.classifier import BaseImageClassifier
 from sktransfer._estimators.documentation import like
 from sktransfer._feedback import warn
-from sktransfer._images.geometry import frame_shape
+from sktransfer._images.geometry import is_enlarged
 from sktransfer._networks.backbones.record import Backbone
 
 if TYPE_CHECKING:
@@ -29,15 +29,16 @@ if TYPE_CHECKING:
 # Images per step that backbones' rates of AdamW suit.
 RATES_ARE_FOR = 32
 
+# Of images that the network sees much enlarged; fine-tuning gains much on them.
 # benchmarks/fine_tuning.py compares other shares.
-PROBE_SHARE_OF_SMALL_IMAGES = 1 / 3
+PROBE_SHARE_OF_ENLARGED = 1 / 3
 
 
 class TransferClassifier(Pretrained, BaseImageClassifier):
     """Classify images with a pretrained network, fine-tuned on them.
 
     First the head is solved on the features of the frozen backbone: the linear probe.
-    Then the last stages of the backbone join it, one by one, down to `unfreeze_depth`,
+    Then the last stages of the backbone join it, step by step, to `unfreeze_depth`,
     and learn with it; the result is averaged with the probe. Frozen stages keep their
     weights and their batch-norm statistics bit for bit.
 
@@ -63,8 +64,9 @@ class TransferClassifier(Pretrained, BaseImageClassifier):
         How many stages besides the head learn in the end, counted from the output. 0:
         only the head; 1: also the last stage of the backbone (``layer4`` of a ResNet,
         ``stage4`` of an EfficientNet-Lite); and so on down to the first, the ``stem``.
-        ``"auto"``: 2, or 3 for images of fewer than 96 x 96 pixels (height times
-        width), but never the first stage of the backbone.
+        ``"auto"``: 2, or 3 if the network sees images enlarged to at least twice their
+        height and width, but not the first stage of the backbone; all with
+        ``weights=None``. See also `probe_share`.
 
     unfreeze_schedule : {"gradual", "immediate"} or mapping, default="gradual"
         When the stages start to learn: see :class:`UnfreezeSchedule`.
@@ -79,11 +81,12 @@ class TransferClassifier(Pretrained, BaseImageClassifier):
     probe_share : "auto" or float, default="auto"
         How much of the linear probe is in the trained network, in [0, 1]: all weights
         that learned are averaged with what they were in the probe, and the average is
-        what validation images are shown. ``"auto"``: 1/3 for images of fewer than 96 x
-        96 pixels; for others the less, the more images the probe gets wrong (see
-        Notes), and if it gets no more than 15 wrong, training ends with the probe, as
-        it does with a share of 1. Nothing is averaged if ``head_init="random"`` or
-        ``weights=None``, or if training goes on from the last fit.
+        what validation images are shown. ``"auto"``: 1/3 if the network sees images
+        enlarged to at least twice their height and width; for others the less, the more
+        images the probe gets wrong (see Notes), and if it gets no more than 15 wrong,
+        training ends with the probe, whatever the `unfreeze_depth`, as it does with a
+        share of 1. Nothing is averaged if ``head_init="random"`` or ``weights=None``,
+        or if training goes on from the last fit.
 
     dropout : float, default=0.2
         Share of the pooled features that is dropped in training, in [0, 1). The linear
@@ -243,8 +246,8 @@ default="flip"
         Epoch, counted from 1, whose weights the estimator has.
 
     unfreeze_depth_ : int
-        How many stages besides the head learned in the end; 0 if the result is the
-        linear probe.
+        How many stages besides the head had learned in the epoch whose weights the
+        estimator has; 0 if it is the linear probe.
 
     depth_reason_ : str
         Why they were that many.
@@ -278,13 +281,13 @@ default="flip"
     Sources of the defaults: the depth of 2, the gradual `unfreeze_schedule`,
     `max_epochs` and early stopping with the best weights restored follow the study that
     this library grew from (the last 90 Keras layers of its ResNet50 are roughly
-    ``layer3`` and ``layer4``). Small images, enlarged, differ from those of the
-    pretraining in ways that early stages see, so that one stage more should learn (Lee
-    et al. [9]_); ``benchmarks/fine_tuning.py`` compares depths.
-    ``"efficientnet_lite0"`` is the backbone whose ImageNet
-    weights pip alone can install. ``head_init="probe"``: that the head should be good
-    before the backbone learns is the argument of Kumar et al. [5]_;
-    ``benchmarks/probe.py`` compares ways to choose its penalty.
+    ``layer3`` and ``layer4``). Images that are much enlarged are blurred, a difference
+    from those of the pretraining that early stages meet first, and tuning early stages
+    is best for such differences (Lee et al. [9]_); here one stage more learns.
+    ``benchmarks/fine_tuning.py`` compares depths. ``"efficientnet_lite0"`` is the
+    backbone whose ImageNet weights pip alone can install. ``head_init="probe"``: that
+    the head should be good before the backbone learns is the argument of Kumar et al.
+    [5]_; ``benchmarks/probe.py`` compares ways to choose its penalty.
     ``weights="auto"`` takes torchvision's first ImageNet weights for its ResNets: the
     second were trained with label smoothing as well, which makes frozen features worse
     (Kornblith et al. [1]_). `label_smoothing` is torch's default. The optimizer, `lr`,
@@ -306,13 +309,15 @@ default="flip"
     are off because each costs time. `mixup` and `cutmix` are off, as in timm.
     `batch_size`, `dropout` and `n_iter_no_change` are customary values, not tuned.
 
-    For images of 96 x 96 pixels and more, ``probe_share="auto"`` is 100 / (85 + the
+    Of images that are not much enlarged, ``probe_share="auto"`` is 100 / (85 + the
     number of training images that the probe gets wrong in cross-validation), but at
     most 1: the fewer errors there are to learn from, the more of what fine-tuning adds
-    is chance. On smaller images fine-tuning gains more, and less of the probe is
-    better. The description of a backbone may name another share. Wortsman et al. [8]_
-    average weights before and after fine-tuning too, half of each;
-    ``benchmarks/fine_tuning.py`` compares shares.
+    is chance. On enlarged images fine-tuning gains more, and less of the probe is
+    better. Without validation images nothing is averaged if that would be worse for the
+    training loss than the average of the losses of the probe and after fine-tuning, as
+    on images that are far from those of the pretraining. The description of a backbone
+    may name another share. Wortsman et al. [8]_ average weights before and after
+    fine-tuning too, half of each; ``benchmarks/fine_tuning.py`` compares shares.
 
     Frozen stages never change their batch-norm statistics, and open ones of
     EfficientNet-Lites and ResNets use and keep those of their weights. With the bundled
@@ -471,36 +476,43 @@ default="flip"
         from sktransfer._networks.stages import check_depth
         from sktransfer._training.schedule import begin_with_probe, plan_unfreezing
 
-        depth, n_epochs = self._choose_depth(), self.max_epochs
+        depth, n_epochs = self._choose_depth()[0], self.max_epochs
         check_depth(depth, (*self._describe_backbone().stages, "head"))
         plan = plan_unfreezing(self.unfreeze_schedule, depth, n_epochs)
         if goes_on:
             return plan_unfreezing("immediate", depth, n_epochs)
         return begin_with_probe(plan) if self.head_init == "probe" else plan
 
-    def _choose_depth(self) -> int:
-        """Choose how many stages besides the head learn in the end."""
+    def _choose_depth(self) -> tuple[int, str]:
+        """Choose how many stages besides the head learn in the end, and say why."""
         from sktransfer._training.schedule import choose_unfreeze_depth
 
         if self.unfreeze_depth != "auto":
-            return int(self.unfreeze_depth)
+            return int(self.unfreeze_depth), "it was passed"
         n_stages = len(self._describe_backbone().stages)
-        return choose_unfreeze_depth(self._has_small_images(), n_stages)
+        return choose_unfreeze_depth(
+            n_stages, self.weights is not None, self._sees_enlarged()
+        )
 
-    def _has_small_images(self) -> bool:
-        """Return whether images count as small; not before their shape is known."""
-        from sktransfer._networks.backbones.build import is_small
+    def _sees_enlarged(self) -> bool:
+        """Return whether images are much enlarged; not before their shape is known."""
+        shape = getattr(self, "_own_shape", None)
+        if shape is None:
+            return False
+        return is_enlarged(shape, self._size_seen(shape), self.resize)
 
-        shape = getattr(self, "image_shape_", None)
-        return shape is not None and is_small(frame_shape(shape, self.resize))
-
-    def _explain_depth(self) -> str | None:
-        """Say why the depth is what it is; None if the user chose it."""
-        from sktransfer._training.schedule import explain_depth
-
-        if self.unfreeze_depth != "auto":
-            return None
-        return explain_depth(self._choose_depth(), self.image_shape_)
+    def _explain_plan(self, goes_on: bool) -> str:
+        """Say how many stages besides the head will learn in the end, and why."""
+        planned = max(self._resolve_plan(goes_on))
+        depth, reason = self._choose_depth()
+        if planned < depth:
+            is_probe_alone = self.max_epochs == 1 and self.head_init == "probe"
+            reason = (
+                "a single epoch is the linear probe"
+                if is_probe_alone
+                else "unfreeze_schedule opens no more"
+            )
+        return f"unfreeze_depth: {planned}, since {reason}."
 
     def _training_options(self, goes_on: bool) -> dict[str, Any]:
         from sktransfer._estimators.probe import solve_head
@@ -508,6 +520,7 @@ default="flip"
         backbone = self._describe_backbone()
         factor = self.backbone_lr_factor
         has_probe = self.head_init == "probe" and not goes_on
+        is_auto = self.unfreeze_depth == "auto"
         return {
             "backbone_lr_factor": (
                 backbone.backbone_lr_factor if factor == "auto" else factor
@@ -518,7 +531,8 @@ default="flip"
             "solve_head": solve_head if has_probe else None,
             # Random weights and trained ones have no average worth having.
             "probe_share": self._choose_probe_share(has_probe),
-            "depth_reason": self._explain_depth(),
+            "check_average": self.probe_share == "auto",
+            "depth_reason": self._explain_plan(goes_on) if is_auto else None,
         }
 
     def _choose_probe_share(self, has_probe: bool) -> float | str:
@@ -528,29 +542,33 @@ default="flip"
         share = self.probe_share
         if share == "auto":
             share = self._describe_backbone().probe_share
-        is_fixed = share == "auto" and self._has_small_images()
-        return PROBE_SHARE_OF_SMALL_IMAGES if is_fixed else share
+        is_fixed = share == "auto" and self._sees_enlarged()
+        return PROBE_SHARE_OF_ENLARGED if is_fixed else share
 
     def _set_fitted(self, net: StagesNet, classes: np.ndarray) -> None:
         super()._set_fitted(net, classes)
         average = dict(net.callbacks_).get("probe_average")
-        ended = self.best_epoch_ == 1 or net.module_.unfreeze_depth == 0
-        is_probe = net.has_probe_ and ended
+        has_best = "valid_loss" in self.history_[0]
+        # An interrupted epoch, whose weights are kept, is in the net's history alone.
+        was_first = self.best_epoch_ == 1 and (has_best or len(net.history) == 1)
+        depth = self.history_[self.best_epoch_ - 1]["unfreeze_depth"]
+        if not has_best:
+            depth = net.module_.unfreeze_depth
+        is_probe = net.has_probe_ and (was_first or depth == 0)
         self.probe_share_ = 1.0 if is_probe else getattr(average, "share_", 0.0)
-        self.unfreeze_depth_ = 0 if is_probe else net.module_.unfreeze_depth
-        self.depth_reason_ = self._explain_depth() or "unfreeze_depth: as passed."
-        if not is_probe or self.unfreeze_depth == 0:
+        self.unfreeze_depth_ = 0 if is_probe else depth
+        self.depth_reason_ = self._explain_plan(goes_on=False)
+        planned = max(self._resolve_plan(goes_on=False))
+        if self.unfreeze_depth_ == planned:
             return
-        if max(self._resolve_plan(goes_on=False)) == 0:
-            self.depth_reason_ = "unfreeze_depth: 0, since the schedule opens no stage."
-        elif average is not None and average.share_ == 1:
+        if average is not None and is_probe and getattr(average, "share_", 0.0) == 1:
             self.depth_reason_ = average.reason_
             self._warn_of_unused()
-        else:
-            self.depth_reason_ = (
-                "unfreeze_depth: 0, since no epoch after the linear probe had a lower "
-                "validation loss."
-            )
+            return
+        reason = "training ended there"
+        if has_best:
+            reason = "no deeper epoch had a lower validation loss"
+        self.depth_reason_ = f"unfreeze_depth: {self.unfreeze_depth_}, since {reason}."
 
     def _warn_of_unused(self) -> None:
         """Warn of parameters that a fit which ended with the probe did not use."""
@@ -559,13 +577,15 @@ default="flip"
         height, width, _ = self.image_shape_
         unused = {
             "unfreeze_depth": self.unfreeze_depth != "auto",
+            "unfreeze_schedule": self.unfreeze_schedule != "gradual",
+            "lr": self.lr != "auto",
             "augment": list_views(self.augment, height, width) is None,
             "mixup": self.mixup > 0,
             "cutmix": self.cutmix > 0,
         }
         names = [name for name, is_unused in unused.items() if is_unused]
-        if names and self.probe_share == "auto":
-            warn(f"{' and '.join(names)} changed nothing. {self.depth_reason_}")
+        if names:
+            warn(f"{', '.join(names)}: without effect. {self.depth_reason_}")
 
     def _choose_lr(self, images_per_step: float) -> float:
         if self.lr != "auto":
@@ -588,6 +608,7 @@ default="flip"
         fresh = clone(self)
         fresh._validate_params()
         device, precision = fresh._resolve_device()
+        fresh._resolve_plan(goes_on=False)  # for its errors
         images, _ = fresh._check_images(X, reset=True)
         plan = fresh._resolve_plan(goes_on=False)
         rows, seed = np.arange(len(images)), self._draw_seed()

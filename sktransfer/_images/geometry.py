@@ -11,6 +11,9 @@ from sktransfer._images.shapes import Shape
 
 RESIZE = ("crop", "pad", "squash")
 
+# Images are blurred, as no photograph is, once each pixel has become so many.
+MUCH_ENLARGED = 4
+
 # Height and width.
 Size: TypeAlias = tuple[int, int]
 
@@ -104,6 +107,26 @@ def frame_shape(shape: Shape, resize: str) -> Shape:
         return shape
     side = (min if resize == "crop" else max)(height, width)
     return side, side, channels
+
+
+def is_enlarged(shape: Shape, size: int | None, resize: str) -> bool:
+    """Return whether a network that sees squares of a size sees images much enlarged.
+
+    To at least twice their height and width, or four times their pixels.
+
+    Parameters
+    ----------
+    shape : tuple of (int, int, int)
+        Height, width and channels of the images.
+
+    size : int or None
+        Height and width to which the network resizes images; None if it does not.
+
+    resize : {"crop", "pad", "squash"}
+        As for :func:`lay_out`.
+    """
+    height, width, _ = frame_shape(shape, resize)
+    return size is not None and size**2 >= MUCH_ENLARGED * height * width
 
 
 def stored_shape(shape: Shape, size: int | None, resize: str) -> Shape:

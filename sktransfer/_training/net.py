@@ -289,6 +289,17 @@ class StagesNet(NeuralNet):
             loss = F.cross_entropy(logits.float(), labels, reduction="none") * weights
         return {"loss": loss.mean(), "y_pred": logits}
 
+    def measure_loss(self, dataset: ImageDataset) -> float:
+        """Measure the mean loss of images as they are, as validation does."""
+        self.module_.eval()
+        self._pass(dataset)
+        total = weight = 0.0
+        for batch in self.get_iterator(dataset):
+            weights = batch[1][1]
+            total += float(self.validation_step(batch)["loss"]) * len(weights)
+            weight += float(weights.sum())
+        return total / weight
+
     def _check_finite(self, losses: torch.Tensor, prefix: str) -> None:
         """Raise a FloatingPointError if the loss of a batch is nan or infinite."""
         bad = (~losses.isfinite()).nonzero()

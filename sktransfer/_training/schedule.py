@@ -16,38 +16,47 @@ WARMUP_EPOCHS = 0.25
 # and last rates as shares of the peak.
 PEAK_AT, FIRST_RATE, LAST_RATE = 0.23, 0.2, 0.07
 
-# unfreeze_depth="auto". Small images are enlarged until they look little like what the
-# weights were trained on, and it is the early stages that see this (Lee et al. 2023).
+# unfreeze_depth="auto": the study's depth, and one more for enlarged images. That these
+# are blurred is a difference that early stages meet first (Lee et al. 2023).
 # benchmarks/fine_tuning.py compares depths.
-DEPTH, DEPTH_FOR_SMALL_IMAGES = 2, 3
+DEPTH, DEPTH_FOR_ENLARGED = 2, 3
 
 # batch_size="auto": at least this many steps per epoch, within these sizes.
 MIN_STEPS_PER_EPOCH = 32
 SMALLEST_BATCH, LARGEST_BATCH = 8, 128
 
 
-def choose_unfreeze_depth(is_small: bool, n_stages: int) -> int:
-    """Choose how many stages besides the head should learn in the end.
+def choose_unfreeze_depth(
+    n_stages: int, has_weights: bool, are_enlarged: bool
+) -> tuple[int, str]:
+    """Choose how many stages besides the head should learn in the end, and say why.
 
     Parameters
     ----------
-    is_small : bool
-        Whether the images count as small.
-
     n_stages : int
         Stages of the backbone. The first, which has most pixels, stays frozen.
 
+    has_weights : bool
+        Whether its weights are pretrained; random ones all have to learn.
+
+    are_enlarged : bool
+        Whether it sees images much enlarged.
+
     Returns
     -------
-    int
+    depth : int
+
+    reason : str
+        The second half of a sentence.
     """
-    return min(DEPTH_FOR_SMALL_IMAGES if is_small else DEPTH, n_stages - 1)
-
-
-def explain_depth(depth: int, image_shape: tuple[int, ...]) -> str:
-    """Say why a depth was chosen for images of this height and width."""
-    height, width = image_shape[:2]
-    return f"unfreeze_depth: {depth}, which suits images of {width} x {height} pixels."
+    if not has_weights:
+        return n_stages, "with weights=None all stages have to learn"
+    if n_stages < 2:
+        return 0, "the backbone has a single stage, which opens only if you pass 1"
+    if are_enlarged:
+        depth = min(DEPTH_FOR_ENLARGED, n_stages - 1)
+        return depth, "the network sees the images much enlarged"
+    return min(DEPTH, n_stages - 1), "the images are not much enlarged"
 
 
 def plan_unfreezing(

@@ -126,7 +126,8 @@ def _list_callbacks(
     average: list[Any] = []
     at_probe: list[Any] = []
     if probe is not None and settings.probe_share:
-        callback = ProbeAverage(settings.probe_share)
+        is_checked = settings.check_average and best is None
+        callback = ProbeAverage(settings.probe_share, is_checked)
         average = [("probe_average", callback)]
         at_probe = [("stop_at_probe", StopAtProbe(callback))]
     lookahead = [("lookahead", Lookahead())] if settings.lookahead else []

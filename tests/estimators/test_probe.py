@@ -1,14 +1,17 @@
+import re
 import warnings
 
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
 from skorch.callbacks import Callback
 
 from sktransfer import ActivationCache, DrawnViews, ResNetFeatureExtractor
 from sktransfer._estimators.probe import PENALTIES, solve_head
-from tests.helpers import SHORT, large_pictures, pictures, transfer
+from tests.helpers import SHORT, pictures, transfer
 
 
 def blobs(n=60, n_classes=3, seed=0):
@@ -152,43 +155,85 @@ def test_the_probe_is_the_first_epoch_whatever_the_schedule(schedule, depths):
     assert [row["unfreeze_depth"] for row in clf.history_] == depths
 
 
-@pytest.mark.parametrize("make", [pictures, large_pictures])
-def test_the_depth_is_chosen_for_the_size_of_the_images(make, capsys):
-    X, y = make()
-    chosen = {"unfreeze_depth": "auto", "probe_share": 0, "max_epochs": 4, "verbose": 1}
-    clf = transfer(**chosen).fit(X, y)
-    side = X.shape[1]
-    depth = 3 if make is pictures else 2
+@pytest.mark.parametrize(
+    ("size", "depth", "why"), [(8, 2, "not much"), (16, 3, "much")]
+)
+def test_the_depth_is_chosen_by_how_much_images_are_enlarged(size, depth, why, capsys):
+    X, y = pictures()
+    params = {"image_size": size, "probe_share": 0, "max_epochs": 4, "verbose": 1}
+    clf = transfer(**params, unfreeze_depth="auto").fit(X, y)
     assert clf.unfreeze_depth_ == clf.history_[-1]["unfreeze_depth"] == depth
     assert clf.net_.n_prefix == 5 - depth
-    said = f"unfreeze_depth: {depth}, which suits images of {side} x {side} pixels."
-    assert said == clf.depth_reason_
-    assert said in capsys.readouterr().out
-    other = transfer(**{**chosen, "unfreeze_depth": depth}).fit(X, y)
+    assert re.fullmatch(
+        f"unfreeze_depth: {depth}, since .* {why} enlarged.", clf.depth_reason_
+    )
+    assert clf.depth_reason_ in capsys.readouterr().out
+    other = transfer(**params, unfreeze_depth=depth).fit(X, y)
     assert np.array_equal(clf.predict_proba(X), other.predict_proba(X))
-    assert other.depth_reason_ == "unfreeze_depth: as passed."
+    assert other.depth_reason_ == f"unfreeze_depth: {depth}, since it was passed."
 
 
-def test_a_chosen_depth_is_that_of_these_images_not_of_the_last_fit():
-    clf = transfer(unfreeze_depth="auto", probe_share=0, max_epochs=4)
-    clf.fit(*large_pictures()).fit(*pictures())
+@pytest.mark.parametrize("are_mixed", [False, True])
+def test_the_size_of_files_counts_not_that_at_which_they_are_read(are_mixed):
+    X, y = pictures()
+    large = X.repeat(2, axis=1).repeat(2, axis=2)
+    files = [Image.fromarray(image) for image in large]
+    if are_mixed:
+        files[0] = files[0].resize((16, 18))
+    clf = transfer(unfreeze_depth="auto", probe_share=0).fit(files, y)
+    assert clf.image_shape_ == (8, 8, 3)  # which would be enlarged if 16 were asked for
+    clf.set_params(image_size=24).fit(files, y)
+    assert clf.unfreeze_depth_ == 2
+    clf.set_params(image_size=32).fit(files, y)
     assert clf.unfreeze_depth_ == 3
 
 
-def test_where_no_epoch_beats_the_probe_the_depth_is_0():
+def test_a_search_tries_the_chosen_depth_beside_others():
+    X, y = pictures()
+    grid = {"unfreeze_depth": ["auto", 0]}
+    search = GridSearchCV(transfer(image_size=16, augment=None), grid, cv=3)
+    best = search.fit(X, y).best_estimator_
+    assert best.unfreeze_depth_ == {"auto": 3, 0: 0}[best.unfreeze_depth]
+
+
+def test_the_cache_is_warmed_for_the_chosen_depth():
+    X, y = pictures()
+    cache = ActivationCache()
+    clf = transfer(unfreeze_depth="auto", image_size=16, activation_cache=cache)
+    cache.warm(clf, X)
+    assert clf.fit(X, y).cache_info_.misses == 0
+
+
+@pytest.mark.parametrize(
+    ("params", "depth", "reason"),
+    [
+        ({"unfreeze_schedule": {0: 0, 1: 1}}, 1, "unfreeze_schedule opens no more"),
+        ({"max_epochs": 1}, 0, "a single epoch is the linear probe"),
+        ({"weights": None}, 5, "with weights=None all stages have to learn"),
+        ({"head_init": "random", "unfreeze_schedule": {0: 0}}, 0, "unfreeze_schedule"),
+    ],
+)
+def test_the_reason_is_that_of_the_depth_reached(params, depth, reason):
+    clf = transfer(**{"unfreeze_depth": "auto", "max_epochs": 3, **params})
+    clf.fit(*pictures())
+    assert clf.unfreeze_depth_ == depth
+    assert clf.depth_reason_.startswith(f"unfreeze_depth: {depth}, since {reason}")
+
+
+def test_where_no_deeper_epoch_was_better_the_depth_is_that_of_the_best():
     X, y = pictures()
     shown = {"X_val": X, "y_val": np.roll(y, 1)}  # labels that nothing can learn
     clf = transfer(lr=0.1, probe_share=0, max_epochs=3).fit(X, y, **shown)
     assert clf.best_epoch_ == 1
     assert clf.unfreeze_depth_ == 0
-    assert "lower validation loss" in clf.depth_reason_
+    assert "since no deeper epoch had a lower validation loss" in clf.depth_reason_
 
 
 def test_a_single_epoch_is_the_probe():
     X, y = pictures()
     clf = transfer(max_epochs=1).fit(X, y)
     assert clf.unfreeze_depth_ == 0
-    assert clf.depth_reason_ == "unfreeze_depth: 0, since the schedule opens no stage."
+    assert clf.depth_reason_.endswith("since a single epoch is the linear probe.")
     probe = transfer(unfreeze_depth=0).fit(X, y)
     assert [row["unfreeze_depth"] for row in clf.history_] == [0]
     np.testing.assert_allclose(

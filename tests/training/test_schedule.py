@@ -10,13 +10,17 @@ from sktransfer._training.schedule import (
 
 
 @pytest.mark.parametrize(
-    ("is_small", "n_stages", "depth"),
-    [(False, 5, 2), (True, 5, 3), (True, 3, 2), (False, 2, 1), (False, 1, 0)],
+    ("n_stages", "are_enlarged", "depth"),
+    [(5, False, 2), (5, True, 3), (3, True, 2), (2, False, 1), (1, False, 0)],
 )
-def test_small_images_open_one_stage_more_but_never_the_first(
-    is_small, n_stages, depth
+def test_enlarged_images_open_one_stage_more_but_not_the_first(
+    n_stages, are_enlarged, depth
 ):
-    assert choose_unfreeze_depth(is_small, n_stages) == depth
+    assert choose_unfreeze_depth(n_stages, True, are_enlarged)[0] == depth
+
+
+def test_all_stages_of_random_weights_open():
+    assert choose_unfreeze_depth(5, False, False)[0] == 5
 
 
 def test_gradual_opens_one_stage_per_epoch_after_the_head():

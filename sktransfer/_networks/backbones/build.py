@@ -35,12 +35,8 @@ def resolve_image_size(
     small = backbone.small_image_size
     if small is None or image_shape is None:
         return backbone.image_size
-    return small if is_small(image_shape) else backbone.image_size
-
-
-def is_small(image_shape: tuple[int, ...]) -> bool:
-    """Return whether images of this height and width count as small."""
-    return image_shape[0] * image_shape[1] < SMALL_PIXELS
+    is_small = image_shape[0] * image_shape[1] < SMALL_PIXELS
+    return small if is_small else backbone.image_size
 
 
 def make_stages(

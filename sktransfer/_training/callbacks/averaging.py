@@ -9,11 +9,14 @@ from skorch import NeuralNet
 from skorch.callbacks import Callback
 
 from sktransfer._training.callbacks.lookahead import list_averaged
+from sktransfer._training.image_sets import ImageDataset
 
 # Errors of the probe that are too few to learn from, and how many more make its share a
-# half. This suits photographs; on digits, which are far from those that weights were
-# pretrained on, a smaller share is better (benchmarks/fine_tuning.py).
+# half (benchmarks/fine_tuning.py).
 TOO_FEW, HALF_AFTER = 15, 100
+
+# Training images that tell whether an average is worse than what it is an average of.
+MOST_TO_CHECK = 1000
 
 
 def choose_probe_share(n_wrong: float) -> float:
@@ -62,17 +65,23 @@ class ProbeAverage(Callback):
         How much of the average is the probe, in [0, 1]. ``"auto"``: as
         :func:`choose_probe_share` has it.
 
+    is_checked : bool, default=False
+        Whether to average in the end only if the training loss is then no more than the
+        average of the two losses: the straight way from the probe to what was trained
+        must not lead over a ridge. Without validation images, which would show it.
+
     Attributes
     ----------
     share_ : float
         The share that was chosen.
 
     reason_ : str
-        Why.
+        Why, or what it means if it is 1.
     """
 
-    def __init__(self, share: float | str) -> None:
+    def __init__(self, share: float | str, is_checked: bool = False) -> None:
         self.share = share
+        self.is_checked = is_checked
 
     def on_train_begin(self, net: NeuralNet, **kwargs: Any) -> None:
         """Forget the last training."""
@@ -84,8 +93,7 @@ class ProbeAverage(Callback):
         """Go on from the weights that were trained."""
         if self.trained_ is not None:
             self.is_averaged_ = False
-            for tensor, trained in zip(list_open(net), self.trained_, strict=True):
-                tensor.copy_(trained)
+            _load(net, self.trained_)
             self.trained_ = None
 
     def on_batch_begin(
@@ -103,17 +111,42 @@ class ProbeAverage(Callback):
             share = choose_probe_share(net.probe.n_wrong) if auto else self.share
             self.share_ = float(share)
             n_images = len(net.probe.dataset)
-            self.reason_ = f"probe_share: {self.share_:g}, fixed beforehand."
+            self.reason_ = "unfreeze_depth: 0, since probe_share=1 keeps the probe."
             if auto:
                 self.reason_ = explain_share(self.share_, net.probe.n_wrong, n_images)
                 if net.verbose:
                     print(self.reason_)
         self._average(net)
 
-    def on_train_end(self, net: NeuralNet, **kwargs: Any) -> None:
+    def on_train_end(self, net: NeuralNet, X: Any = None, **kwargs: Any) -> None:
         """Average what an interrupted epoch left, and drop the copies."""
         self._average(net)
+        is_whole = len(net.history) > 1 and net.interrupt_ is None
+        if self.is_checked and self.trained_ is not None and is_whole:
+            self._check(net, X)
         self.probe_ = self.trained_ = None
+
+    def _check(self, net: NeuralNet, dataset: ImageDataset) -> None:
+        """Keep what was trained if the average is worse on training images."""
+        step = -(-len(dataset.rows) // MOST_TO_CHECK)
+        some = dataset.replace(rows=dataset.rows[::step])
+        averaged = _copy(net)
+        ends: Any = (self.probe_, averaged, self.trained_)
+        losses = []
+        for weights in ends:
+            _load(net, weights)
+            losses.append(net.measure_loss(some))
+        at_probe, between, trained = losses
+        if between > self.share_ * at_probe + (1 - self.share_) * trained:
+            self.share_ = 0.0
+            if net.verbose:
+                print(
+                    f"probe_share: 0, since the average has a training loss of "
+                    f"{between:.3f}, beside {at_probe:.3f} of the probe and "
+                    f"{trained:.3f} after fine-tuning."
+                )
+        else:
+            _load(net, averaged)
 
     def _average(self, net: NeuralNet) -> None:
         """Average, unless that is done, or there is no probe yet.
@@ -135,6 +168,12 @@ def list_open(net: NeuralNet) -> list[torch.Tensor]:
     stages = net.module_
     own = stages.names[net.n_prefix :]
     return [t for name in own for t in list_averaged(stages.get_submodule(name))]
+
+
+def _load(net: NeuralNet, weights: list[torch.Tensor]) -> None:
+    """Load what :func:`_copy` copied."""
+    for tensor, copied in zip(list_open(net), weights, strict=True):
+        tensor.copy_(copied)
 
 
 def _copy(net: NeuralNet) -> list[torch.Tensor]:

@@ -16,9 +16,14 @@ from sktransfer._training.callbacks.averaging import (
     choose_probe_share,
     list_open,
 )
+from sktransfer._training.image_sets import ImageDataset
+from sktransfer._training.net import StagesNet
 from tests.helpers import large_pictures, pictures, transfer
 
 PHOTOS = {"unfreeze_depth": 1, "max_epochs": 3, "dropout": 0.0}
+MINI = find_backbone("mini_resnet18")
+# As of backbones that do not name a share.
+AUTO = {"backbone": replace(MINI, probe_share="auto"), "probe_share": "auto"}
 
 
 class Watching(Callback):
@@ -83,7 +88,7 @@ def test_the_share_falls_with_the_errors_of_the_probe(capsys):
     assert shares[5] < 0.02
     X, y = large_pictures(60)
     y = np.random.default_rng(0).permutation(y)
-    clf = transfer(verbose=1, **PHOTOS).fit(X, y)
+    clf = transfer(**AUTO, verbose=1, **PHOTOS).fit(X, y)
     out = capsys.readouterr().out
     assert f"probe_share: {clf.probe_share_:.2f}, since the linear probe" in out
     # Of three classes at random it gets two thirds wrong, more or less.
@@ -93,18 +98,21 @@ def test_the_share_falls_with_the_errors_of_the_probe(capsys):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({}, r"1.00, since the .* gets [0-5] of 45 .* ends with the"),
-        ({"probe_share": 1}, "probe_share: 1, fixed beforehand"),
+        (
+            AUTO,
+            r"1.00, since .* gets [0-5] of 45 .* ends with the",
+        ),
+        ({"probe_share": 1}, "unfreeze_depth: 0, since probe_share=1 keeps the probe"),
     ],
 )
-@pytest.mark.filterwarnings("ignore:unfreeze_depth changed nothing")
+@pytest.mark.filterwarnings("ignore:unfreeze_depth. without effect")
 def test_training_ends_with_a_probe_that_is_nearly_always_right(changes, said, capsys):
     X, y = large_pictures()
     shown = {"X_val": X, "y_val": y}
     clf = transfer(**{**PHOTOS, "verbose": 1, **changes}).fit(X, y, **shown)
     out = capsys.readouterr().out
     assert re.search(said, clf.depth_reason_)
-    assert (clf.depth_reason_ in out) == ("probe_share" not in changes)
+    assert (clf.depth_reason_ in out) == (changes["probe_share"] == "auto")
     assert clf.unfreeze_depth_ == 0
     assert "train_loss" in out
     assert clf.probe_share_ == clf.n_iter_ == clf.best_epoch_ == len(clf.history_) == 1
@@ -114,23 +122,24 @@ def test_training_ends_with_a_probe_that_is_nearly_always_right(changes, said, c
 
 def test_fit_warns_of_what_it_did_not_use_when_it_ends_with_the_probe():
     X, y = large_pictures()
+    auto = {**AUTO, "unfreeze_depth": "auto"}
     asked = {"unfreeze_depth": 1, "augment": "flip_crop", "mixup": 0.2}
-    named = "unfreeze_depth and augment and mixup changed nothing. .* gets"
+    named = "unfreeze_depth, augment, mixup: without effect. .* gets"
     with pytest.warns(UserWarning, match=named):
-        transfer(**asked).fit(X, y)
+        transfer(**{**auto, **asked}).fit(X, y)
     with warnings.catch_warnings(action="error"):
-        transfer(unfreeze_depth="auto").fit(X, y)
-        transfer(unfreeze_depth=0).fit(X, y)
-        transfer(unfreeze_depth=1, max_epochs=1).fit(X, y)
+        transfer(**auto).fit(X, y)
+        transfer(**{**auto, "unfreeze_depth": 0}).fit(X, y)
+        transfer(**{**auto, "unfreeze_depth": 1}, max_epochs=1).fit(X, y)
         transfer(unfreeze_depth=1, probe_share=0).fit(X, y)
 
 
-def test_small_images_keep_a_fixed_share_unless_another_is_named():
+def test_enlarged_images_keep_a_fixed_share_unless_another_is_named():
     X, y = pictures()
-    assert transfer(**PHOTOS).fit(X, y).probe_share_ == pytest.approx(1 / 3)
-    assert transfer(**PHOTOS, probe_share=0.5).fit(X, y).probe_share_ == 0.5
-    backbone = replace(find_backbone("mini_resnet18"), probe_share=0.75)
-    assert transfer(**PHOTOS, backbone=backbone).fit(X, y).probe_share_ == 0.75
+    enlarged = {**PHOTOS, **AUTO, "image_size": 16}
+    assert transfer(**enlarged).fit(X, y).probe_share_ == pytest.approx(1 / 3)
+    enlarged["backbone"] = replace(MINI, probe_share=0.75)
+    assert transfer(**enlarged).fit(X, y).probe_share_ == 0.75
 
 
 @pytest.mark.parametrize("changes", [{"head_init": "random"}, {"weights": None}])
@@ -152,6 +161,28 @@ def test_training_that_goes_on_is_not_averaged():
 def test_a_head_that_is_solved_alone_is_the_probe():
     X, y = pictures()
     assert transfer(unfreeze_depth=0).fit(X, y).probe_share_ == 1
+
+
+def test_an_interrupt_in_the_second_epoch_does_not_leave_the_probe():
+    class CtrlC(Callback):
+        def on_batch_end(self, net, **kwargs):
+            if len(net.history) == 2:
+                raise KeyboardInterrupt
+
+    clf = transfer(**PHOTOS, probe_share=0.25, callbacks=[CtrlC()])
+    with pytest.raises(KeyboardInterrupt):
+        clf.fit(*pictures())
+    assert (clf.n_iter_, clf.probe_share_, clf.unfreeze_depth_) == (1, 0.25, 1)
+
+
+def test_an_interrupt_at_the_end_of_the_probe_keeps_it():
+    class CtrlC(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            raise KeyboardInterrupt
+
+    clf = transfer(**PHOTOS, probe_share=0.25, callbacks=[CtrlC()]).fit(*pictures())
+    assert (clf.n_iter_, clf.probe_share_, clf.unfreeze_depth_) == (1, 1, 0)
+    assert clf.depth_reason_ == "unfreeze_depth: 0, since training ended there."
 
 
 def test_after_the_best_epoch_was_the_first_all_is_probe():
@@ -206,6 +237,46 @@ def callback_copy(state, net):
     copied = [tensor.clone() for tensor in list_open(net)]
     net.module_.load_state_dict(present)
     return copied
+
+
+@pytest.mark.parametrize("share", ["auto", 0.25])
+def test_an_average_that_is_worse_for_the_training_loss_is_not_kept(
+    share, monkeypatch, capsys
+):
+    X, y = pictures()
+    losses = iter([0.3, 0.5, 0.1])  # of the probe, the average, and what was trained
+    monkeypatch.setattr(StagesNet, "measure_loss", lambda net, data: next(losses))
+    clf, found = watch(X, y, probe_share=share, verbose=1)
+    _, trained = watch(X, y, probe_share=0)
+    is_kept = share == 0.25
+    assert clf.probe_share_ == (0.25 if is_kept else 0)
+    assert ("probe_share: 0, since the average" in capsys.readouterr().out) != is_kept
+    expected = found[-1] if is_kept else trained[-1]
+    for name, tensor in clf.net_.module_.state_dict().items():
+        assert torch.equal(tensor, expected[name]), name
+
+
+@pytest.mark.parametrize(
+    ("losses", "share"), [((0.3, 0.15, 0.1), 0.25), ((0.3, 0.16, 0.1), 0)]
+)
+def test_an_average_may_have_at_most_the_average_loss(losses, share, monkeypatch):
+    shown = iter(losses)
+    monkeypatch.setattr(StagesNet, "measure_loss", lambda net, data: next(shown))
+    clf = transfer(**PHOTOS, probe_share="auto").fit(*pictures())
+    assert clf.probe_share_ == share
+
+
+def test_the_loss_that_is_measured_is_the_log_loss_of_images_as_they_are():
+    X, y = pictures()
+    for depth in (0, 5):
+        clf = transfer(unfreeze_depth=depth, dropout=0.5).fit(X, y)
+        weights = np.linspace(0.5, 2, len(y), dtype=np.float32)
+        labels = np.unique(y, return_inverse=True)[1]
+        found = clf.net_.measure_loss(ImageDataset(X, labels, weights))
+        proba = clf.predict_proba(X).astype(np.float64)
+        proba /= proba.sum(axis=1, keepdims=True)
+        expected = log_loss(y, proba, sample_weight=weights)
+        assert found == pytest.approx(expected, rel=1e-4)
 
 
 def test_a_fitted_classifier_does_not_keep_its_images_alive():
