@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import threading
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.special import log_softmax
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
     from sktransfer._training.probe import Solution
 
@@ -30,6 +34,38 @@ HELD_OUT_OF = 10
 # Of the gradient of the mean loss; scikit-learn's default.
 TOLERANCE = 1e-4
 MAX_STEPS = 300
+
+# Fewer values than that are multiplied so fast that threads cost more than they save,
+# and tens of times as much where other work keeps the cores busy.
+MANY_VALUES = 2**24
+
+
+class OneThread:
+    """Keeps BLAS to one thread while any thread of this process is inside.
+
+    A context manager that may be entered by several threads at once; the last to leave
+    restores what the first one found.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._n_inside = 0
+        self._limits: threadpool_limits | None = None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._n_inside += 1
+            if self._n_inside == 1:
+                self._limits = threadpool_limits(1, user_api="blas")
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._n_inside -= 1
+            if self._n_inside == 0 and self._limits is not None:
+                self._limits.restore_original_limits()
+
+
+_ONE_THREAD = OneThread()
 
 
 def solve_head(
@@ -55,6 +91,16 @@ def solve_head(
     -------
     Solution
     """
+    is_small = features.size < MANY_VALUES
+    limited: AbstractContextManager[None] = _ONE_THREAD if is_small else nullcontext()
+    with limited:
+        return _solve(features, labels, weights, n_classes)
+
+
+def _solve(
+    features: np.ndarray, labels: np.ndarray, weights: np.ndarray, n_classes: int
+) -> Solution:
+    """Do what :func:`solve_head` does, on any number of threads."""
     from sktransfer._training.probe import Solution
 
     mean = np.average(features.mean(axis=0), axis=0, weights=weights)

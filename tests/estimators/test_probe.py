@@ -8,8 +8,10 @@ from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from skorch.callbacks import Callback
+from threadpoolctl import ThreadpoolController, threadpool_limits
 
 from sktransfer import ActivationCache, DrawnViews, ResNetFeatureExtractor
+from sktransfer._estimators import probe
 from sktransfer._estimators.probe import PENALTIES, solve_head
 from tests.helpers import SHORT, pictures, transfer
 
@@ -124,6 +126,39 @@ def test_features_that_are_all_the_same_give_the_shares_of_the_classes():
     np.testing.assert_allclose(
         proba(solve_head(X, y, ones(y), 3), X[0]), 1 / 3, atol=1e-3
     )
+
+
+def count_blas_threads():
+    blas = ThreadpoolController().select(user_api="blas")
+    return {library["num_threads"] for library in blas.info()}
+
+
+@pytest.mark.parametrize(("most", "expected"), [(2**24, {1}), (10, {2})])
+def test_small_heads_are_solved_on_one_thread(most, expected, monkeypatch):
+    features, y = blobs()
+    inside = []
+    original = probe._solve_path
+
+    def spy(*arguments):
+        inside.append(count_blas_threads())
+        return original(*arguments)
+
+    monkeypatch.setattr(probe, "_solve_path", spy)
+    monkeypatch.setattr(probe, "MANY_VALUES", most)
+    with threadpool_limits(2, user_api="blas"):
+        solve_head(features, y, ones(y), 3)
+        assert all(found == expected for found in inside)
+        assert count_blas_threads() == {2}
+
+
+def test_the_last_to_leave_restores_the_threads_of_the_first():
+    one = probe.OneThread()
+    with threadpool_limits(2, user_api="blas"):
+        with one:
+            with one:
+                pass
+            assert count_blas_threads() == {1}
+        assert count_blas_threads() == {2}
 
 
 def test_depth_0_is_the_probe_and_nothing_else():
