@@ -34,12 +34,6 @@ def transfer(**changes):
     return ResNetTransferClassifier(**settings)
 
 
-def large_pictures(n=45):
-    """The same pictures, too large to count as small."""
-    X, y = pictures(n)
-    return X.repeat(12, axis=1).repeat(12, axis=2), y
-
-
 def fit_cached(X, y, cache, **changes):
     """Fit with the first stages frozen throughout and their activations in a cache."""
     settings = {"unfreeze_depth": 1, "augment": None, "head_init": "random", **changes}

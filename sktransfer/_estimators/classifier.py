@@ -307,7 +307,7 @@ class BaseImageClassifier(ClassifierMixin, Computing, ImageInput):
     def _resolve_plan(self, goes_on: bool) -> tuple[int, ...]:
         """Return how many stages besides the head learn in each epoch; check it.
 
-        It may depend on ``image_shape_``, if that is known.
+        It may depend on the images, once they were checked.
         """
         raise NotImplementedError
 

@@ -35,8 +35,8 @@ HELD_OUT_OF = 10
 TOLERANCE = 1e-4
 MAX_STEPS = 300
 
-# Fewer values than that are multiplied so fast that threads cost more than they save,
-# and tens of times as much where other work keeps the cores busy.
+# Fewer values than that are multiplied so fast that threads mostly wait for each other,
+# above all where other work keeps the cores busy.
 MANY_VALUES = 2**24
 
 

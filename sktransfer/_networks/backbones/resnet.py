@@ -54,7 +54,7 @@ def describe_mini_resnet18() -> Backbone:
         image_size=32,
         n_features=8 * MINI_WIDTH,
         # For images that are far from photographs: a higher rate than that of larger
-        # networks, after which the half-way point to the probe is worse than both ends.
+        # networks, and little of the probe.
         lr=1e-3,
         probe_share=0.25,
     )

@@ -110,9 +110,9 @@ class ProbeAverage(Callback):
             auto = self.share == "auto"
             share = choose_probe_share(net.probe.n_wrong) if auto else self.share
             self.share_ = float(share)
-            n_images = len(net.probe.dataset)
             self.reason_ = "unfreeze_depth: 0, since probe_share=1 keeps the probe."
             if auto:
+                n_images = len(net.probe.dataset)
                 self.reason_ = explain_share(self.share_, net.probe.n_wrong, n_images)
                 if net.verbose:
                     print(self.reason_)

@@ -18,7 +18,7 @@ from sktransfer._training.callbacks.averaging import (
 )
 from sktransfer._training.image_sets import ImageDataset
 from sktransfer._training.net import StagesNet
-from tests.helpers import large_pictures, pictures, transfer
+from tests.helpers import pictures, transfer
 
 PHOTOS = {"unfreeze_depth": 1, "max_epochs": 3, "dropout": 0.0}
 MINI = find_backbone("mini_resnet18")
@@ -86,7 +86,7 @@ def test_the_share_falls_with_the_errors_of_the_probe(capsys):
     assert shares[:2] == [1, 1]
     assert 1 > shares[2] > shares[3] > shares[4] > shares[5]
     assert shares[5] < 0.02
-    X, y = large_pictures(60)
+    X, y = pictures(60)
     y = np.random.default_rng(0).permutation(y)
     clf = transfer(**AUTO, verbose=1, **PHOTOS).fit(X, y)
     out = capsys.readouterr().out
@@ -107,7 +107,7 @@ def test_the_share_falls_with_the_errors_of_the_probe(capsys):
 )
 @pytest.mark.filterwarnings("ignore:unfreeze_depth. without effect")
 def test_training_ends_with_a_probe_that_is_nearly_always_right(changes, said, capsys):
-    X, y = large_pictures()
+    X, y = pictures()
     shown = {"X_val": X, "y_val": y}
     clf = transfer(**{**PHOTOS, "verbose": 1, **changes}).fit(X, y, **shown)
     out = capsys.readouterr().out
@@ -121,7 +121,7 @@ def test_training_ends_with_a_probe_that_is_nearly_always_right(changes, said, c
 
 
 def test_fit_warns_of_what_it_did_not_use_when_it_ends_with_the_probe():
-    X, y = large_pictures()
+    X, y = pictures()
     auto = {**AUTO, "unfreeze_depth": "auto"}
     asked = {"unfreeze_depth": 1, "augment": "flip_crop", "mixup": 0.2}
     named = "unfreeze_depth, augment, mixup: without effect. .* gets"
