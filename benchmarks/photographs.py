@@ -18,10 +18,11 @@ fastai runs if it is installed (``fastai_peer.py``), with its own batches of 64 
 as many images per batch as ours.
 
 Every fit has an empty activation cache; its seconds include reading the files and the
-weights. Accuracy, log loss and the expected calibration error (15 bins) are of the test
-images. Finished rows are not run again. ``--sizes`` replaces the sizes of all sets, and
-``--rehearse`` tests 60 images and writes to ``work/``. ``--table`` prints Markdown:
-median, minimum and maximum over the seeds.
+weights. ``--untimed`` records no seconds, so that it may run beside other work, and the
+models of a set and seed share a cache. Accuracy, log loss and the expected calibration
+error (15 bins) are of the test images. Finished rows are not run again. ``--sizes``
+replaces the sizes of all sets, and ``--rehearse`` tests 60 images and writes to
+``work/``. ``--table`` prints Markdown: median, minimum and maximum over the seeds.
 """
 
 from __future__ import annotations
@@ -59,6 +60,9 @@ SETS = {
     "digits": [50, 200],
 }
 N_TEST, N_REHEARSED = 1000, 60
+
+# Makes a model for a set, with a seed and an activation cache.
+Make = Callable[[str, int, ActivationCache], Any]
 SHOWN = {
     **SCORES,
     "fit_seconds": Shown("Fit, s", 1, ".0f"),
@@ -81,24 +85,28 @@ class OneScale(TransformerMixin, BaseEstimator):
 
 
 def fine_tune(
-    data: str, seed: int, estimator: Callable[..., Any], **params: Any
+    data: str,
+    seed: int,
+    cache: ActivationCache,
+    estimator: Callable[..., Any],
+    **params: Any,
 ) -> Any:
-    """Make an estimator with a backbone and an empty cache."""
+    """Make an estimator with a backbone."""
     if data == "digits":
         params["augment"] = None
-    return estimator(activation_cache=ActivationCache(), random_state=seed, **params)
+    return estimator(activation_cache=cache, random_state=seed, **params)
 
 
-def fit_scratch(data: str, seed: int) -> Any:
-    """Make the CNN from scratch."""
+def fit_scratch(data: str, seed: int, cache: ActivationCache) -> Any:
+    """Make the CNN from scratch, which has no use for a cache."""
     params: dict[str, Any] = {"augment": None} if data == "digits" else {}
     return ScratchCNNClassifier(random_state=seed, **params)
 
 
-def regress(data: str, seed: int) -> Any:
+def regress(data: str, seed: int, cache: ActivationCache) -> Any:
     """Make scikit-learn's logistic regression on features."""
     return make_pipeline(
-        FeatureExtractor(activation_cache=ActivationCache()),
+        FeatureExtractor(activation_cache=cache),
         OneScale(),
         LogisticRegressionCV(
             Cs=np.logspace(-2, 3, 6),
@@ -109,14 +117,14 @@ def regress(data: str, seed: int) -> Any:
     )
 
 
-def peer(data: str, seed: int, **params: Any) -> Any:
+def peer(data: str, seed: int, cache: ActivationCache, **params: Any) -> Any:
     """Make fastai's learner, at the size that ours takes."""
     is_small = data in ("cifar10", "digits")
     return FastaiClassifier(128 if is_small else 288, data != "digits", seed, **params)
 
 
-def list_models(resnet: Path | None) -> dict[str, Callable[[str, int], Any]]:
-    """Return functions of the set and the seed that make the models."""
+def list_models(resnet: Path | None) -> dict[str, Make]:
+    """Return what makes each model."""
     backbones: dict[str, Callable[..., Any]] = {
         "transfer": TransferClassifier,
         "mini_resnet18": partial(ResNetTransferClassifier, "mini_resnet18"),
@@ -124,7 +132,7 @@ def list_models(resnet: Path | None) -> dict[str, Callable[[str, int], Any]]:
     if resnet is not None:
         described = describe_resnet20(resnet)
         backbones["resnet20"] = partial(ResNetTransferClassifier, described)
-    models: dict[str, Callable[[str, int], Any]] = {}
+    models: dict[str, Make] = {}
     for name, estimator in backbones.items():
         models[name] = partial(fine_tune, estimator=estimator)
         models[f"{name}, depth 0"] = partial(
@@ -162,20 +170,25 @@ def list_cells(sets: list[str], sizes: list[int] | None) -> list[tuple[str, int]
 
 def run(
     record: Record,
-    models: dict[str, Callable[[str, int], Any]],
+    models: dict[str, Make],
     cells: list[tuple[str, int]],
     seeds: int,
     n_test: int,
+    timed: bool,
 ) -> None:
     """Run what the record lacks; first everything with one seed."""
     for seed in range(seeds):
         for data, n in cells:
+            shared = ActivationCache()
             for name, make in models.items():
                 key = {"set": data, "n": n, "model": name, "seed": seed}
-                if not record.find(**key):
-                    record.add(
-                        **key, **measure(make(data, seed), data, n, seed, n_test)
-                    )
+                if record.find(**key):
+                    continue
+                model = make(data, seed, ActivationCache() if timed else shared)
+                row = measure(model, data, n, seed, n_test)
+                if not timed:
+                    row = {name: row[name] for name in SCORES}
+                record.add(**key, **row)
 
 
 def main() -> None:
@@ -187,6 +200,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--resnet", type=Path)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--untimed", action="store_true")
     parser.add_argument("--rehearse", action="store_true")
     parser.add_argument("--table", action="store_true")
     args = parser.parse_args()
@@ -200,7 +214,7 @@ def main() -> None:
         chosen = {name: models[name] for name in args.models or models}
         n_test = N_REHEARSED if args.rehearse else N_TEST
         with threadpool_limits(args.threads):
-            run(record, chosen, cells, args.seeds, n_test)
+            run(record, chosen, cells, args.seeds, n_test, timed=not args.untimed)
     known = dict.fromkeys([*models, *(row["model"] for row in record.rows)])
     down = {f"{data}, {n:,}": {"set": data, "n": n} for data, n in cells}
     across = {name: {"model": name} for name in known}

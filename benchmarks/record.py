@@ -175,7 +175,8 @@ def tabulate(
     """Return a Markdown table for each value: median, minimum and maximum of rows.
 
     `down` and `across` hold what the rows of a line or a column have in common, by its
-    title; empty ones are left out. `shown` holds the values by their key.
+    title; empty ones are left out. `shown` holds the values by their key; not every row
+    has all of them.
     """
 
     def find(*keys: dict[str, Any]) -> list[dict[str, Any]]:
@@ -191,7 +192,9 @@ def tabulate(
         lines += [f"|---|{'---:|' * len(across)}"]
         for title, key in down.items():
             cells = [find(key, other) for other in across.values()]
-            values = [[factor * row[name] for row in cell] for cell in cells]
+            values = [
+                [factor * row[name] for row in cell if name in row] for cell in cells
+            ]
             if any(values):
                 texts = [spread(some, form) if some else "" for some in values]
                 lines.append(f"| {' | '.join([title, *texts])} |")
