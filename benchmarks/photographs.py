@@ -3,9 +3,9 @@
     SKTRANSFER_DATA=FOLDER python benchmarks/photographs.py
     python benchmarks/photographs.py --table
 
-The claim: on a user's own photographs, fine-tuning a backbone with ImageNet weights
-beats its linear probe, training from scratch, and fastai with the same network and
-weights.
+The question: whether fine-tuning a backbone with ImageNet weights beats its linear
+probe, training from scratch, and fastai with the same network and weights, on a user's
+own photographs.
 
 ``sets.py`` says what FOLDER holds. Ants and bees have an official split, so that seeds
 differ in everything except the images. Of the others, stratified subsets of n images
@@ -20,10 +20,11 @@ ours.
 
 Every fit has an empty activation cache; its seconds include reading the files and the
 weights. ``--untimed`` records no seconds, so that it may run beside other work, and the
-models of a set and seed share a cache. Accuracy, log loss and the expected calibration
-error (15 bins) are of the test images. Finished rows are not run again. ``--sizes``
-replaces the sizes of all sets, and ``--rehearse`` tests 60 images and writes to
-``work/``. ``--table`` prints Markdown: median, minimum and maximum over the seeds.
+models of a set and seed share a cache; such rows count as finished. Accuracy, log loss
+and the expected calibration error (15 bins) are of the test images. Finished rows are
+not run again. ``--sizes`` replaces the sizes of all sets, and ``--rehearse`` tests 60
+images and writes to ``work/``. ``--table`` prints Markdown: median, minimum and maximum
+over the seeds.
 """
 
 from __future__ import annotations

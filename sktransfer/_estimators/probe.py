@@ -165,13 +165,13 @@ def _cross_validate(
 
 def _split(labels: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield images to train on and images held out, each class spread evenly."""
-    n_folds = next((k for most, k in FOLDS.items() if len(labels) <= most), HELD_OUT_OF)
-    n_used = n_folds if n_folds in FOLDS.values() else 1
+    n_folds = next((k for most, k in FOLDS.items() if len(labels) <= most), None)
+    n_parts, n_used = (HELD_OUT_OF, 1) if n_folds is None else (n_folds, n_folds)
     # By hand: StratifiedKFold warns of rare classes, which cannot be helped.
     order = np.random.default_rng(0).permutation(len(labels))
     order = order[np.argsort(labels[order], kind="stable")]
     fold = np.empty(len(labels), np.int64)
-    fold[order] = np.arange(len(labels)) % n_folds
+    fold[order] = np.arange(len(labels)) % n_parts
     for i in range(n_used):
         yield np.flatnonzero(fold != i), np.flatnonzero(fold == i)
 

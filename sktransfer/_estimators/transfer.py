@@ -33,6 +33,20 @@ RATES_ARE_FOR = 32
 # benchmarks/fine_tuning.py compares other shares.
 PROBE_SHARE_OF_ENLARGED = 1 / 3
 
+# What only fine-tuning uses, apart from what bounds a fit.
+OF_FINE_TUNING = (
+    "unfreeze_depth",
+    "unfreeze_schedule",
+    "dropout",
+    "mixup",
+    "cutmix",
+    "lr",
+    "backbone_lr_factor",
+    "momentum",
+    "weight_decay",
+    "label_smoothing",
+)
+
 
 class TransferClassifier(Pretrained, BaseImageClassifier):
     """Classify images with a pretrained network, fine-tuned on them.
@@ -206,7 +220,8 @@ default="flip"
 
     warm_start : bool, default=False
         Whether :meth:`fit` continues from the weights of the last fit. All stages that
-        may learn then do so from the first epoch, and the head is not solved again.
+        may learn then do so from the first epoch, and the head is not solved again,
+        also if the last fit ended with the probe. Nothing is averaged.
 
     random_state : int, RandomState instance or None, default=None
         Seeds the head, dropout, shuffling, augmentation and the validation split.
@@ -214,10 +229,11 @@ default="flip"
         seed from it, as everywhere in scikit-learn.
 
     verbose : int, default=0
-        From 1 on, :meth:`fit` prints a line per epoch and, at the end, what the
-        activation cache did. In a terminal or a notebook, but not in the workers of a
-        search, a progress bar shows the epoch, images per second, the loss and the time
-        left; other bars show images passing the frozen stages, and predictions.
+        From 1 on, :meth:`fit` prints the depth and the share of the probe, with their
+        reasons, a line per epoch and, at the end, what the activation cache did. In a
+        terminal or a notebook, but not in the workers of a search, a progress bar shows
+        the epoch, images per second, the loss and the time left; other bars show images
+        passing the frozen stages, and predictions.
 
     Attributes
     ----------
@@ -316,8 +332,10 @@ default="flip"
     better. Without validation images nothing is averaged if that would be worse for the
     training loss than the average of the losses of the probe and after fine-tuning, as
     on images that are far from those of the pretraining. The description of a backbone
-    may name another share. Wortsman et al. [8]_ average weights before and after
-    fine-tuning too, half of each; ``benchmarks/fine_tuning.py`` compares shares.
+    may name the most that is kept: for ``"mini_resnet18"``, which is meant for images
+    that are far from photographs, three quarters. Wortsman et al. [8]_ average weights
+    before and after fine-tuning too, half of each; ``benchmarks/fine_tuning.py``
+    compares shares.
 
     Frozen stages never change their batch-norm statistics, and open ones of
     EfficientNet-Lites and ResNets use and keep those of their weights. With the bundled
@@ -531,6 +549,7 @@ default="flip"
             "solve_head": solve_head if has_probe else None,
             # Random weights and trained ones have no average worth having.
             "probe_share": self._choose_probe_share(has_probe),
+            "max_probe_share": backbone.max_probe_share,
             "check_average": self.probe_share == "auto",
             "depth_reason": self._explain_plan(goes_on) if is_auto else None,
         }
@@ -539,11 +558,10 @@ default="flip"
         """Choose how much of the probe to keep; "auto" until it is solved."""
         if not has_probe or self.weights is None:
             return 0.0
-        share = self.probe_share
-        if share == "auto":
-            share = self._describe_backbone().probe_share
-        is_fixed = share == "auto" and self._sees_enlarged()
-        return PROBE_SHARE_OF_ENLARGED if is_fixed else share
+        if self.probe_share == "auto" and self._sees_enlarged():
+            most = self._describe_backbone().max_probe_share
+            return min(PROBE_SHARE_OF_ENLARGED, most)
+        return self.probe_share
 
     def _set_fitted(self, net: StagesNet, classes: np.ndarray) -> None:
         super()._set_fitted(net, classes)
@@ -575,17 +593,12 @@ default="flip"
         from sktransfer._images.views import list_views
 
         height, width, _ = self.image_shape_
-        unused = {
-            "unfreeze_depth": self.unfreeze_depth != "auto",
-            "unfreeze_schedule": self.unfreeze_schedule != "gradual",
-            "lr": self.lr != "auto",
-            "augment": list_views(self.augment, height, width) is None,
-            "mixup": self.mixup > 0,
-            "cutmix": self.cutmix > 0,
-        }
-        names = [name for name, is_unused in unused.items() if is_unused]
+        defaults = type(self)().get_params(deep=False)
+        names = [n for n in OF_FINE_TUNING if getattr(self, n) != defaults[n]]
+        if list_views(self.augment, height, width) is None:
+            names.append("augment")
         if names:
-            warn(f"{', '.join(names)}: without effect. {self.depth_reason_}")
+            warn(f"{', '.join(names)} had no effect. {self.depth_reason_}")
 
     def _choose_lr(self, images_per_step: float) -> float:
         if self.lr != "auto":

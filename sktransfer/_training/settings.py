@@ -45,6 +45,7 @@ class TrainingSettings:
     clip_norm: float | None = None
     solve_head: SolveHead | None = None
     probe_share: float | str = 0.0
+    max_probe_share: float = 1.0
     check_average: bool = False
     depth_reason: str | None = None
     compile: bool = False

@@ -125,9 +125,12 @@ def _list_callbacks(
     )
     average: list[Any] = []
     at_probe: list[Any] = []
-    if probe is not None and settings.probe_share:
+    # A probe alone has nothing to be averaged with.
+    if probe is not None and settings.probe_share and max(settings.plan):
         is_checked = settings.check_average and best is None
-        callback = ProbeAverage(settings.probe_share, is_checked)
+        callback = ProbeAverage(
+            settings.probe_share, is_checked, settings.max_probe_share
+        )
         average = [("probe_average", callback)]
         at_probe = [("stop_at_probe", StopAtProbe(callback))]
     lookahead = [("lookahead", Lookahead())] if settings.lookahead else []

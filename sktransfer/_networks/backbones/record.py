@@ -83,9 +83,10 @@ class Backbone:  # numpydoc ignore=PR02
         Whether batch norm in open stages uses and updates the statistics of the
         batches, or keeps those of the weights.
 
-    probe_share : "auto" or float, default="auto"
-        How much of the linear probe is in the trained network, in [0, 1]: see
-        :class:`TransferClassifier`.
+    max_probe_share : float, default=1.0
+        The most of the linear probe that ``probe_share="auto"`` of
+        :class:`TransferClassifier` keeps, in [0, 1]. With less than 1, fine-tuning goes
+        on however little the probe gets wrong.
 
     translate : callable or None, default=None
         Gives the tensors of a weight file the names that they have in the network. It
@@ -99,7 +100,7 @@ class Backbone:  # numpydoc ignore=PR02
     Raises
     ------
     ValueError
-        If `optimizer`, `batch_norm` or `probe_share` is unknown or out of range.
+        If `optimizer`, `batch_norm` or `max_probe_share` is unknown or out of range.
 
     See Also
     --------
@@ -144,7 +145,7 @@ class Backbone:  # numpydoc ignore=PR02
     layer_decay: float = field(default=1.0, repr=False)
     clip_norm: float | None = field(default=1.0, repr=False)
     batch_norm: str = field(default="eval", repr=False)
-    probe_share: float | str = field(default="auto", repr=False)
+    max_probe_share: float = field(default=1.0, repr=False)
     translate: Callable[..., Any] | None = field(default=None, repr=False)
     takes_image_size: bool = field(default=False, repr=False)
 
@@ -156,9 +157,9 @@ class Backbone:  # numpydoc ignore=PR02
                     f"{name}={getattr(self, name)!r} of Backbone {self.name!r} is "
                     f"unknown; pass one of {', '.join(map(repr, known))}."
                 )
-        share = self.probe_share
-        if share != "auto" and not (isinstance(share, Real) and 0 <= share <= 1):
+        share = self.max_probe_share
+        if not (isinstance(share, Real) and 0 <= share <= 1):
             raise ValueError(
-                f"probe_share={share!r} of Backbone {self.name!r} must be 'auto' or a "
-                "number in [0, 1]."
+                f"max_probe_share={share!r} of Backbone {self.name!r} must be a number "
+                "in [0, 1]."
             )

@@ -54,9 +54,9 @@ def describe_mini_resnet18() -> Backbone:
         image_size=32,
         n_features=8 * MINI_WIDTH,
         # For images that are far from photographs: a higher rate than that of larger
-        # networks, and little of the probe.
+        # networks, and never the probe alone.
         lr=1e-3,
-        probe_share=0.25,
+        max_probe_share=0.75,
     )
 
 

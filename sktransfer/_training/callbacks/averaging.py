@@ -45,6 +45,8 @@ def explain_share(share: float, n_wrong: float, n_images: int) -> str:
         f"probe_share: {share:.2f}, since the linear probe gets {n_wrong:.0f} of "
         f"{n_images} images wrong in cross-validation."
     )
+    if share < choose_probe_share(n_wrong):
+        return f"{found} It is the most that is kept with this backbone."
     if share < 1:
         return found
     return (
@@ -70,6 +72,9 @@ class ProbeAverage(Callback):
         average of the two losses: the straight way from the probe to what was trained
         must not lead over a ridge. Without validation images, which would show it.
 
+    at_most : float, default=1.0
+        The largest share that ``"auto"`` chooses.
+
     Attributes
     ----------
     share_ : float
@@ -79,9 +84,12 @@ class ProbeAverage(Callback):
         Why, or what it means if it is 1.
     """
 
-    def __init__(self, share: float | str, is_checked: bool = False) -> None:
+    def __init__(
+        self, share: float | str, is_checked: bool = False, at_most: float = 1.0
+    ) -> None:
         self.share = share
         self.is_checked = is_checked
+        self.at_most = at_most
 
     def on_train_begin(self, net: NeuralNet, **kwargs: Any) -> None:
         """Forget the last training."""
@@ -108,8 +116,11 @@ class ProbeAverage(Callback):
         if self.probe_ is None:
             self.probe_ = _copy(net)
             auto = self.share == "auto"
-            share = choose_probe_share(net.probe.n_wrong) if auto else self.share
-            self.share_ = float(share)
+            self.share_ = (
+                min(choose_probe_share(net.probe.n_wrong), self.at_most)
+                if auto
+                else float(self.share)
+            )
             self.reason_ = "unfreeze_depth: 0, since probe_share=1 keeps the probe."
             if auto:
                 n_images = len(net.probe.dataset)
@@ -137,13 +148,14 @@ class ProbeAverage(Callback):
             _load(net, weights)
             losses.append(net.measure_loss(some))
         at_probe, between, trained = losses
-        if between > self.share_ * at_probe + (1 - self.share_) * trained:
+        limit = self.share_ * at_probe + (1 - self.share_) * trained
+        if between > limit:
             self.share_ = 0.0
             if net.verbose:
                 print(
                     f"probe_share: 0, since the average has a training loss of "
-                    f"{between:.3f}, beside {at_probe:.3f} of the probe and "
-                    f"{trained:.3f} after fine-tuning."
+                    f"{between:.3f}, more than {limit:.3f}, the average of the losses "
+                    f"({at_probe:.3f} of the probe, {trained:.3f} after fine-tuning)."
                 )
         else:
             _load(net, averaged)

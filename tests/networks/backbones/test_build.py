@@ -169,8 +169,8 @@ def test_batch_norm_of_open_stages_keeps_the_statistics_of_weights_where_told(
     [
         ("optimizer", "adam", "optimizer='adam' .* 'sgd', 'adamw'"),
         ("batch_norm", "frozen", "batch_norm='frozen' .* 'train', 'eval'"),
-        ("probe_share", 1.5, r"probe_share=1.5 .* \[0, 1\]"),
-        ("probe_share", "half", "probe_share='half'"),
+        ("max_probe_share", 1.5, r"max_probe_share=1.5 .* \[0, 1\]"),
+        ("max_probe_share", "half", "max_probe_share='half'"),
     ],
 )
 def test_a_record_of_what_is_unknown_is_refused(field, value, said):

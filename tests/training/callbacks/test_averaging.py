@@ -22,8 +22,8 @@ from tests.helpers import pictures, transfer
 
 PHOTOS = {"unfreeze_depth": 1, "max_epochs": 3, "dropout": 0.0}
 MINI = find_backbone("mini_resnet18")
-# As of backbones that do not name a share.
-AUTO = {"backbone": replace(MINI, probe_share="auto"), "probe_share": "auto"}
+# As of backbones that do not limit the share.
+AUTO = {"backbone": replace(MINI, max_probe_share=1), "probe_share": "auto"}
 
 
 class Watching(Callback):
@@ -105,7 +105,7 @@ def test_the_share_falls_with_the_errors_of_the_probe(capsys):
         ({"probe_share": 1}, "unfreeze_depth: 0, since probe_share=1 keeps the probe"),
     ],
 )
-@pytest.mark.filterwarnings("ignore:unfreeze_depth. without effect")
+@pytest.mark.filterwarnings("ignore:unfreeze_depth, dropout had no effect")
 def test_training_ends_with_a_probe_that_is_nearly_always_right(changes, said, capsys):
     X, y = pictures()
     shown = {"X_val": X, "y_val": y}
@@ -116,7 +116,8 @@ def test_training_ends_with_a_probe_that_is_nearly_always_right(changes, said, c
     assert clf.unfreeze_depth_ == 0
     assert "train_loss" in out
     assert clf.probe_share_ == clf.n_iter_ == clf.best_epoch_ == len(clf.history_) == 1
-    probe = transfer(unfreeze_depth=0).fit(X, y)
+    probe = transfer(unfreeze_depth=0, probe_share="auto", verbose=1).fit(X, y)
+    assert "probe_share" not in capsys.readouterr().out  # there is no choice
     np.testing.assert_allclose(clf.predict_proba(X), probe.predict_proba(X), atol=1e-6)
 
 
@@ -124,7 +125,8 @@ def test_fit_warns_of_what_it_did_not_use_when_it_ends_with_the_probe():
     X, y = pictures()
     auto = {**AUTO, "unfreeze_depth": "auto"}
     asked = {"unfreeze_depth": 1, "augment": "flip_crop", "mixup": 0.2}
-    named = "unfreeze_depth, augment, mixup: without effect. .* gets"
+    asked |= {"dropout": 0.5, "label_smoothing": 0.1}
+    named = "^unfreeze_depth, dropout, mixup, label_smoothing, augment had no effect"
     with pytest.warns(UserWarning, match=named):
         transfer(**{**auto, **asked}).fit(X, y)
     with warnings.catch_warnings(action="error"):
@@ -134,12 +136,21 @@ def test_fit_warns_of_what_it_did_not_use_when_it_ends_with_the_probe():
         transfer(unfreeze_depth=1, probe_share=0).fit(X, y)
 
 
-def test_enlarged_images_keep_a_fixed_share_unless_another_is_named():
+def test_enlarged_images_keep_a_fixed_share():
     X, y = pictures()
     enlarged = {**PHOTOS, **AUTO, "image_size": 16}
     assert transfer(**enlarged).fit(X, y).probe_share_ == pytest.approx(1 / 3)
-    enlarged["backbone"] = replace(MINI, probe_share=0.75)
-    assert transfer(**enlarged).fit(X, y).probe_share_ == 0.75
+
+
+@pytest.mark.parametrize("size", [8, 16])  # as they are, and enlarged
+def test_a_backbone_may_limit_the_share(size, capsys):
+    X, y = pictures()
+    limited = {**AUTO, "backbone": replace(MINI, max_probe_share=0.2)}
+    clf = transfer(**PHOTOS, **limited, image_size=size, verbose=1).fit(X, y)
+    assert clf.probe_share_ == 0.2
+    assert clf.n_iter_ == PHOTOS["max_epochs"]
+    is_said = "the most that is kept with this backbone" in capsys.readouterr().out
+    assert is_said == (size == 8)
 
 
 @pytest.mark.parametrize("changes", [{"head_init": "random"}, {"weights": None}])
@@ -262,7 +273,8 @@ def test_an_average_that_is_worse_for_the_training_loss_is_not_kept(
 def test_an_average_may_have_at_most_the_average_loss(losses, share, monkeypatch):
     shown = iter(losses)
     monkeypatch.setattr(StagesNet, "measure_loss", lambda net, data: next(shown))
-    clf = transfer(**PHOTOS, probe_share="auto").fit(*pictures())
+    quarter = {"backbone": replace(MINI, max_probe_share=0.25), "probe_share": "auto"}
+    clf = transfer(**PHOTOS, **quarter).fit(*pictures())
     assert clf.probe_share_ == share
 
 
