@@ -229,11 +229,11 @@ default="flip"
         seed from it, as everywhere in scikit-learn.
 
     verbose : int, default=0
-        From 1 on, :meth:`fit` prints the depth and the share of the probe, with their
-        reasons, a line per epoch and, at the end, what the activation cache did. In a
-        terminal or a notebook, but not in the workers of a search, a progress bar shows
-        the epoch, images per second, the loss and the time left; other bars show images
-        passing the frozen stages, and predictions.
+        From 1 on, :meth:`fit` prints the depth and, unless it is fixed, the share of
+        the probe, with their reasons, a line per epoch and, at the end, what the
+        activation cache did. In a terminal or a notebook, but not in the workers of a
+        search, a progress bar shows the epoch, images per second, the loss and the time
+        left; other bars show images passing the frozen stages, and predictions.
 
     Attributes
     ----------
