@@ -147,6 +147,7 @@ def test_small_heads_are_solved_on_one_thread(most, expected, monkeypatch):
     monkeypatch.setattr(probe, "MANY_VALUES", most)
     with threadpool_limits(2, user_api="blas"):
         solve_head(features, y, ones(y), 3)
+        assert inside
         assert all(found == expected for found in inside)
         assert count_blas_threads() == {2}
 

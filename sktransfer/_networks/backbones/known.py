@@ -45,11 +45,10 @@ def find_backbone(backbone: str | Backbone) -> Backbone:
         return describe_timm(backbone.removeprefix(TIMM))
     if backbone in KNOWN:
         return KNOWN[backbone]()
-    near = get_close_matches(backbone, KNOWN, n=3)
     from timm import is_model
 
-    if is_model(backbone):
-        near = [TIMM + backbone]
+    is_of_timm = is_model(backbone)
+    near = [TIMM + backbone] if is_of_timm else get_close_matches(backbone, KNOWN, n=3)
     meant = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
     raise ValueError(
         f"backbone={backbone!r} is unknown; choose one of {', '.join(KNOWN)}, "
