@@ -54,7 +54,7 @@ def describe_mini_resnet18() -> Backbone:
         image_size=32,
         n_features=8 * MINI_WIDTH,
         # For images that are far from photographs: a higher rate than that of larger
-        # networks, and never the probe alone.
+        # networks, and never the probe alone (benchmarks/fine_tuning.py).
         lr=1e-3,
         max_probe_share=0.75,
     )
