@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from skorch import NeuralNet
 from skorch.callbacks import Callback
@@ -15,8 +16,9 @@ from sktransfer._training.image_sets import ImageDataset
 # half (benchmarks/fine_tuning.py).
 TOO_FEW, HALF_AFTER = 15, 100
 
-# Training images that tell whether an average is worse than what it is an average of.
-MOST_TO_CHECK = 1000
+# Training images that tell whether an average is worse than what it is an average of:
+# the three losses of the same images, so that few will do.
+MOST_TO_CHECK = 300
 
 
 def choose_probe_share(n_wrong: float) -> float:
@@ -40,19 +42,30 @@ def choose_probe_share(n_wrong: float) -> float:
 
 
 def explain_share(share: float, n_wrong: float, n_images: int) -> str:
-    """Say why the share of the probe is what it is."""
+    """Say why the share of the probe is what it is, or why no stage opens."""
     found = (
-        f"probe_share: {share:.2f}, since the linear probe gets {n_wrong:.0f} of "
-        f"{n_images} images wrong in cross-validation."
+        f"since the linear probe gets {n_wrong:.0f} of {n_images} images wrong in "
+        "cross-validation."
     )
-    if share < choose_probe_share(n_wrong):
-        return f"{found} It is the most that is kept with this backbone."
-    if share < 1:
-        return found
-    return (
-        f"{found} Fine-tuning needs more than {TOO_FEW}, so fit ends with the probe; "
-        "probe_share=0 fine-tunes nevertheless."
-    )
+    if share == 1:
+        return (
+            f"unfreeze_depth: 0, {found} Fine-tuning needs more than {TOO_FEW}, so fit "
+            "ends with the probe; probe_share=0 fine-tunes nevertheless."
+        )
+    is_limited = share < choose_probe_share(n_wrong)
+    limit = " It is the most that is kept with this backbone." if is_limited else ""
+    return f"probe_share: {share:.2f}, {found}{limit}"
+
+
+def draw_rows(rows: np.ndarray, at_most: int) -> np.ndarray:
+    """Draw rows at random, always the same ones, in their order.
+
+    At equal distances, those of images in turn, class by class, could be of one class.
+    """
+    if len(rows) <= at_most:
+        return rows
+    drawn = np.random.default_rng(0).choice(len(rows), at_most, replace=False)
+    return rows[np.sort(drawn)]
 
 
 class ProbeAverage(Callback):
@@ -139,8 +152,7 @@ class ProbeAverage(Callback):
 
     def _check(self, net: NeuralNet, dataset: ImageDataset) -> None:
         """Keep what was trained if the average is worse on training images."""
-        step = -(-len(dataset.rows) // MOST_TO_CHECK)
-        some = dataset.replace(rows=dataset.rows[::step])
+        some = dataset.replace(rows=draw_rows(dataset.rows, MOST_TO_CHECK))
         averaged = _copy(net)
         ends: Any = (self.probe_, averaged, self.trained_)
         losses = []

@@ -14,6 +14,7 @@ from sktransfer._networks.backbones.known import find_backbone
 from sktransfer._training.callbacks.averaging import (
     ProbeAverage,
     choose_probe_share,
+    draw_rows,
     list_open,
 )
 from sktransfer._training.image_sets import ImageDataset
@@ -100,7 +101,7 @@ def test_the_share_falls_with_the_errors_of_the_probe(capsys):
     [
         (
             AUTO,
-            r"1.00, since .* gets [0-5] of 45 .* ends with the",
+            r"unfreeze_depth: 0, since .* gets [0-5] of 45 .* ends with the",
         ),
         ({"probe_share": 1}, "unfreeze_depth: 0, since probe_share=1 keeps the probe"),
     ],
@@ -160,6 +161,16 @@ def test_without_a_probe_of_pretrained_features_nothing_is_averaged(changes):
     assert clf.probe_share_ == 0
     _, plain = watch(X, y, probe_share=0, **changes)
     assert torch.equal(auto[-1]["head.linear.weight"], plain[-1]["head.linear.weight"])
+
+
+def test_images_are_drawn_from_all_classes_that_come_in_turn():
+    rows, classes = np.arange(5, 1005), 4
+    drawn = draw_rows(rows, 250)
+    assert len(set(drawn)) == 250
+    assert set(drawn) <= set(rows)
+    assert np.bincount(drawn % classes).min() > 40
+    assert np.array_equal(drawn, draw_rows(rows, 250))
+    assert np.array_equal(draw_rows(rows, 1000), rows)
 
 
 def test_training_that_goes_on_is_not_averaged():
