@@ -187,6 +187,7 @@ def describe_network(model: Any) -> dict[str, Any] | None:
         "max_epochs": getattr(model, "max_epochs", None),
         "best_epoch": model.best_epoch_,
         "starts_solved": begins_with_probe(model),
+        "depth_reason": getattr(model, "depth_reason_", None),
         "history": [_clean(row) for row in model.history_],
         "n_activations_found": model.cache_info_.hits,
         "n_activations_new": model.cache_info_.misses,

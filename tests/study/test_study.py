@@ -472,6 +472,9 @@ def test_the_real_models_run_and_count_their_parameters(tmp_path):
     assert network["starts_solved"]
     assert not content["networks"]["scratch"]["starts_solved"]
     assert content["networks"]["scratch"]["backbone"] is None
+    assert network["depth_reason"].endswith("a single epoch is the linear probe.")
+    assert network["depth_reason"] in (tmp_path / "report.html").read_text()
+    assert content["networks"]["scratch"]["depth_reason"] is None
     (row,) = network["history"]
     assert row["train_accuracy"] <= 1
     assert "scratch: ScratchCNNClassifier(augment=None, max_epochs=1" in text

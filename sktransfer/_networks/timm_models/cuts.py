@@ -230,7 +230,7 @@ def _keep_equal(
 
 
 def _is_close(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Return whether tensors are equal but for rounding."""
+    """Return whether tensors are equal except for rounding."""
     return one.shape == other.shape and torch.allclose(
         one, other, rtol=1e-5, atol=1e-7, equal_nan=True
     )

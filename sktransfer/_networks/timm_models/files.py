@@ -112,7 +112,7 @@ def _get_pretrained(name: str) -> State:
         tags = timm.list_pretrained(f"{name.partition('.')[0]}.*")
         raise ValueError(
             f"weights='auto': timm has no weights for backbone='timm/{name}'"
-            f"{', but for ' + ', '.join(tags) if tags else ''}; pass the path of a "
+            f"{', only for ' + ', '.join(tags) if tags else ''}; pass the path of a "
             "file, or weights=None for random ones."
         )
     options: dict[str, Any] = {}
@@ -163,14 +163,15 @@ def _explain(name: str, cfg: Any, file: Path | None, error: Exception) -> str:
             "models--" + cfg.hf_hub_id.partition("@")[0].replace("/", "--")
         )
         where = f"{constants.ENDPOINT}/{cfg.hf_hub_id}"
+        called = FILES[0]
     else:
         folder = Path(torch.hub.get_dir()) / "checkpoints" / Path(cfg.url).name
-        where = cfg.url
+        where, called = cfg.url, folder.name
     return (
         f"{what} are not on this machine ({folder}) and could not be downloaded from "
-        f"{where} ({why}). Ways out: {WAYS_OUT}; download the file elsewhere and pass "
-        "its path as weights='....safetensors'; or pass weights=None for random "
-        f"weights. {WHAT_THEY_COST}"
+        f"{where} ({why}). Ways out: {WAYS_OUT}; download {called} from there on "
+        f"another machine and pass its path, weights='.../{called}'; or pass "
+        f"weights=None for random weights. {WHAT_THEY_COST}"
     )
 
 

@@ -179,6 +179,7 @@ def test_without_a_network_the_ways_out_are_named(hub):
     message = str(caught.value)
     assert str(hub / "models--timm--test_resnet.r160_in1k") in message
     assert f"http://127.0.0.1:9/{HUB_ID}" in message
+    assert "weights='.../model.safetensors'" in message
     assert "backbone='efficientnet_lite0'" in message
     assert "weights=None" in message
 
