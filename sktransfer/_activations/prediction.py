@@ -32,7 +32,7 @@ def predict_logits(
     tta: str | None = None,
     verbose: int = 0,
 ) -> np.ndarray:
-    """Compute the logits of images.
+    """Compute the logits of images, all of them finite.
 
     Parameters
     ----------
@@ -63,6 +63,11 @@ def predict_logits(
     Returns
     -------
     ndarray of shape (n_images, n_classes), float32
+
+    Raises
+    ------
+    FloatingPointError
+        If a logit is NaN or infinite.
     """
     views, weights = tta_views(tta, *images.shape[1:3])
     size = choose_batch_size(stages, images.shape[1:], device)
@@ -70,12 +75,14 @@ def predict_logits(
     if not n_prefix:
         shown = _show(images, views, size, device)
         with Bar("predict", len(images), verbose) as bar:
-            return _average(decode, shown, weights, size, bar)
+            logits = _average(decode, shown, weights, size, bar)
+        return _check_finite(logits, stages, precision)
     prefix = Prefix(stages, n_prefix, device, precision)
     with closing(ActivationRows(prefix, images, views, cache, verbose)) as rows:
         rows.ensure_all()
         with Bar("predict", len(images), verbose) as bar:
-            return _average(decode, _gather(rows, size), weights, size, bar)
+            logits = _average(decode, _gather(rows, size), weights, size, bar)
+    return _check_finite(logits, stages, precision)
 
 
 def extract_features(
@@ -86,7 +93,10 @@ def extract_features(
     cache: ActivationCache | None,
     verbose: int = 0,
 ) -> np.ndarray:
-    """Compute pooled activations of images, (n_images, n_features), float32."""
+    """Compute pooled activations of images, (n_images, n_features), float32.
+
+    All of them are finite; a FloatingPointError is raised if not.
+    """
     prefix = Prefix(stages, stages.n_frozen(0), device, precision)
     with closing(ActivationRows(prefix, images, (AS_IT_IS,), cache, verbose)) as rows:
         rows.ensure_all()
@@ -97,7 +107,26 @@ def extract_features(
             for (features,) in _gather(rows, rows.batch_size):
                 outputs.append(features.cpu())
                 bar.advance(len(features))
-    return torch.cat(outputs).numpy()
+    return _check_finite(torch.cat(outputs).numpy(), stages, precision)
+
+
+def _check_finite(outputs: np.ndarray, stages: Stages, precision: str) -> np.ndarray:
+    """Return outputs of the network, one row per image, if they are finite."""
+    bad = np.flatnonzero(~np.isfinite(outputs).all(axis=1))
+    if not len(bad):
+        return outputs
+    state = stages.state_dict()
+    broken = next((name for name in state if not state[name].isfinite().all()), None)
+    if broken is not None:
+        why = f"{broken} of the network holds some: load other weights, or fit again"
+    else:
+        why = "the network overflows: look at the image and at the scale of its values"
+        if precision != "float32":
+            why += ", or pass precision='float32'"
+    raise FloatingPointError(
+        f"the network returns NaN or infinity for {len(bad)} of {len(outputs)} images, "
+        f"the first of which is X[{bad[0]}]; {why}."
+    )
 
 
 def _average(

@@ -12,8 +12,9 @@ from numpy.typing import DTypeLike
 
 Shape: TypeAlias = tuple[int, int, int]
 
-# At most this many images are searched for values on the wrong scale.
-N_FOR_SCALE = 1000
+# No image holds larger values: those of 32 bits are smaller. The squares of much larger
+# ones overflow in the network.
+LARGEST = 2.0**32
 
 
 def row_shape(n_features: int, image_shape: Sequence[int] | None) -> Shape:
@@ -136,10 +137,21 @@ def find_range(images: np.ndarray) -> tuple[float, float]:
     Parameters
     ----------
     images : ndarray of shape (n_images, height, width, n_channels)
-        If there are many, only evenly spaced ones are searched.
+
+    Raises
+    ------
+    ValueError
+        If a value is larger than that of any image could be.
     """
     scale = scale_of(images.dtype)
     if scale != 1 or not images.size:
         return 0.0, 1.0
-    few = images[:: -(-len(images) // N_FOR_SCALE)]
-    return float(few.min()), float(few.max())
+    darkness, brightness = float(images.min()), float(images.max())
+    if max(-darkness, brightness) > LARGEST:
+        index = int(np.argmax([max(-image.min(), image.max()) for image in images]))
+        value = max(images[index].min(), images[index].max(), key=abs)
+        raise ValueError(
+            f"X[{index}] holds the value {value:g}, which no image has; leave the "
+            "image out, or repair it."
+        )
+    return darkness, brightness

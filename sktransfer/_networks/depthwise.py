@@ -11,6 +11,8 @@ from torch import nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from sktransfer._networks.convolution import convolve_in_float32
+
 
 class DepthwiseInFloat32(TorchFunctionMode):
     """Let depthwise convolutions that learn compute in float32, despite autocast.
@@ -60,8 +62,4 @@ def _convolve(
     is_depthwise = groups == input.shape[1] > 1
     if not is_depthwise or not (input.requires_grad or weight.requires_grad):
         return F.conv2d(input, weight, bias, stride, padding, dilation, groups)
-    bias = None if bias is None else bias.float()
-    with torch.autocast(input.device.type, enabled=False):
-        return F.conv2d(
-            input.float(), weight.float(), bias, stride, padding, dilation, groups
-        )
+    return convolve_in_float32(input, weight, bias, stride, padding, dilation, groups)

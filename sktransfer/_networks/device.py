@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 import torch
 
+from sktransfer._networks.convolution import SafeConvolutions
+
 Module = TypeVar("Module", bound=torch.nn.Module)
 
 # torch's generator belongs to the process. A thread that drew from it inside another
@@ -94,17 +96,28 @@ def move_to(module: Module, device: torch.device) -> Module:
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any]:
     """Return a context in which matrix products run at `precision`.
 
-    A setting of the caller's has no effect inside it.
+    A setting of the caller's has no effect inside it. On a CPU, convolutions that would
+    be wrong in bfloat16 run in float32.
     """
     if precision == "float32" and not torch.is_autocast_enabled(device.type):
         return nullcontext()  # entered in every step
     # Inside the user's own context, cached casts of weights would outlive a step.
-    return torch.autocast(
+    cast = torch.autocast(
         device.type,
         dtype=torch.bfloat16,
         enabled=precision == "bfloat16",
         cache_enabled=False,
     )
+    is_safe = precision == "float32" or device.type != "cpu"
+    return cast if is_safe else _enter_both(cast, SafeConvolutions())
+
+
+@contextmanager
+def _enter_both(
+    outer: AbstractContextManager[Any], inner: AbstractContextManager[Any]
+) -> Iterator[None]:
+    with outer, inner:
+        yield
 
 
 @contextmanager

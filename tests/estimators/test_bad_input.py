@@ -105,6 +105,15 @@ def test_images_that_are_not_finite_are_refused(make, value):
 
 
 @BOTH
+def test_values_that_no_image_has_are_refused(make, fitted):
+    images = (X / 255).astype(np.float32)
+    images[3] *= 1e38
+    for call in (lambda: make().fit(images, y), lambda: fitted.predict(images)):
+        with pytest.raises(ValueError, match=r"X\[3\] holds the value .*e\+3[78]"):
+            call()
+
+
+@BOTH
 def test_sparse_rows_are_refused(make):
     with pytest.raises(TypeError, match="Sparse data was passed for X"):
         make().fit(sparse.csr_matrix(X.reshape(12, -1)), y)

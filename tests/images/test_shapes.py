@@ -134,3 +134,17 @@ def test_the_highest_value_is_found_in_units_of_full_brightness(images, expected
 
 def test_the_lowest_value_is_found():
     assert find_range(np.array([[[[-2.0]]], [[[1.0]]]])) == (-2, 1)
+
+
+def test_every_image_counts_for_the_range():
+    images = np.zeros((3001, 2, 2, 1), np.float32)
+    images[1234] = 200
+    assert find_range(images) == (0, 200)
+
+
+@pytest.mark.parametrize("value", [1e38, -1e38])
+def test_a_value_that_no_image_has_is_an_error(value):
+    images = np.zeros((9, 2, 2, 1), np.float32)
+    images[5, 1, 0] = value
+    with pytest.raises(ValueError, match=r"X\[5\] holds the value -?1e\+38"):
+        find_range(images)
