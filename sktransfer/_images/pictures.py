@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-import struct
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +12,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from sktransfer._images.containers import Picture
 from sktransfer._images.decoding import (
@@ -22,26 +21,13 @@ from sktransfer._images.decoding import (
     read_orientation,
     resize_picture,
 )
+from sktransfer._images.formats import DECODE_ERRORS, open_picture
 from sktransfer._images.shapes import Shape
 
 T = TypeVar("T")
 
 MAX_PIXELS = 50_000_000
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 
-# Every type that Pillow's decoders were seen to raise on damaged files.
-_DECODE_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    ArithmeticError,
-    LookupError,
-    EOFError,
-    struct.error,
-    Image.DecompressionBombError,
-    Image.DecompressionBombWarning,
-)
 # The same image object may be listed twice, and Pillow loads it without a lock.
 _pillow_lock = threading.Lock()
 
@@ -193,13 +179,10 @@ def _open(index: int, picture: Picture) -> Iterator[Image.Image]:
                 _check_header(picture)
                 yield picture
         else:
-            with Image.open(picture, formats=FORMATS) as image:
+            with open_picture(picture) as image:
                 _check_header(image)
                 yield image
-    except UnidentifiedImageError as error:
-        reason = f"its format is none of {', '.join(FORMATS)}"
-        raise _make_error(index, picture, reason) from error
-    except _DECODE_ERRORS as error:
+    except DECODE_ERRORS as error:
         raise _make_error(index, picture, error) from error
 
 

@@ -103,7 +103,7 @@ def _load_split(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Load the images (n, 32, 32, 3) and class indices (n,) of one official split."""
     folder = home / "cifar10" / split
-    classes = list_class_files(folder) if folder.is_dir() else {}
+    classes = list_class_files(folder)[0] if folder.is_dir() else {}
     files = [file for found in classes.values() for file in found]
     if files:
         labels = [_find_class(name, folder) for name in classes]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import unicodedata
+from collections.abc import Iterable
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -10,10 +12,15 @@ from typing import Any
 import numpy as np
 from sklearn.utils import Bunch
 
+from sktransfer._feedback import warn
+from sktransfer._images.formats import SUFFIXES, is_picture_file, list_formats
 from sktransfer._images.pictures import read_pictures, read_shape
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm")
-SPLIT_NAMES = {"train", "test", "val", "valid", "validation"}
+TRAINING_NAMES = ("train", "training")
+SPLIT_NAMES = {*TRAINING_NAMES, "test", "testing", "val", "valid", "validation", "dev"}
+# Files of file managers, beside those whose names start with a dot.
+IGNORED = ("thumbs.db", "desktop.ini")
+N_NAMED = 5
 
 
 def load_image_folder(
@@ -25,13 +32,15 @@ def load_image_folder(
 ) -> Any:
     """Load a folder whose sub-folders hold the images of one class each.
 
-    Files are found at any depth below a class folder. Names that start with a dot,
+    Files are found at any depth below a class folder, through links, too. What a file
+    holds decides whether it is an image, not its ending. Names that start with a dot,
     such as ``.ipynb_checkpoints``, are ignored.
 
     Parameters
     ----------
     path : str or path-like
-        The folder; the names of its sub-folders are the labels.
+        The folder; ``~`` is the home folder. The names of its sub-folders are the
+        labels, in Unicode's composed form (NFC).
 
     as_arrays : bool, default=False
         Whether to read the images now. Otherwise their paths are returned, which
@@ -47,10 +56,11 @@ def load_image_folder(
     Returns
     -------
     Bunch
-        ``data``: list of str, or uint8 array of shape (n, height, width, 3) with
-        values in [0, 255]; ``target``: array of str of shape (n,); ``target_names``:
-        sorted list of str, the classes with at least one image; ``filenames``: list
-        of str, sorted within their class; ``DESCR``: str.
+        ``data``: array of str of shape (n,) and dtype object, or uint8 array of shape
+        (n, height, width, 3) with values in [0, 255]; ``target``: array of str of
+        shape (n,); ``target_names``: sorted list of str, the classes with at least one
+        image; ``filenames``: array of str of shape (n,), sorted within their class;
+        ``DESCR``: str.
 
     Raises
     ------
@@ -60,19 +70,25 @@ def load_image_folder(
         If `path` holds no class folders, folders named after a split, or no images;
         if images of different sizes are read without `image_size`; or if `image_size`
         is not a positive integer.
+
+    Warns
+    -----
+    UserWarning
+        If there is one class only; with the names of files that are no images and of
+        class folders without any.
     """
-    folder = Path(path)
+    folder = Path(path).expanduser()
     if not folder.is_dir():
         raise FileNotFoundError(
             f"path={str(path)!r} is not a folder; pass one with a sub-folder per class."
         )
-    classes = list_class_files(folder)
+    classes, skipped = list_class_files(folder)
     if not classes:
         raise ValueError(
             f"path={str(path)!r} holds no class folders: expected <class>/<image>."
         )
-    if set(classes) <= SPLIT_NAMES:
-        part = "train" if "train" in classes else max(classes)
+    part = find_split(classes)
+    if part is not None:
         raise ValueError(
             f"path={str(path)!r} holds the folders {sorted(classes)}, which look like "
             f"a split rather than classes; pass {str(folder / part)!r}."
@@ -81,10 +97,12 @@ def load_image_folder(
     if not files:
         raise ValueError(
             f"path={str(path)!r} holds no images in class folders: expected "
-            f"<class>/<image> with one of the endings {', '.join(SUFFIXES)}."
+            f"<class>/<image> in one of the formats {', '.join(list_formats())}."
         )
+    _warn_of_what_is_missing(folder, classes, skipped)
     names = [name for name, found in classes.items() if found]
-    filenames = [file for file, _ in files]
+    # Not of numpy's own kind of strings, all of which are as long as the longest.
+    filenames = np.array([file for file, _ in files], dtype=object)
     target = np.array([name for _, name in files])
     data: Any = _read_all(filenames, image_size) if as_arrays else filenames
     if return_X_y:
@@ -98,8 +116,17 @@ def load_image_folder(
     )
 
 
-def list_class_files(folder: Path) -> dict[str, list[str]]:
-    """List the image files of each sub-folder.
+def find_split(names: Iterable[str]) -> str | None:
+    """Return which of some folders to train on, if all are parts of a split."""
+    parts = {name for name in names if name.lower() in SPLIT_NAMES}
+    if parts != set(names):
+        return None
+    training = (name for name in sorted(parts) if name.lower() in TRAINING_NAMES)
+    return next(training, max(parts))
+
+
+def list_class_files(folder: Path) -> tuple[dict[str, list[str]], list[str]]:
+    """List the image files of each sub-folder, and the files that are no images.
 
     Parameters
     ----------
@@ -108,38 +135,87 @@ def list_class_files(folder: Path) -> dict[str, list[str]]:
 
     Returns
     -------
-    dict of str to list of str
-        Files by the name of their sub-folder, both sorted, without hidden names.
+    classes : dict of str to list of str
+        Files by the name of their sub-folder, both sorted, without hidden names. Names
+        that look the same are one.
+
+    skipped : list of str
+        Other files in the sub-folders.
     """
-    names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
-    return {n: _list_images(folder / n) for n in names if not n.startswith(".")}
+    classes: dict[str, list[str]] = {}
+    skipped: list[str] = []
+    entries = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+    for entry in entries:
+        if entry.startswith("."):
+            continue
+        images, others = _list_files(folder / entry)
+        classes.setdefault(unicodedata.normalize("NFC", entry), []).extend(images)
+        skipped += others
+    return {name: sorted(classes[name]) for name in sorted(classes)}, skipped
 
 
-def _list_images(folder: Path) -> list[str]:
-    """List the image files below a folder, sorted."""
-    found = []
+def _list_files(folder: Path) -> tuple[list[str], list[str]]:
+    """List the image files and other files below a folder."""
+    images: list[str] = []
+    others: list[str] = []
+    seen: set[str] = set()
     # os.walk tells files from folders without one system call per file.
-    for parent, folders, files in os.walk(folder):
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        own = os.path.realpath(parent)
+        if own in seen:  # a link to a folder above it, or to one that was listed
+            folders.clear()
+            continue
+        seen.add(own)
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [
-            os.path.join(parent, name)
-            for name in files
-            if name.lower().endswith(SUFFIXES) and not name.startswith(".")
-        ]
-    return sorted(found)
+        for name in files:
+            if name.startswith(".") or name.lower() in IGNORED:
+                continue
+            file = os.path.join(parent, name)
+            is_image = name.lower().endswith(SUFFIXES) or is_picture_file(file)
+            (images if is_image else others).append(file)
+    return images, others
 
 
-def _read_all(filenames: list[str], image_size: int | None) -> np.ndarray:
+def _warn_of_what_is_missing(
+    folder: Path, classes: dict[str, list[str]], skipped: list[str]
+) -> None:
+    """Warn of files and folders that are left out, and if only one class remains."""
+    if skipped:
+        names = _name_some(os.path.relpath(file, folder) for file in sorted(skipped))
+        warn(f"{len(skipped)} file(s) in {folder} are no images: {names}.")
+    empty = [name for name, found in classes.items() if not found]
+    if empty:
+        warn(
+            f"{len(empty)} class folder(s) in {folder} hold no images: "
+            f"{_name_some(empty)}."
+        )
+    found = [name for name in classes if name not in empty]
+    if len(found) == 1:
+        warn(
+            f"all images in {folder} are of one class, {found[0]!r}; pass a folder "
+            "with one sub-folder per class."
+        )
+
+
+def _name_some(names: Iterable[str]) -> str:
+    """List the first few names."""
+    listed = list(names)
+    more = f" and {len(listed) - N_NAMED} more" if len(listed) > N_NAMED else ""
+    return ", ".join(map(repr, listed[:N_NAMED])) + more
+
+
+def _read_all(filenames: np.ndarray, image_size: int | None) -> np.ndarray:
     """Read all images into one uint8 array of shape (n, height, width, 3)."""
+    files = filenames.tolist()
     if image_size is not None:
         if not isinstance(image_size, Integral) or image_size < 1:
             raise ValueError(f"image_size={image_size!r} must be a positive integer.")
-        return read_pictures(filenames, (image_size, image_size, 3))
-    shape = read_shape(filenames)
+        return read_pictures(files, (image_size, image_size, 3))
+    shape = read_shape(files)
     if shape is None:
         raise ValueError(
             "image_size=None, but the images differ in size: pass image_size, such as "
             "image_size=224, or as_arrays=False for their paths."
         )
     # Grey images become RGB too, as they do with an image_size.
-    return read_pictures(filenames, (shape[0], shape[1], 3))
+    return read_pictures(files, (shape[0], shape[1], 3))

@@ -1,10 +1,15 @@
 """Images are found in the folders of their classes, as paths or as arrays."""
 
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from sktransfer import datasets
+from sktransfer._images import formats
+from sktransfer._images.formats import ENDINGS, SUFFIXES
+from sktransfer._images.pictures import read_pictures, read_shape
 from tests.helpers import save_image
 
 
@@ -13,7 +18,6 @@ def folder(tmp_path):
     save_image(tmp_path / "pets" / "dog" / "b.png", (0, 0, 255))
     save_image(tmp_path / "pets" / "cat" / "a.png", (255, 0, 0))
     save_image(tmp_path / "pets" / "cat" / "deep" / "c.PNG", (255, 0, 0))
-    (tmp_path / "pets" / "cat" / "notes.txt").write_text("not an image")
     return tmp_path / "pets"
 
 
@@ -22,7 +26,8 @@ def test_a_folder_gives_paths_and_class_names_in_sorted_order(folder):
     assert found.target.tolist() == ["cat", "cat", "dog"]
     assert found.target_names == ["cat", "dog"]
     assert [name[-5:] for name in found.data] == ["a.png", "c.PNG", "b.png"]
-    assert found.data == found.filenames
+    assert found.data is found.filenames
+    assert found.data[[True, False, True]].tolist() == found.data[[0, 2]].tolist()
 
 
 def test_a_folder_gives_arrays_on_request(folder):
@@ -67,9 +72,10 @@ def test_hidden_names_are_neither_classes_nor_images(folder):
     assert len(found.data) == 3
 
 
-def test_a_class_without_images_is_no_target_name(folder):
+def test_a_class_without_images_is_named_and_no_target_name(folder):
     (folder / "empty").mkdir()
-    found = datasets.load_image_folder(folder)
+    with pytest.warns(UserWarning, match="1 class folder.* no images: 'empty'"):
+        found = datasets.load_image_folder(folder)
     assert found.target_names == ["cat", "dog"]
 
 
@@ -78,18 +84,93 @@ def test_a_folder_named_like_an_image_is_no_image(folder):
     assert len(datasets.load_image_folder(folder).data) == 3
 
 
-@pytest.mark.parametrize("ending", ["jpg", "jpeg", "png", "bmp", "gif", "tiff", "webp"])
-def test_the_promised_formats_are_found_and_read(tmp_path, ending):
-    save_image(tmp_path / "cat" / f"a.{ending}", (250, 0, 0))
-    X = datasets.load_image_folder(tmp_path, as_arrays=True).data
-    assert X.shape == (1, 32, 32, 3)
-    assert X[0, 0, 0, 0] > 200
+@pytest.mark.parametrize("ending", SUFFIXES)
+def test_the_promised_formats_are_found_and_read(folder, ending):
+    file = folder / "dog" / f"c{ending.upper()}"
+    Image.new("RGB", (32, 32), (250, 0, 0)).save(file, format=format_of(ending))
+    found = datasets.load_image_folder(folder)
+    assert found.data[-1] == str(file)
+    pixels = read_pictures(found.data[-1:], (32, 32, 3))
+    assert np.all(pixels[..., 0] > 200)
+
+
+def format_of(ending):
+    """Return Pillow's name of a format."""
+    return next(name for name, endings in ENDINGS.items() if ending in endings)
+
+
+@pytest.mark.parametrize("name", ["c", "c.jpg.1", "c.unknown"])
+def test_the_content_decides_what_is_an_image(folder, name):
+    Image.new("RGB", (32, 32)).save(folder / "dog" / name, format="JPEG")
+    assert str(folder / "dog" / name) in datasets.load_image_folder(folder).data
+
+
+def test_files_that_are_no_images_are_counted_and_the_first_few_named(folder):
+    for i in range(7):
+        (folder / "cat" / f"notes{i}.txt").write_text("not an image")
+    (folder / "dog" / "Thumbs.db").write_bytes(b"a file manager's notes")
+    os.mkfifo(folder / "dog" / "pipe")
+    with pytest.warns(UserWarning, match="are no images") as caught:
+        assert len(datasets.load_image_folder(folder).data) == 3
+    (warning,) = caught
+    message = str(warning.message)
+    assert message.startswith(f"8 file(s) in {folder} are no images: 'cat/notes0.txt',")
+    assert message.endswith("'cat/notes4.txt' and 3 more.")
+
+
+def test_linked_folders_are_followed_once(folder):
+    save_image(folder.parent / "elsewhere" / "d.png", (0, 0, 0))
+    (folder / "dog" / "linked").symlink_to(folder.parent / "elsewhere")
+    (folder / "dog" / "again").symlink_to(folder.parent / "elsewhere")
+    (folder / "dog" / "above").symlink_to(folder / "dog")
+    (folder / "whole").symlink_to(folder.parent / "elsewhere")
+    found = datasets.load_image_folder(folder)
+    assert found.target.tolist() == ["cat", "cat", "dog", "dog", "whole"]
+
+
+def test_names_that_look_the_same_are_one_class(folder):
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    for i, name in enumerate([composed, decomposed]):
+        save_image(folder / name / f"{i}.png", (0, 0, 0))
+    found = datasets.load_image_folder(folder)
+    assert found.target_names == sorted(["cat", composed, "dog"])
+    assert found.target.tolist().count(composed) == 2
+
+
+def test_a_single_class_is_warned_about(tmp_path):
+    save_image(tmp_path / "pets" / "cat" / "a.png", (0, 0, 0))
+    with pytest.warns(UserWarning, match="of one class, 'pets'"):
+        datasets.load_image_folder(tmp_path)
+
+
+def test_the_home_folder_may_be_short(folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder.parent))
+    found = datasets.load_image_folder("~/pets")
+    assert found.data[0] == str(folder / "cat" / "a.png")
+
+
+@pytest.fixture
+def no_heif(monkeypatch):
+    monkeypatch.setattr(formats, "find_spec", lambda name: None)
+    monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
+    formats.list_formats.cache_clear()
+    yield
+    formats.list_formats.cache_clear()
+
+
+@pytest.mark.usefixtures("no_heif")
+def test_photographs_of_phones_need_a_package(folder):
+    (folder / "dog" / "c.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
+    found = datasets.load_image_folder(folder)
+    with pytest.raises(ValueError, match=r"c\.heic.* pip install 'sktransfer\[heif\]'"):
+        read_shape(found.data)
 
 
 @pytest.mark.parametrize("image_size", [None, 8])
 def test_grey_images_become_three_channels(tmp_path, image_size):
-    (tmp_path / "cat").mkdir()
-    Image.new("L", (16, 16), 7).save(tmp_path / "cat" / "a.png")
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        Image.new("L", (16, 16), 7).save(tmp_path / name / "a.png")
     X = datasets.load_image_folder(tmp_path, as_arrays=True, image_size=image_size).data
     assert X.shape[3] == 3
     assert np.all(X == 7)
@@ -101,9 +182,10 @@ def test_an_image_size_that_is_no_positive_integer_is_refused(folder, image_size
         datasets.load_image_folder(folder, as_arrays=True, image_size=image_size)
 
 
-@pytest.mark.parametrize("other", ["test", "val", "valid", "validation"])
-def test_a_split_is_not_taken_for_classes(tmp_path, other):
-    for part in ("train", other):
+@pytest.mark.parametrize("other", ["test", "Val", "valid", "validation", "dev"])
+@pytest.mark.parametrize("train", ["train", "Training"])
+def test_a_split_is_not_taken_for_classes(tmp_path, train, other):
+    for part in (train, other):
         (tmp_path / part / "cat").mkdir(parents=True)
-    with pytest.raises(ValueError, match=r"look like a split .* pass '.*train'"):
+    with pytest.raises(ValueError, match=rf"look like a split .* pass '.*{train}'"):
         datasets.load_image_folder(tmp_path)
