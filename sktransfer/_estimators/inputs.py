@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from numbers import Integral
 from typing import Any, ClassVar
@@ -20,6 +20,7 @@ from sklearn.utils.validation import (
 from sktransfer._estimators.documentation import Documented
 from sktransfer._feedback import warn
 from sktransfer._images.containers import (
+    Picture,
     is_pictures,
     list_pictures,
     refuse_a_single_image,
@@ -27,12 +28,19 @@ from sktransfer._images.containers import (
 )
 from sktransfer._images.decoding import GREY
 from sktransfer._images.geometry import RESIZE, stored_shape
-from sktransfer._images.pictures import PictureShapes, read_pictures, read_shapes
+from sktransfer._images.pictures import (
+    Oddities,
+    PictureShapes,
+    describe_picture,
+    read_shapes,
+    read_with_oddities,
+)
 from sktransfer._images.shapes import (
     Shape,
     array_shape,
     check_shape,
     find_range,
+    looks_channels_first,
     row_shape,
 )
 
@@ -65,6 +73,42 @@ def warn_of_a_guess(shape: Shape) -> None:
             f"rows of {int(np.prod(shape))} numbers are read as images of shape "
             f"{shape}; pass image_shape={shape} if that is right."
         )
+
+
+def warn_of_channels_first(rows: np.ndarray, shape: Shape, *, are_rows: bool) -> None:
+    """Warn if the channels of images hardly come last."""
+    height, width, n_channels = shape
+    if are_rows and looks_channels_first(rows.reshape(len(rows), *shape)):
+        warn(
+            f"rows of X are read as RGB images of shape {shape}, but look as if one "
+            "channel came after the other; if so, pass "
+            f"X.reshape(-1, 3, {height}, {width}).transpose(0, 2, 3, 1)."
+        )
+    elif not are_rows and height == n_channels == 3 and width > 3:
+        warn(
+            f"X holds images of shape {shape}, 3 pixels high; if their channels come "
+            "first, pass X.transpose(0, 2, 3, 1)."
+        )
+
+
+def warn_of_oddities(pictures: Sequence[Picture], oddities: Oddities) -> None:
+    """Warn of pictures of which not everything is used, once per kind."""
+    kinds = {
+        "hold several frames or pages, of which only the first is used": (
+            oddities.with_frames
+        ),
+        "show colours, but are seen in grey, like the images in fit": (
+            oddities.coloured
+        ),
+        "end in uniform grey, as if data were missing": oddities.cut_off,
+    }
+    for what, indices in kinds.items():
+        if indices:
+            first = indices[0]
+            warn(
+                f"{len(indices)} of {len(pictures)} pictures {what}; the first of them "
+                f"is X[{first}], {describe_picture(pictures[first])}."
+            )
 
 
 class ImageInput(Documented):
@@ -141,6 +185,7 @@ class ImageInput(Documented):
             self.image_shape_ = shape or row_shape(X.shape[1], self.image_shape)
             if shape is None and self.image_shape is None:
                 warn_of_a_guess(self.image_shape_)
+            warn_of_channels_first(X, self.image_shape_, are_rows=shape is None)
             self._note_own_shape(self.image_shape_)
         images = X.reshape(len(X), *self.image_shape_)
         self._check_scale(images, reset)
@@ -203,7 +248,11 @@ class ImageInput(Documented):
             self.n_features_in_ = int(np.prod(self.image_shape_))
             self._brightness = 1.0
             self.__dict__.pop("feature_names_in_", None)  # of a fit on a frame
-        return read_pictures(pictures, self.image_shape_, **self._reading), y
+        images, oddities = read_with_oddities(
+            pictures, self.image_shape_, **self._reading
+        )
+        warn_of_oddities(pictures, oddities)
+        return images, y
 
     def _shape_of_pictures(self, found: PictureShapes) -> Shape:
         """Choose the shape at which pictures are read: given, or what is seen."""

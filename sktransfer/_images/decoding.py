@@ -13,6 +13,13 @@ from sktransfer._images.geometry import Size, lay_out
 # Red, green and blue of padding where no mean is known.
 GREY = (0.5, 0.5, 0.5)
 
+# How colours are looked for: in copies of so many pixels to a side, where channels
+# differ by more levels than JPEGs of grey pictures do.
+COPY_SIDE, FAINTEST_COLOUR = 32, 24
+
+# The part of a JPEG, as one over its height, that is grey if data are missing.
+LOWEST_PART = 16
+
 # Not ImageOps.exif_transpose, which decodes the pixels before it reads the tag: it
 # would obey a tag behind the pixels of a PNG, which `read_shapes` has not seen.
 _UPRIGHT = {
@@ -32,6 +39,32 @@ def read_orientation(image: Image.Image) -> int:
     if image.format == "TIFF":
         return 1
     return int(Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1))
+
+
+def is_grey(image: Image.Image) -> bool:
+    """Return whether the pixels are in a grey mode without transparency."""
+    return image.mode in ("1", "L", "I") or image.mode.startswith("I;16")
+
+
+def is_coloured(image: Image.Image) -> bool:
+    """Return whether a picture shows colours, from a small copy of its pixels."""
+    if is_grey(image):
+        return False
+    small = image.convert("RGB").resize((COPY_SIDE, COPY_SIDE))
+    return bool(np.ptp(np.asarray(small), axis=2).max() > FAINTEST_COLOUR)
+
+
+def is_cut_off(image: Image.Image) -> bool:
+    """Return whether the lowest part of a JPEG is the grey of data that is missing.
+
+    Of a file that ends too early Pillow says so, unless the end was added again.
+    """
+    if image.format not in ("JPEG", "MPO"):
+        return False
+    height = max(1, image.height // LOWEST_PART)
+    box = (0, image.height - height, image.width, image.height)
+    extrema = np.array(image.crop(box).convert("RGB").getextrema())
+    return bool(np.all(np.abs(extrema - 128) <= 1))
 
 
 def decode(image: Image.Image, channels: int) -> Image.Image:

@@ -18,6 +18,9 @@ from sktransfer._images.containers import Picture
 from sktransfer._images.decoding import (
     GREY,
     decode,
+    is_coloured,
+    is_cut_off,
+    is_grey,
     read_orientation,
     resize_picture,
 )
@@ -75,6 +78,26 @@ def read_shape(pictures: Sequence[Picture]) -> Shape | None:
     return read_shapes(pictures).common
 
 
+class Oddities(NamedTuple):
+    """Which pictures, by their indices, are read though not all of them is used.
+
+    Attributes
+    ----------
+    with_frames : list of int
+        They have several frames or pages, of which the first is used.
+
+    coloured : list of int
+        They show colours, but are read in grey.
+
+    cut_off : list of int
+        The lowest part of them is grey, as if data were missing.
+    """
+
+    with_frames: list[int]
+    coloured: list[int]
+    cut_off: list[int]
+
+
 def read_pictures(
     pictures: Sequence[Picture],
     shape: Shape,
@@ -82,6 +105,17 @@ def read_pictures(
     interpolation: str = "bilinear",
     fill: Sequence[float] = GREY,
 ) -> NDArray[np.uint8]:
+    """Decode pictures, as :func:`read_with_oddities` does, without what is odd."""
+    return read_with_oddities(pictures, shape, resize, interpolation, fill)[0]
+
+
+def read_with_oddities(
+    pictures: Sequence[Picture],
+    shape: Shape,
+    resize: str = "crop",
+    interpolation: str = "bilinear",
+    fill: Sequence[float] = GREY,
+) -> tuple[NDArray[np.uint8], Oddities]:
     """Decode pictures into one array: upright, opaque and all of one size.
 
     EXIF rotation is applied (for a PNG, only if the tag comes before the pixels).
@@ -105,6 +139,9 @@ def read_pictures(
     images : ndarray of shape (n, height, width, channels), dtype uint8
         Values in [0, 255].
 
+    oddities : Oddities
+        Pictures of which not everything is used.
+
     Raises
     ------
     FileNotFoundError, ValueError
@@ -118,14 +155,17 @@ def read_pictures(
     _check_files(pictures)
     images = np.empty((len(pictures), *shape), dtype=np.uint8)
 
-    def read(index: int, picture: Picture) -> None:
+    def read(index: int, picture: Picture) -> tuple[bool, ...]:
         with _open(index, picture) as image:
+            has_frames = image.format != "MPO" and getattr(image, "is_animated", False)
             upright = decode(image, shape[2])
             pixels = resize_picture(upright, shape[:2], resize, interpolation, fill)
             images[index] = pixels.reshape(shape)
+            loses_colours = shape[2] == 1 and is_coloured(image)
+            return has_frames, loses_colours, is_cut_off(image)
 
-    _map_in_threads(read, pictures)
-    return images
+    found = np.array(_map_in_threads(read, pictures), dtype=bool).reshape(-1, 3)
+    return images, Oddities(*(np.flatnonzero(kind).tolist() for kind in found.T))
 
 
 def _map_in_threads(
@@ -144,7 +184,7 @@ def _check_files(pictures: Sequence[Picture]) -> None:
         try:
             mode = os.stat(picture).st_mode
         except FileNotFoundError:
-            missing.append(_describe(picture))
+            missing.append(describe_picture(picture))
         except (OSError, ValueError) as error:
             raise _make_error(index, picture, error) from error
         else:
@@ -158,7 +198,8 @@ def _check_files(pictures: Sequence[Picture]) -> None:
         )
 
 
-def _describe(picture: Picture) -> str:
+def describe_picture(picture: Picture) -> str:
+    """Return the path of a file, or the repr of a PIL image."""
     if isinstance(picture, Image.Image):
         return repr(picture)
     return repr(str(os.fsdecode(picture)))
@@ -166,7 +207,7 @@ def _describe(picture: Picture) -> str:
 
 def _make_error(index: int, picture: Picture, reason: object) -> ValueError:
     return ValueError(
-        f"image {index} ({_describe(picture)}) could not be read: {reason}"
+        f"image {index} ({describe_picture(picture)}) could not be read: {reason}"
     )
 
 
@@ -203,4 +244,4 @@ def _read_header(index: int, picture: Picture) -> tuple[int, int, bool]:
         width, height = image.size
         if read_orientation(image) >= 5:
             width, height = height, width
-        return height, width, image.mode in ("1", "L", "I") or image.mode[:4] == "I;16"
+        return height, width, is_grey(image)

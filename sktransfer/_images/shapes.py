@@ -16,6 +16,10 @@ Shape: TypeAlias = tuple[int, int, int]
 # ones overflow in the network.
 LARGEST = 2.0**32
 
+# How many images, of how many pixels to a side at least, tell the order of their
+# values, and how much more alike neighbours are than others.
+N_TO_JUDGE, SMALLEST_TO_JUDGE, CLEARLY_LESS = 200, 8, 0.8
+
 
 def row_shape(n_features: int, image_shape: Sequence[int] | None) -> Shape:
     """Return the (height, width, channels) of an image given as a row of pixels.
@@ -120,6 +124,28 @@ def array_shape(shape: tuple[int, ...], image_shape: Sequence[int] | None) -> Sh
             f"{(height, width, channels)}; pass image_shape=None."
         )
     return height, width, channels
+
+
+def looks_channels_first(images: np.ndarray) -> bool:
+    """Return whether rows that were read as RGB images hold one channel after another.
+
+    Parameters
+    ----------
+    images : ndarray of shape (n_images, height, width, 3)
+        As rows were read; evenly spaced ones are looked at. Pixels one above the other
+        are alike: they are three widths apart in a row of RGB pixels, and one in a
+        row of channels.
+    """
+    n, height, width, n_channels = images.shape
+    if n_channels != 3 or min(height, width) < SMALLEST_TO_JUDGE:
+        return False
+    some = images[:: -(-n // N_TO_JUDGE)].reshape(-1, height * width * 3)
+    rows = some.astype(np.float32)
+
+    def differ(distance: int) -> float:
+        return float(np.abs(rows[:, distance:] - rows[:, :-distance]).mean())
+
+    return differ(width) < CLEARLY_LESS * differ(3 * width)
 
 
 def scale_of(dtype: DTypeLike) -> float:

@@ -11,7 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from sktransfer._images.pictures import read_pictures, read_shape
+from sktransfer._images.pictures import (
+    read_pictures,
+    read_shape,
+    read_with_oddities,
+)
 
 RED, WHITE, BLACK = (255, 0, 0), (255, 255, 255), (0, 0, 0)
 
@@ -319,3 +323,38 @@ def test_damaged_files_raise_nothing_but_value_errors(tmp_path):
 def test_pictures_are_read_as_grey_or_rgb_only(channels):
     with pytest.raises(ValueError, match=r"image_shape=.* 1 \(grey\) or 3 \(RGB\)"):
         read_pictures([Image.new("L", (2, 2))], (2, 2, channels))
+
+
+def animated(path, suffix, n_frames=3):
+    frames = [Image.new("RGB", (8, 8), (80 * i, 0, 0)) for i in range(n_frames)]
+    frames[0].save(path, format=suffix, save_all=True, append_images=frames[1:])
+    return str(path)
+
+
+@pytest.mark.parametrize("suffix", ["gif", "png", "webp", "tiff", "avif"])
+def test_files_with_several_frames_are_listed_and_the_first_is_read(tmp_path, suffix):
+    one, many = (animated(tmp_path / str(n), suffix, n) for n in (1, 3))
+    images, oddities = read_with_oddities([one, many, one], (8, 8, 3))
+    assert oddities == ([1], [], [])
+    np.testing.assert_array_equal(images[1], images[0])
+
+
+def test_the_second_picture_of_a_phone_counts_for_nothing(tmp_path):
+    path = animated(tmp_path / "a.jpg", "mpo")
+    assert read_with_oddities([path], (8, 8, 3))[1] == ([], [], [])
+
+
+def test_pictures_that_lose_their_colours_are_listed():
+    red, grey = (Image.new("RGB", (64, 64), colour) for colour in (RED, (9, 9, 9)))
+    pictures = [grey, red, grey.convert("L"), grey.convert("LA"), red.convert("P")]
+    assert read_with_oddities(pictures, (8, 8, 1))[1].coloured == [1, 4]
+    assert read_with_oddities(pictures, (8, 8, 3))[1].coloured == []
+
+
+def test_a_jpeg_whose_end_was_replaced_is_listed(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    path = Path(saved(tmp_path, "a.jpg", Image.fromarray(noise)))
+    cut = tmp_path / "cut.jpg"
+    cut.write_bytes(path.read_bytes()[:2000] + b"\xff\xd9")
+    grey = saved(tmp_path, "grey.png", Image.new("RGB", (64, 64), (128, 128, 128)))
+    assert read_with_oddities([path, cut, grey], (64, 64, 3))[1].cut_off == [1]

@@ -10,6 +10,7 @@ import pytest
 from sktransfer._images.shapes import (
     array_shape,
     find_range,
+    looks_channels_first,
     row_shape,
     scale_of,
 )
@@ -148,3 +149,28 @@ def test_a_value_that_no_image_has_is_an_error(value):
     images[5, 1, 0] = value
     with pytest.raises(ValueError, match=r"X\[5\] holds the value -?1e\+38"):
         find_range(images)
+
+
+def smooth(n, height, width, n_channels=3):
+    """Make images whose neighbouring pixels are alike."""
+    rng = np.random.default_rng(0)
+    steps = rng.normal(size=(n, height, width, n_channels)).cumsum(1).cumsum(2)
+    return (128 + 3 * steps).clip(0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (32, 32), (30, 40)])
+@pytest.mark.parametrize("is_grey", [False, True])
+def test_channels_that_come_first_are_noticed_in_rows(shape, is_grey):
+    images = smooth(50, *shape)
+    if is_grey:
+        images[:] = images[..., :1]
+    assert not looks_channels_first(images)
+    planes = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+    assert looks_channels_first(planes.reshape(images.shape))
+
+
+@pytest.mark.parametrize("shape", [(32, 32, 3), (6, 6, 3), (32, 32, 1)])
+def test_of_noise_and_tiny_or_grey_images_nothing_is_said(shape):
+    images = np.random.default_rng(0).integers(0, 256, (50, *shape), dtype=np.uint8)
+    assert not looks_channels_first(images)
+    assert not looks_channels_first(np.zeros((5, *shape), np.uint8))

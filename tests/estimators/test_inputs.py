@@ -1,0 +1,74 @@
+"""What is odd about images is said, once and with the first of them."""
+
+import warnings
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.helpers import pictures, transfer
+
+X, y = pictures(12)
+
+
+@pytest.fixture
+def files(tmp_path):
+    for i, image in enumerate(X):
+        Image.fromarray(image).save(tmp_path / f"{i}.png")
+    return [str(tmp_path / f"{i}.png") for i in range(len(X))]
+
+
+def fit(X):
+    return transfer(unfreeze_depth=0).fit(X, y)
+
+
+def test_frames_are_warned_about_in_fit_and_predict(files):
+    frames = [Image.fromarray(image) for image in X[:3]]
+    frames[0].save(files[4], format="gif", save_all=True, append_images=frames[1:])
+    message = r"1 of 12 pictures hold several frames.* X\[4\], '.*4\.png'"
+    with pytest.warns(UserWarning, match=message):
+        clf = fit(files)
+    message = r"1 of 3 pictures hold several frames.* X\[2\], <PIL\.Gif"
+    with (
+        Image.open(files[4]) as image,
+        pytest.warns(UserWarning, match=message),
+    ):
+        clf.predict([files[0], files[1], image])
+
+
+def test_colours_that_a_grey_model_does_not_see_are_warned_about(files):
+    grey = [Image.fromarray(image).convert("L") for image in X]
+    with warnings.catch_warnings(action="error"):
+        clf = fit(grey)
+        clf.predict(grey)
+    with pytest.warns(UserWarning, match=r"12 of 12 pictures show colours, .* X\[0\]"):
+        clf.predict(files)
+
+
+def test_a_cut_jpeg_is_warned_about(files, tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    whole = tmp_path / "whole.jpg"
+    Image.fromarray(noise).save(whole)
+    cut = tmp_path / "cut.jpg"
+    cut.write_bytes(whole.read_bytes()[:2000] + b"\xff\xd9")
+    with pytest.warns(
+        UserWarning, match=r"1 of 12 .* uniform grey.*X\[11\], .*cut\.jpg"
+    ):
+        fit([*files[:11], str(cut)])
+
+
+def test_rows_with_one_channel_after_the_other_are_warned_about():
+    steps = np.random.default_rng(0).normal(size=(12, 3, 16, 16))
+    planes = steps.cumsum(2).cumsum(3).astype(np.float32)
+    planes = (planes - planes.min()) / np.ptp(planes)
+    message = r"pass X\.reshape\(-1, 3, 16, 16\)\.transpose\(0, 2, 3, 1\)"
+    with pytest.warns(UserWarning, match=message):
+        fit(planes.reshape(12, -1))
+    with warnings.catch_warnings(action="error"):
+        fit(planes.transpose(0, 2, 3, 1).reshape(12, -1))
+
+
+def test_images_three_pixels_high_are_warned_about():
+    images = np.zeros((12, 3, 16, 3), np.uint8)
+    with pytest.warns(UserWarning, match="3 pixels high; if their channels come first"):
+        fit(images)
