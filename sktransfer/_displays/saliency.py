@@ -32,6 +32,7 @@ from sktransfer._displays.drawing.panels import (
     measure_axes,
 )
 from sktransfer._images.containers import refuse_bad_container
+from sktransfer._images.levels import rescale
 
 # All images are drawn, and nobody looks at a figure of more than this.
 MOST_IMAGES = 100
@@ -251,6 +252,7 @@ class SaliencyDisplay:
         positions = _find_targets(target, classes, len(proba))
         images = check_array(X, ensure_2d=False, allow_nd=True)
         images = images.reshape(len(images), *classifier.image_shape_)
+        images = rescale(images, getattr(classifier, "max_value", "auto"))
         if positions is None:
             positions = proba.argmax(axis=1)
         device = resolve_device(classifier.device_)

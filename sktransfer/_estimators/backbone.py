@@ -35,6 +35,7 @@ class Pretrained:
     weights: Any
     image_size: int | str | None
     resize: str
+    max_value: float | str
 
     _backbone_constraints: ClassVar[dict[str, list[Any]]] = {
         "backbone": [str, Backbone],
@@ -95,6 +96,7 @@ class Pretrained:
             "resize": self.resize,
             "interpolation": backbone.interpolation,
             "fill": backbone.mean,
+            "max_value": self.max_value,
         }
 
     def _compare_sizes(self, image_shape: Shape) -> None:

@@ -51,6 +51,11 @@ class FeatureExtractor(
         Height, width and channels of an image if X holds rows of pixels; one entry may
         be -1.
 
+    max_value : "auto" or float, default="auto"
+        The value of white in arrays other than uint8 and in files with more than 8
+        bits. ``"auto"``: 65,535 in uint16 and in such files, 1 in others. Pass 4095 if
+        12 bits are kept in 16. In uint8 and in other files, white is always 255.
+
     activation_cache : "auto", path, ActivationCache or None, default="auto"
         Where to keep the activations of the stages that stay frozen, so that no image
         passes them twice. ``"auto"``: in memory, shared by all fits and predictions of
@@ -126,6 +131,7 @@ class FeatureExtractor(
         image_size: int | str | None = "auto",
         resize: str = "squash",
         image_shape: tuple[int, int, int] | None = None,
+        max_value: float | str = "auto",
         activation_cache: Any = "auto",
         device: str = "auto",
         precision: str = "auto",
@@ -137,6 +143,7 @@ class FeatureExtractor(
         self.image_size = image_size
         self.resize = resize
         self.image_shape = image_shape
+        self.max_value = max_value
         self.activation_cache = activation_cache
         self.device = device
         self.precision = precision

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -26,14 +26,15 @@ from sktransfer._images.containers import (
     refuse_a_single_image,
     refuse_bad_container,
 )
-from sktransfer._images.decoding import GREY
 from sktransfer._images.geometry import RESIZE, stored_shape
-from sktransfer._images.pictures import (
-    Oddities,
+from sktransfer._images.levels import judge, rescale
+from sktransfer._images.pictures.decoding import GREY
+from sktransfer._images.pictures.reading import (
+    Findings,
     PictureShapes,
     describe_picture,
+    read_and_note,
     read_shapes,
-    read_with_oddities,
 )
 from sktransfer._images.shapes import (
     Shape,
@@ -42,6 +43,7 @@ from sktransfer._images.shapes import (
     find_range,
     looks_channels_first,
     row_shape,
+    scale_of,
 )
 
 # Floats slightly above 1 may come from resizing or from brightened images.
@@ -91,16 +93,16 @@ def warn_of_channels_first(rows: np.ndarray, shape: Shape, *, are_rows: bool) ->
         )
 
 
-def warn_of_oddities(pictures: Sequence[Picture], oddities: Oddities) -> None:
+def warn_of_findings(pictures: Sequence[Picture], findings: Findings) -> None:
     """Warn of pictures of which not everything is used, once per kind."""
     kinds = {
         "hold several frames or pages, of which only the first is used": (
-            oddities.with_frames
+            findings.with_frames
         ),
-        "show colours, but are seen in grey, like the images in fit": (
-            oddities.coloured
+        "show colours, but are seen in grey, as images of one channel": (
+            findings.coloured
         ),
-        "end in uniform grey, as if data were missing": oddities.cut_off,
+        "end in uniform grey, as if data were missing": findings.cut_off,
     }
     for what, indices in kinds.items():
         if indices:
@@ -116,6 +118,7 @@ class ImageInput(Documented):
 
     image_shape: Shape | None
     image_size: int | str | None
+    max_value: float | str
     resize: str
     image_shape_: Shape
     _own_shape: Shape
@@ -130,6 +133,10 @@ class ImageInput(Documented):
         ],
         "resize": [StrOptions(set(RESIZE))],
         "image_shape": [tuple, list, None],
+        "max_value": [
+            StrOptions({"auto"}),
+            Interval(Real, 0, None, closed="neither"),
+        ],
         "verbose": ["verbose"],
     }
 
@@ -187,7 +194,7 @@ class ImageInput(Documented):
                 warn_of_a_guess(self.image_shape_)
             warn_of_channels_first(X, self.image_shape_, are_rows=shape is None)
             self._note_own_shape(self.image_shape_)
-        images = X.reshape(len(X), *self.image_shape_)
+        images = rescale(X.reshape(len(X), *self.image_shape_), self.max_value)
         self._check_scale(images, reset)
         return images, y
 
@@ -196,6 +203,9 @@ class ImageInput(Documented):
         darkness, brightness = find_range(images)
         if reset:
             self._brightness = brightness
+            if self._expects_unit_scale() and self.max_value == "auto":
+                white = scale_of(images.dtype)
+                self._judge_levels("X", float(images.max()), white)
             if self._expects_unit_scale() and brightness > UNSCALED:
                 warn(
                     f"X holds {images.dtype} values up to {brightness:g}, but a "
@@ -218,6 +228,12 @@ class ImageInput(Documented):
                 f"in fit had up to {self._brightness:g} (uint8 counts as 0 to 1); "
                 "pass X on the same scale as in fit."
             )
+
+    def _judge_levels(self, what: str, brightest: float, white: float) -> None:
+        """Warn if the images in fit use few of their levels."""
+        message = judge(what, brightest, white)
+        if message is not None:
+            warn(message)
 
     def _expects_unit_scale(self) -> bool:
         """Return whether the network was made for images scaled to [0, 1]."""
@@ -242,16 +258,18 @@ class ImageInput(Documented):
             y = column_or_1d(check_array(y, ensure_2d=False, dtype=None), warn=True)
             check_consistent_length(pictures, y)
         if reset:
-            found = read_shapes(pictures)
+            found = read_shapes(pictures, self.max_value)
             self.image_shape_ = self._shape_of_pictures(found)
             self._note_own_shape(found.typical)
             self.n_features_in_ = int(np.prod(self.image_shape_))
             self._brightness = 1.0
             self.__dict__.pop("feature_names_in_", None)  # of a fit on a frame
-        images, oddities = read_with_oddities(
-            pictures, self.image_shape_, **self._reading
-        )
-        warn_of_oddities(pictures, oddities)
+        images, findings = read_and_note(pictures, self.image_shape_, **self._reading)
+        warn_of_findings(pictures, findings)
+        if reset and findings.brightest is not None:
+            white = 65535 if isinstance(self.max_value, str) else self.max_value
+            what = "pictures with more than 8 bits"
+            self._judge_levels(what, findings.brightest, white)
         return images, y
 
     def _shape_of_pictures(self, found: PictureShapes) -> Shape:
@@ -271,7 +289,12 @@ class ImageInput(Documented):
 
     def _choose_reading(self) -> dict[str, Any]:
         """Choose how pictures are resized: options of :func:`read_pictures`."""
-        return {"resize": self.resize, "interpolation": "bilinear", "fill": GREY}
+        return {
+            "resize": self.resize,
+            "interpolation": "bilinear",
+            "fill": GREY,
+            "max_value": self.max_value,
+        }
 
     def _note_own_shape(self, image_shape: Shape) -> None:
         """Note the shape that images have, at which pictures may not be stored."""

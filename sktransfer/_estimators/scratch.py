@@ -62,6 +62,11 @@ class ScratchCNNClassifier(BaseImageClassifier):
         Height, width and channels of an image if X holds rows of pixels; one entry may
         be -1. Square grey and RGB images are recognised without it.
 
+    max_value : "auto" or float, default="auto"
+        The value of white in arrays other than uint8 and in files with more than 8
+        bits. ``"auto"``: 65,535 in uint16 and in such files, 1 in others. Pass 4095 if
+        12 bits are kept in 16. In uint8 and in other files, white is always 255.
+
     augment : {"flip", "flip_crop", "advanced"}, DrawnViews, callable or None, \
 default="flip_crop"
         Random changes of the training images. ``"flip"``: mirrored. ``"flip_crop"``:
@@ -300,6 +305,7 @@ default="flip_crop"
         image_size: int | str | None = "auto",
         resize: str = "squash",
         image_shape: tuple[int, int, int] | None = None,
+        max_value: float | str = "auto",
         augment: Any = "flip_crop",
         mixup: float = 0.0,
         cutmix: float = 0.0,
@@ -334,6 +340,7 @@ default="flip_crop"
         self.image_size = image_size
         self.resize = resize
         self.image_shape = image_shape
+        self.max_value = max_value
         self.augment = augment
         self.mixup = mixup
         self.cutmix = cutmix

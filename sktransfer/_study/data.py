@@ -29,7 +29,7 @@ class StudyData:
     def image_size(self) -> tuple[int, int]:
         """Height and width of the training images; of files the median of each."""
         if self.X_train.ndim == 1:
-            from sktransfer._images.pictures import read_shapes
+            from sktransfer._images.pictures.reading import read_shapes
 
             return read_shapes(self.X_train.tolist()).typical[:2]
         height, width = self.X_train.shape[1:3]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils import Bunch
 
-from sktransfer._images.pictures import read_pictures
+from sktransfer._images.pictures.reading import read_pictures
 from sktransfer.datasets._folders import list_class_files
 
 CIFAR10_CLASSES = (

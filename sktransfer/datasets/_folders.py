@@ -13,8 +13,8 @@ import numpy as np
 from sklearn.utils import Bunch
 
 from sktransfer._feedback import warn
-from sktransfer._images.formats import SUFFIXES, is_picture_file, list_formats
-from sktransfer._images.pictures import read_pictures, read_shape
+from sktransfer._images.pictures.formats import SUFFIXES, is_picture_file, list_formats
+from sktransfer._images.pictures.reading import read_pictures, read_shape
 
 TRAINING_NAMES = ("train", "training")
 SPLIT_NAMES = {*TRAINING_NAMES, "test", "testing", "val", "valid", "validation", "dev"}

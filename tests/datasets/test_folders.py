@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from sktransfer import datasets
-from sktransfer._images import formats
-from sktransfer._images.formats import ENDINGS, SUFFIXES
-from sktransfer._images.pictures import read_pictures, read_shape
+from sktransfer._images.pictures import formats
+from sktransfer._images.pictures.formats import ENDINGS, SUFFIXES
+from sktransfer._images.pictures.reading import read_pictures, read_shape
 from tests.helpers import save_image
 
 

@@ -72,3 +72,41 @@ def test_images_three_pixels_high_are_warned_about():
     images = np.zeros((12, 3, 16, 3), np.uint8)
     with pytest.warns(UserWarning, match="3 pixels high; if their channels come first"):
         fit(images)
+
+
+def deep(white, values=X):
+    """Make 16-bit arrays and pictures of images, one channel each."""
+    levels = np.rint(values[..., 0] / 255 * white).astype(np.uint16)
+    return levels, [Image.fromarray(image) for image in levels]
+
+
+@pytest.mark.parametrize("as_pictures", [False, True])
+def test_deep_images_that_use_few_levels_are_said(as_pictures):
+    with pytest.raises(ValueError, match="all but black; pass max_value=255"):
+        fit(deep(255)[as_pictures])
+    with pytest.warns(UserWarning, match="but 65535 is white; pass max_value=4095"):
+        fit(deep(4095)[as_pictures])
+    with warnings.catch_warnings(action="error"):
+        clf = fit(deep(65535)[as_pictures])
+        clf.predict(deep(255)[as_pictures])  # dark, after bright ones: it may be so
+
+
+@pytest.mark.parametrize("as_pictures", [False, True])
+@pytest.mark.parametrize("white", [255, 4095])
+def test_max_value_makes_deep_images_what_they_are_in_8_bits(as_pictures, white):
+    images = deep(white)[as_pictures]
+    with warnings.catch_warnings(action="error"):
+        clf = transfer(unfreeze_depth=0, max_value=white).fit(images, y)
+        expected = fit(X[..., :1]).predict_proba(X[..., :1])
+        np.testing.assert_allclose(clf.predict_proba(images), expected, atol=1e-3)
+
+
+def test_bytes_of_0_and_1_are_refused():
+    with pytest.raises(ValueError, match="if 1 is white, multiply them by 255"):
+        fit(X // 128)
+
+
+@pytest.mark.parametrize("max_value", [0, -1, "white", None])
+def test_a_wrong_max_value_is_named(max_value):
+    with pytest.raises(ValueError, match="max_value"):
+        transfer(max_value=max_value).fit(X, y)

@@ -6,9 +6,9 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from sktransfer._images.decoding import resize_picture
 from sktransfer._images.geometry import RESIZE, Box, centre_box, frame_shape
-from sktransfer._images.pictures import read_pictures, read_shapes
+from sktransfer._images.pictures.decoding import resize_picture
+from sktransfer._images.pictures.reading import read_pictures, read_shapes
 from sktransfer._images.preprocessing import Preprocess, interpolate
 
 CPU = torch.device("cpu")

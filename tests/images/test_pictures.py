@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from sktransfer._images.pictures import (
+from sktransfer._images.pictures.reading import (
+    read_and_note,
     read_pictures,
     read_shape,
-    read_with_oddities,
 )
 
 RED, WHITE, BLACK = (255, 0, 0), (255, 255, 255), (0, 0, 0)
@@ -334,21 +334,21 @@ def animated(path, suffix, n_frames=3):
 @pytest.mark.parametrize("suffix", ["gif", "png", "webp", "tiff", "avif"])
 def test_files_with_several_frames_are_listed_and_the_first_is_read(tmp_path, suffix):
     one, many = (animated(tmp_path / str(n), suffix, n) for n in (1, 3))
-    images, oddities = read_with_oddities([one, many, one], (8, 8, 3))
-    assert oddities == ([1], [], [])
+    images, findings = read_and_note([one, many, one], (8, 8, 3))
+    assert findings == ([1], [], [], None)
     np.testing.assert_array_equal(images[1], images[0])
 
 
 def test_the_second_picture_of_a_phone_counts_for_nothing(tmp_path):
     path = animated(tmp_path / "a.jpg", "mpo")
-    assert read_with_oddities([path], (8, 8, 3))[1] == ([], [], [])
+    assert read_and_note([path], (8, 8, 3))[1] == ([], [], [], None)
 
 
 def test_pictures_that_lose_their_colours_are_listed():
     red, grey = (Image.new("RGB", (64, 64), colour) for colour in (RED, (9, 9, 9)))
     pictures = [grey, red, grey.convert("L"), grey.convert("LA"), red.convert("P")]
-    assert read_with_oddities(pictures, (8, 8, 1))[1].coloured == [1, 4]
-    assert read_with_oddities(pictures, (8, 8, 3))[1].coloured == []
+    assert read_and_note(pictures, (8, 8, 1))[1].coloured == [1, 4]
+    assert read_and_note(pictures, (8, 8, 3))[1].coloured == []
 
 
 def test_a_jpeg_whose_end_was_replaced_is_listed(tmp_path):
@@ -357,4 +357,4 @@ def test_a_jpeg_whose_end_was_replaced_is_listed(tmp_path):
     cut = tmp_path / "cut.jpg"
     cut.write_bytes(path.read_bytes()[:2000] + b"\xff\xd9")
     grey = saved(tmp_path, "grey.png", Image.new("RGB", (64, 64), (128, 128, 128)))
-    assert read_with_oddities([path, cut, grey], (64, 64, 3))[1].cut_off == [1]
+    assert read_and_note([path, cut, grey], (64, 64, 3))[1].cut_off == [1]

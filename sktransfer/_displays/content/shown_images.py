@@ -10,11 +10,19 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples
 
 from sktransfer._images.containers import Picture, is_pictures, list_pictures
-from sktransfer._images.pictures import read_pictures, read_shape
+from sktransfer._images.levels import DARK
+from sktransfer._images.pictures.reading import (
+    read_and_note,
+    read_pictures,
+    read_shapes,
+)
 from sktransfer._images.shapes import Shape, array_shape, scale_of
 
 # Pixels of the longer side of pictures: a panel is too small to show more.
 SHOWN_SIZE = 224
+
+# White of 16 bits, and a value that nothing exceeds.
+DEEP_WHITE, MAX_WHITE = 65535.0, float(np.finfo(np.float32).max)
 
 
 def read_if_pictures(X: Any, image_shape: Shape, options: Mapping[str, Any]) -> Any:
@@ -50,22 +58,29 @@ def prepare_images(
     if not _num_samples(some):
         return []
     if is_pictures(some):
-        return [
-            _scale_to_unit(
-                read_pictures([picture], _choose_size(picture, image_shape))
-            )[0]
-            for picture in list_pictures(some)
-        ]
+        return [_show_picture(p, image_shape) for p in list_pictures(some)]
     some = np.asarray(some)
     # An array of three or four dimensions has the shape of its images already.
     shape = array_shape(some.shape, image_shape if some.ndim == 2 else None)
     return _scale_to_unit(some.reshape(len(some), *shape))
 
 
+def _show_picture(picture: Picture, image_shape: Sequence[int] | None) -> np.ndarray:
+    """Read a picture; one that uses few of many levels is shown brighter."""
+    # White is not known here, and floats have any scale.
+    shape = _choose_size(picture, image_shape)
+    images, found = read_and_note([picture], shape, max_value=MAX_WHITE)
+    if found.brightest:
+        white = found.brightest
+        if DARK * DEEP_WHITE < white <= DEEP_WHITE:
+            white = DEEP_WHITE
+        images = read_pictures([picture], shape, max_value=white)
+    return _scale_to_unit(images)[0]
+
+
 def _choose_size(picture: Picture, image_shape: Sequence[int] | None) -> Shape:
     """Choose the shape to read a picture at: not enlarged, at most `SHOWN_SIZE`."""
-    # For a single picture, read_shape is never None, but mypy cannot know.
-    height, width, channels = read_shape([picture]) or (SHOWN_SIZE, SHOWN_SIZE, 3)
+    (height, width, channels) = read_shapes([picture], MAX_WHITE).typical
     if image_shape is not None and min(image_shape) > 0:
         cut = image_shape[0] / image_shape[1]
         high, wide = min(height, width * cut), min(width, height / cut)
@@ -81,7 +96,10 @@ def _scale_to_unit(images: np.ndarray) -> list[np.ndarray]:
     # imshow draws one channel or three: a second or a fourth is dropped.
     n_shown = 3 if images.shape[3] >= 3 else 1
     pixels = np.asarray(images[..., :n_shown], np.float32)
-    pixels = pixels / np.float32(scale_of(images.dtype))
+    white = scale_of(images.dtype)
+    if white == DEEP_WHITE and 0 < images.max() <= DARK * white:
+        white = float(images.max())
+    pixels = pixels / np.float32(white)
     finite = pixels[np.isfinite(pixels)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0, 1)
     # Floats may have any scale. All images are rescaled together, so that a dark image

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -15,16 +16,17 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sktransfer._images.containers import Picture
-from sktransfer._images.decoding import (
+from sktransfer._images.pictures.decoding import (
     GREY,
     decode,
     is_coloured,
     is_cut_off,
+    is_deep,
     is_grey,
     read_orientation,
     resize_picture,
 )
-from sktransfer._images.formats import DECODE_ERRORS, open_picture
+from sktransfer._images.pictures.formats import DECODE_ERRORS, open_picture
 from sktransfer._images.shapes import Shape
 
 T = TypeVar("T")
@@ -53,19 +55,23 @@ class PictureShapes(NamedTuple):
     typical: Shape
 
 
-def read_shapes(pictures: Sequence[Picture]) -> PictureShapes:
+def read_shapes(
+    pictures: Sequence[Picture], max_value: float | str = "auto"
+) -> PictureShapes:
     """Read the shapes of pictures, from their headers alone.
+
+    `max_value` is that of :func:`read_and_note`.
 
     Raises
     ------
     FileNotFoundError
         If files are missing.
     ValueError
-        If a picture cannot be read, is not a regular file, holds floats, or has
-        more than 50,000,000 pixels.
+        If a picture cannot be read, is not a regular file, holds floats without
+        `max_value`, or has more than 50,000,000 pixels.
     """
     _check_files(pictures)
-    headers = _map_in_threads(_read_header, pictures)
+    headers = _map_in_threads(partial(_read_header, max_value), pictures)
     channels = 1 if all(grey for _, _, grey in headers) else 3
     sizes = np.array([header[:2] for header in headers])
     height, width = np.median(sizes, axis=0).astype(int).tolist()
@@ -78,8 +84,8 @@ def read_shape(pictures: Sequence[Picture]) -> Shape | None:
     return read_shapes(pictures).common
 
 
-class Oddities(NamedTuple):
-    """Which pictures, by their indices, are read though not all of them is used.
+class Findings(NamedTuple):
+    """What is to be said about pictures, which are given by their indices.
 
     Attributes
     ----------
@@ -91,11 +97,15 @@ class Oddities(NamedTuple):
 
     cut_off : list of int
         The lowest part of them is grey, as if data were missing.
+
+    brightest : float or None
+        The highest value of those with more than 8 bits; None if there are none.
     """
 
     with_frames: list[int]
     coloured: list[int]
     cut_off: list[int]
+    brightest: float | None
 
 
 def read_pictures(
@@ -104,22 +114,24 @@ def read_pictures(
     resize: str = "crop",
     interpolation: str = "bilinear",
     fill: Sequence[float] = GREY,
+    max_value: float | str = "auto",
 ) -> NDArray[np.uint8]:
-    """Decode pictures, as :func:`read_with_oddities` does, without what is odd."""
-    return read_with_oddities(pictures, shape, resize, interpolation, fill)[0]
+    """Decode pictures, as :func:`read_and_note` does, and note nothing."""
+    return read_and_note(pictures, shape, resize, interpolation, fill, max_value)[0]
 
 
-def read_with_oddities(
+def read_and_note(
     pictures: Sequence[Picture],
     shape: Shape,
     resize: str = "crop",
     interpolation: str = "bilinear",
     fill: Sequence[float] = GREY,
-) -> tuple[NDArray[np.uint8], Oddities]:
+    max_value: float | str = "auto",
+) -> tuple[NDArray[np.uint8], Findings]:
     """Decode pictures into one array: upright, opaque and all of one size.
 
     EXIF rotation is applied (for a PNG, only if the tag comes before the pixels).
-    Transparent pixels are blended with white, 16-bit grey is scaled to 8 bits, and
+    Transparent pixels are blended with white, more than 8 bits are scaled to 8, and
     only the first frame of an animation is read. A picture of another size is scaled,
     with antialiasing.
 
@@ -134,13 +146,16 @@ def read_with_oddities(
     resize, interpolation, fill
         As for :func:`resize_picture`.
 
+    max_value : float or "auto", default="auto"
+        The value of white in pictures with more than 8 bits. ``"auto"``: 65,535.
+
     Returns
     -------
     images : ndarray of shape (n, height, width, channels), dtype uint8
         Values in [0, 255].
 
-    oddities : Oddities
-        Pictures of which not everything is used.
+    findings : Findings
+        What is to be said about the pictures.
 
     Raises
     ------
@@ -155,17 +170,23 @@ def read_with_oddities(
     _check_files(pictures)
     images = np.empty((len(pictures), *shape), dtype=np.uint8)
 
-    def read(index: int, picture: Picture) -> tuple[bool, ...]:
-        with _open(index, picture) as image:
+    white = 65535 if isinstance(max_value, str) else max_value
+
+    def read(index: int, picture: Picture) -> tuple[bool, bool, bool, float]:
+        with _open(index, picture, max_value) as image:
             has_frames = image.format != "MPO" and getattr(image, "is_animated", False)
-            upright = decode(image, shape[2])
+            brightest = float(np.asarray(image).max()) if is_deep(image) else np.nan
+            upright = decode(image, shape[2], white)
             pixels = resize_picture(upright, shape[:2], resize, interpolation, fill)
             images[index] = pixels.reshape(shape)
             loses_colours = shape[2] == 1 and is_coloured(image)
-            return has_frames, loses_colours, is_cut_off(image)
+            return has_frames, loses_colours, is_cut_off(image), brightest
 
-    found = np.array(_map_in_threads(read, pictures), dtype=bool).reshape(-1, 3)
-    return images, Oddities(*(np.flatnonzero(kind).tolist() for kind in found.T))
+    found = np.array(_map_in_threads(read, pictures)).reshape(-1, 4).T
+    with_frames, coloured, cut_off = (np.flatnonzero(k).tolist() for k in found[:3])
+    deep = found[3][~np.isnan(found[3])]
+    brightest = float(deep.max()) if len(deep) else None
+    return images, Findings(with_frames, coloured, cut_off, brightest)
 
 
 def _map_in_threads(
@@ -212,35 +233,42 @@ def _make_error(index: int, picture: Picture, reason: object) -> ValueError:
 
 
 @contextmanager
-def _open(index: int, picture: Picture) -> Iterator[Image.Image]:
+def _open(
+    index: int, picture: Picture, max_value: float | str
+) -> Iterator[Image.Image]:
     """Open one picture and check its header; every failure is a ValueError."""
     try:
         if isinstance(picture, Image.Image):
             with _pillow_lock:
-                _check_header(picture)
+                _check_header(picture, max_value)
                 yield picture
         else:
             with open_picture(picture) as image:
-                _check_header(image)
+                _check_header(image, max_value)
                 yield image
     except DECODE_ERRORS as error:
         raise _make_error(index, picture, error) from error
 
 
-def _check_header(image: Image.Image) -> None:
+def _check_header(image: Image.Image, max_value: float | str) -> None:
     width, height = image.size
     if not 0 < width * height <= MAX_PIXELS:
         raise ValueError(
             f"it has {width} x {height} = {width * height:,} pixels; between 1 and "
             f"{MAX_PIXELS:,} are allowed. Scale it down."
         )
-    if image.mode == "F":
-        raise ValueError("its pixels are floats (mode 'F'); convert it to 8 bits.")
+    if image.mode == "F" and isinstance(max_value, str):
+        raise ValueError(
+            "its pixels are floats (mode 'F'); pass the value of white as max_value, "
+            "or convert it to 8 bits."
+        )
 
 
-def _read_header(index: int, picture: Picture) -> tuple[int, int, bool]:
+def _read_header(
+    max_value: float | str, index: int, picture: Picture
+) -> tuple[int, int, bool]:
     """Read the height and width of the upright picture, and whether it is grey."""
-    with _open(index, picture) as image:
+    with _open(index, picture, max_value) as image:
         width, height = image.size
         if read_orientation(image) >= 5:
             width, height = height, width

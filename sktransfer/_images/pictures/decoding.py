@@ -43,7 +43,7 @@ def read_orientation(image: Image.Image) -> int:
 
 def is_grey(image: Image.Image) -> bool:
     """Return whether the pixels are in a grey mode without transparency."""
-    return image.mode in ("1", "L", "I") or image.mode.startswith("I;16")
+    return image.mode in ("1", "L") or is_deep(image)
 
 
 def is_coloured(image: Image.Image) -> bool:
@@ -67,11 +67,20 @@ def is_cut_off(image: Image.Image) -> bool:
     return bool(np.all(np.abs(extrema - 128) <= 1))
 
 
-def decode(image: Image.Image, channels: int) -> Image.Image:
-    """Return the picture upright and opaque, in grey or RGB."""
+def is_deep(image: Image.Image) -> bool:
+    """Return whether the pixels have more than 8 bits."""
+    return image.mode in ("I", "F") or image.mode.startswith("I;16")
+
+
+def decode(image: Image.Image, channels: int, white: float = 65535) -> Image.Image:
+    """Return the picture upright and opaque, in grey or RGB.
+
+    `white` is the value of white if the picture has more than 8 bits.
+    """
     # Before the pixels are decoded: `read_shapes` has seen no more than the header.
     turn = _UPRIGHT.get(read_orientation(image))
-    image = _make_opaque(image).convert("L" if channels == 1 else "RGB")
+    opaque = _reduce(image, white) if is_deep(image) else _make_opaque(image)
+    image = opaque.convert("L" if channels == 1 else "RGB")
     if turn is not None:
         image = image.transpose(turn)
     return image
@@ -126,19 +135,23 @@ def resize_picture(
 
 
 def _make_opaque(image: Image.Image) -> Image.Image:
-    """Return the picture with 8 bits per channel, transparent parts over white."""
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        values = np.asarray(image).astype(np.int64)
-        if values.min() < 0 or values.max() > 65535:
-            raise ValueError(
-                "its grey values are outside [0, 65535]; convert it to 8 bits."
-            )
-        grey = ((values + 128) // 257).astype(np.uint8)
-        if isinstance(image.info.get("transparency"), int):
-            grey[values == image.info["transparency"]] = 255
-        return Image.fromarray(grey)
+    """Return the picture with transparent parts over white."""
     image.load()
     if not image.has_transparency_data:
         return image
     white = Image.new("RGBA", image.size, "white")
     return Image.alpha_composite(white, image.convert("RGBA"))
+
+
+def _reduce(image: Image.Image, white: float) -> Image.Image:
+    """Return the picture with 8 bits, transparent parts over white."""
+    values = np.asarray(image).astype(np.float64)
+    if not (values.min() >= 0 and values.max() <= white):
+        raise ValueError(
+            f"its values, from {values.min():g} to {values.max():g}, are outside "
+            f"[0, {white:g}]; pass the value of white as max_value."
+        )
+    grey = np.floor(values * 255 / white + 0.5).astype(np.uint8)
+    if isinstance(image.info.get("transparency"), int):
+        grey[values == image.info["transparency"]] = 255
+    return Image.fromarray(grey)

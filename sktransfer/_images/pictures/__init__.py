@@ -1,0 +1,1 @@
+"""Files of pictures, and PIL images: which are read, and as what pixels."""
