@@ -235,6 +235,29 @@ class FeatureExtractor(
             int(self.verbose),
         )
 
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Return the names of the features.
+
+        Parameters
+        ----------
+        input_features : array-like of str, default=None
+            Names of what `X` holds. That of a column of pictures does not matter.
+
+        Returns
+        -------
+        ndarray of shape (n_features,), object
+            The name of the class, in lower case, and a number.
+
+        Raises
+        ------
+        ValueError
+            If the names of pixels are not as many as in `fit`.
+        """
+        if self._had_pictures and np.size(input_features) == 1:
+            input_features = None
+        names: np.ndarray = super().get_feature_names_out(input_features)
+        return names
+
     @property
     def _n_features_out(self) -> int:
         linear = self.stages_.get_submodule("head.linear")

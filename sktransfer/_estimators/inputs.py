@@ -21,10 +21,12 @@ from sktransfer._estimators.documentation import Documented
 from sktransfer._feedback import warn
 from sktransfer._images.containers import (
     Picture,
+    as_pictures,
     is_pictures,
     list_pictures,
     refuse_a_single_image,
     refuse_bad_container,
+    unpack,
 )
 from sktransfer._images.geometry import RESIZE, stored_shape
 from sktransfer._images.levels import judge, rescale
@@ -123,6 +125,7 @@ class ImageInput(Documented):
     image_shape_: Shape
     _own_shape: Shape
     _brightness: float
+    _had_pictures: bool
     _reading: dict[str, Any]
 
     _input_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -152,9 +155,13 @@ class ImageInput(Documented):
         y : ndarray of shape (n_images,), or unchanged if not given
         """
         refuse_bad_container(X)
+        X = unpack(X)
         refuse_a_single_image(X, y)
         if reset:
             self._reading = self._choose_reading()
+            self._had_pictures = is_pictures(X)
+        elif self._had_pictures:
+            X = as_pictures(X, self.image_shape_)
         if is_pictures(X):
             return self._check_pictures(X, y, reset, min_samples)
         shape = None

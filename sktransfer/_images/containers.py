@@ -4,32 +4,101 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from io import BytesIO
 from typing import Any, TypeAlias
 
 import numpy as np
 from PIL import Image
+
+from sktransfer._images.pictures.formats import DECODE_ERRORS, open_picture
 
 Picture: TypeAlias = "str | os.PathLike[str] | Image.Image"
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
+def unpack(X: Any) -> Any:
+    """Return images of other libraries in containers that are known here.
+
+    Tensors of torch become arrays, and arrays in a list, a series or an array of
+    objects become one array. A column of a Hugging Face dataset becomes a list. All
+    else is returned unchanged.
+
+    Raises
+    ------
+    ValueError
+        If the channels of tensors do not come last, or arrays differ in shape.
+    """
+    if _comes_from(X, "datasets") and not hasattr(X, "column_names"):
+        return list(X)
+    if _comes_from(X, "torch") and hasattr(X, "detach"):
+        return _to_array(X)
+    is_series = hasattr(X, "iloc") and len(X.shape) == 1
+    is_vector = isinstance(X, np.ndarray) and X.ndim == 1
+    if not (isinstance(X, (list, tuple)) or is_series or is_vector) or not len(X):
+        return X
+    first = X.iloc[0] if is_series else X[0]
+    if _comes_from(first, "torch") and hasattr(first, "detach"):
+        return _stack([_to_array(x, in_batch=False) for x in X])
+    if isinstance(first, np.ndarray) and not isinstance(X, (list, tuple)):
+        return _stack(list(X))
+    return X
+
+
+def _comes_from(X: Any, library: str) -> bool:
+    """Return whether an object is of a library, without importing it."""
+    return type(X).__module__.split(".")[0] == library
+
+
+def _to_array(tensor: Any, in_batch: bool = True) -> np.ndarray:
+    """Turn a tensor into an array."""
+    shape = tuple(tensor.shape)
+    sides = shape if in_batch else (1, *shape)
+    if len(sides) == 4 and sides[1] in (1, 3) and sides[3] not in (1, 3):
+        order = "(0, 2, 3, 1)" if in_batch else "(1, 2, 0)"
+        raise ValueError(
+            f"a tensor of shape {shape} in X is channels-first, but channels must come "
+            f"last; pass tensor.permute{order}."
+        )
+    array: np.ndarray = tensor.detach().cpu().numpy()
+    return array
+
+
+def _stack(arrays: list[np.ndarray]) -> np.ndarray:
+    """Make one array of arrays of one shape."""
+    _refuse_bad_list(arrays)
+    return np.stack(arrays)
+
+
+def as_pictures(X: Any, shape: tuple[int, ...]) -> Any:
+    """Return images in an array as PIL images, unless they have a shape already.
+
+    Other than uint8 images, grey or RGB, `X` is returned unchanged.
+    """
+    is_bytes = isinstance(X, np.ndarray) and X.dtype == np.uint8 and X.ndim in (3, 4)
+    own = (*X.shape[1:], 1)[:3] if is_bytes else None
+    if own is None or own[2] not in (1, 3) or own == shape:
+        return X
+    return [Image.fromarray(x[..., 0] if own[2] == 1 and x.ndim == 3 else x) for x in X]
+
+
 def is_pictures(X: Any) -> bool:
     """Whether `X` holds paths or PIL images rather than numbers.
 
-    Decided by the container and its first element: a list, a tuple, an array of
-    shape (n,) or (n, 1), a pandas Series or a one-column DataFrame.
+    Decided by the container and its first element that is not missing: a list, a tuple,
+    an array of shape (n,) or (n, 1), a pandas Series or a one-column DataFrame.
     """
-    first: object = None
+    elements: Iterable[object] = ()
     if isinstance(X, (list, tuple)):
-        first = X[0] if X else None
+        elements = X
     elif isinstance(X, np.ndarray):
         if X.dtype.kind in "OUT" and X.size and _is_column(X.shape):
-            first = X.flat[0]
+            elements = X.flat
     elif hasattr(X, "iloc") and X.shape[0] and _is_column(X.shape):
-        first = X.iloc[0] if len(X.shape) == 1 else X.iloc[0, 0]
-    return _is_picture(first)
+        column = X if len(X.shape) == 1 else X.iloc[:, 0]
+        elements = column if column.dtype.kind not in "biufc" else ()
+    return _is_picture(next((x for x in elements if not _is_missing(x)), None))
 
 
 def list_pictures(X: Any) -> list[Picture]:
@@ -38,14 +107,15 @@ def list_pictures(X: Any) -> list[Picture]:
     Parameters
     ----------
     X : list, tuple, ndarray, Series or DataFrame
-        A container for which :func:`is_pictures` is true.
+        A container for which :func:`is_pictures` is true. Mappings with "path" and
+        "bytes", as of Hugging Face, become paths, or PIL images if there are bytes.
 
     Raises
     ------
     TypeError
         If an element is neither a path nor a PIL image.
     ValueError
-        If an element is a URL.
+        If an element is missing or a URL, or its bytes are no picture.
     """
     if isinstance(X, np.ndarray):
         pictures = X.ravel().tolist()
@@ -54,17 +124,33 @@ def list_pictures(X: Any) -> list[Picture]:
     else:
         pictures = list(X)
     for index, picture in enumerate(pictures):
+        if _is_missing(picture):
+            raise ValueError(
+                f"X[{index}] is missing ({picture!r}); leave out what has no image."
+            )
         if not _is_picture(picture):
             raise TypeError(
-                f"X[{index}] must be a path or a PIL image, like X[0]; got "
+                f"X[{index}] must be a path or a PIL image, like the others; got "
                 f"{type(picture).__name__}."
             )
+        if isinstance(picture, Mapping):
+            picture = pictures[index] = _open_record(index, picture)
         if isinstance(picture, str) and _URL.match(picture):
             raise ValueError(
                 f"X[{index}] is {str(picture)!r}: URLs are not fetched. Download the "
                 "file and pass its path."
             )
     return pictures
+
+
+def _open_record(index: int, record: Mapping[str, Any]) -> Picture:
+    """Return the path in a record of Hugging Face's, or open the bytes in it."""
+    if record["bytes"] is None:
+        return str(record["path"])
+    try:
+        return open_picture(BytesIO(record["bytes"]))
+    except DECODE_ERRORS as error:
+        raise ValueError(f"X[{index}] could not be read: {error}") from error
 
 
 def refuse_bad_container(X: Any) -> None:
@@ -88,6 +174,33 @@ def refuse_bad_container(X: Any) -> None:
     # sparse matrices.
     if isinstance(X, (Iterator, set, frozenset, dict)) and not hasattr(X, "shape"):
         raise TypeError(f"X is a {type(X).__name__}; pass a list, such as list(X).")
+    if not hasattr(X, "shape"):
+        _refuse_dataset(X)
+
+
+def _refuse_dataset(X: Any) -> None:
+    """Raise if `X` gives images with their labels, as sets of other libraries do."""
+    found = f"X is a {type(X).__name__}, which gives images with their labels"
+    if hasattr(X, "column_names") and hasattr(X, "features"):
+        names = ", ".join(map(repr, X.column_names))
+        raise TypeError(
+            f"{found}; pass one of its columns ({names}), such as X['image'], and the "
+            "labels, such as X['label'], as y."
+        )
+    if hasattr(X, "dataset") and hasattr(X, "batch_size"):
+        raise TypeError(
+            f"{found} in batches; pass all images and labels of its dataset at once."
+        )
+    if hasattr(X, "samples") and hasattr(X, "targets"):
+        raise TypeError(
+            f"{found}; pass [path for path, _ in X.samples], and X.targets as y."
+        )
+    is_map = hasattr(X, "__getitem__") and hasattr(X, "__len__")
+    if is_map and (hasattr(X, "transform") or _comes_from(X, "torch")):
+        raise TypeError(
+            f"{found}; pass [image for image, _ in X], without a transform to tensors, "
+            "and [label for _, label in X] as y."
+        )
 
 
 def refuse_a_single_image(X: Any, y: Any) -> None:
@@ -135,4 +248,12 @@ def _is_column(shape: tuple[int, ...]) -> bool:
 
 
 def _is_picture(value: object) -> bool:
+    if isinstance(value, Mapping):
+        return set(value) == {"bytes", "path"}
     return isinstance(value, (str, os.PathLike, Image.Image))
+
+
+def _is_missing(value: object) -> bool:
+    """Return whether an element is None, NaN or pandas' NA."""
+    is_nan = isinstance(value, float) and value != value
+    return value is None or is_nan or type(value).__name__ in ("NAType", "NaTType")

@@ -5,12 +5,15 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from joblib import parallel_config
+from PIL import Image
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
+from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import BaggingClassifier, StackingClassifier, VotingClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
@@ -505,3 +508,25 @@ def test_importing_the_package_loads_no_torch():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_a_column_of_paths_beside_numbers_becomes_a_frame(tmp_path):
+    for i, image in enumerate(X):
+        Image.fromarray(image).save(tmp_path / f"{i}.png")
+    frame = pd.DataFrame(
+        {"photo": [tmp_path / f"{i}.png" for i in range(len(X))], "age": range(len(X))},
+        index=range(100, 100 + len(X)),
+    )
+    extractor = ResNetFeatureExtractor("mini_resnet18")
+    columns = ColumnTransformer(
+        [("photo", extractor, "photo"), ("rest", "passthrough", ["age"])]
+    ).set_output(transform="pandas")
+    for column in ("photo", ["photo"]):
+        columns.set_params(transformers=[("photo", extractor, column)])
+        found = columns.fit_transform(frame)
+        assert list(found.index) == list(frame.index)
+        assert found.columns[0] == "photo__resnetfeatureextractor0"
+        assert list(found.columns) == list(columns.get_feature_names_out())
+        np.testing.assert_array_equal(found.to_numpy(), extractor.fit_transform(X))
+    with pytest.raises(ValueError, match="should have length equal"):
+        extractor.fit(X).get_feature_names_out(["photo"])

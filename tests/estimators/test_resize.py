@@ -241,3 +241,16 @@ def test_a_size_that_is_normal_or_asked_for_is_not_warned_of(estimator, size):
 def test_the_parameter_is_told_by_every_estimator():
     for estimator in (extractor(), scratch(), transfer(), ScratchCNNClassifier()):
         assert estimator.get_params()["resize"] in RESIZE
+
+
+@pytest.mark.parametrize("resize", ["crop", "pad", "squash"])
+@pytest.mark.parametrize("n_channels", [1, 3])
+def test_arrays_are_seen_as_the_files_that_fit_was_given(resize, n_channels):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (4, 60, 40, n_channels), dtype=np.uint8)
+    pictures = [Image.fromarray(np.squeeze(image)) for image in images]
+    fitted = extractor(image_size=32, resize=resize).fit(pictures)
+    expected = fitted.transform(pictures)
+    np.testing.assert_array_equal(fitted.transform(images), expected)
+    if n_channels == 1:
+        np.testing.assert_array_equal(fitted.transform(images[..., 0]), expected)

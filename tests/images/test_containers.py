@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+import torchvision
 from PIL import Image
 
 from sktransfer._images.containers import (
@@ -13,6 +16,7 @@ from sktransfer._images.containers import (
     list_pictures,
     refuse_a_single_image,
     refuse_bad_container,
+    unpack,
 )
 
 
@@ -135,3 +139,106 @@ def test_one_colour_image_is_known_by_its_number_of_labels(n_channels):
         refuse_a_single_image(image, ["cat"])
     refuse_a_single_image(image, ["cat"] * 8)
     refuse_a_single_image(image, None)
+
+
+def column(kind, values):
+    """Make a container of one column."""
+    if kind in (list, tuple):
+        return kind(values)
+    if kind == "array":
+        array = np.empty(len(values), object)
+        array[:] = values
+        return array
+    pandas = pytest.importorskip("pandas")
+    return pandas.Series(values, dtype=object)
+
+
+@pytest.mark.parametrize("missing", [None, np.nan])
+@pytest.mark.parametrize("kind", [list, "array", "series"])
+def test_a_missing_first_element_is_named(kind, missing):
+    X = column(kind, [missing, "a.png", Path("b.png")])
+    assert is_pictures(X)
+    with pytest.raises(ValueError, match=r"X\[0\] is missing \((None|nan)\)"):
+        list_pictures(X)
+
+
+def test_a_missing_value_of_pandas_is_named():
+    pandas = pytest.importorskip("pandas")
+    X = pandas.Series(["a.png", None], dtype="string")
+    with pytest.raises(ValueError, match=r"X\[1\] is missing \(<NA>\)"):
+        list_pictures(X)
+
+
+@pytest.mark.parametrize("kind", ["array", "series"])
+def test_arrays_in_a_column_become_one_array(kind):
+    arrays = list(np.arange(24).reshape(2, 2, 2, 3))
+    np.testing.assert_array_equal(unpack(column(kind, arrays)), np.stack(arrays))
+    with pytest.raises(ValueError, match=r"X\[1\] has shape \(2, 2\), but X\[0\]"):
+        unpack(column(kind, [arrays[0], arrays[1][0, :, :2]]))
+
+
+def test_tensors_become_arrays():
+    images = torch.rand(4, 8, 9, 3, requires_grad=True)
+    expected = images.detach().numpy()
+    assert np.array_equal(unpack(images), expected)
+    assert np.array_equal(unpack(list(images)), expected)
+
+
+def test_tensors_with_channels_first_are_refused_in_the_words_of_torch():
+    images = torch.rand(4, 3, 8, 9)
+    with pytest.raises(ValueError, match=r"pass tensor\.permute\(0, 2, 3, 1\)"):
+        unpack(images)
+    with pytest.raises(ValueError, match=r"pass tensor\.permute\(1, 2, 0\)"):
+        unpack(list(images))
+
+
+def test_records_with_bytes_or_a_path_are_pictures(tmp_path):
+    Image.new("RGB", (3, 2)).save(tmp_path / "a.png")
+    X = [
+        {"bytes": None, "path": str(tmp_path / "a.png")},
+        {"bytes": (tmp_path / "a.png").read_bytes(), "path": None},
+    ]
+    assert is_pictures(X)
+    path, image = list_pictures(X)
+    assert path == str(tmp_path / "a.png")
+    assert image.size == (3, 2)
+    with pytest.raises(ValueError, match=r"X\[1\] could not be read: its format"):
+        list_pictures([X[0], {"bytes": b"text", "path": None}])
+
+
+def test_a_column_of_hugging_face_becomes_a_list():
+    class Column(Sequence):
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, index):
+            return ["a.png", "b.png"][index]
+
+    Column.__module__ = "datasets.arrow_dataset"
+    assert unpack(Column()) == ["a.png", "b.png"]
+
+
+def test_a_whole_hugging_face_dataset_is_refused():
+    class Dataset:
+        column_names, features = ["image", "label"], {}
+
+    message = r"a Dataset.* columns \('image', 'label'\), such as X\['image'\]"
+    with pytest.raises(TypeError, match=message):
+        refuse_bad_container(Dataset())
+
+
+def test_torchvision_datasets_and_loaders_are_refused_with_the_conversion(tmp_path):
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (4, 4)).save(tmp_path / name / "a.png")
+    folder = torchvision.datasets.ImageFolder(tmp_path)
+    with pytest.raises(TypeError, match=r"ImageFolder.* for path, _ in X\.samples\]"):
+        refuse_bad_container(folder)
+    assert is_pictures([path for path, _ in folder.samples])
+    drawn = torchvision.datasets.FakeData(2, (3, 4, 4))
+    with pytest.raises(TypeError, match=r"FakeData.* \[image for image, _ in X\]"):
+        refuse_bad_container(drawn)
+    assert is_pictures([image for image, _ in drawn])
+    loader = torch.utils.data.DataLoader(folder)
+    with pytest.raises(TypeError, match=r"DataLoader.* in batches"):
+        refuse_bad_container(loader)

@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples
 
-from sktransfer._images.containers import Picture, is_pictures, list_pictures
+from sktransfer._images.containers import Picture, is_pictures, list_pictures, unpack
 from sktransfer._images.levels import DARK
 from sktransfer._images.pictures.reading import (
     read_and_note,
@@ -54,7 +54,7 @@ def prepare_images(
     list of ndarray, float32 in [0, 1]
         Of shape (height, width) if grey, else (height, width, 3).
     """
-    some = _safe_indexing(X, [int(row) for row in rows])
+    some = unpack(_safe_indexing(X, [int(row) for row in rows]))
     if not _num_samples(some):
         return []
     if is_pictures(some):

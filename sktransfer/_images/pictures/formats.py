@@ -6,6 +6,7 @@ import os
 import struct
 from functools import cache
 from importlib.util import find_spec
+from io import BytesIO
 
 from PIL import Image, UnidentifiedImageError
 
@@ -50,7 +51,7 @@ def list_formats() -> tuple[str, ...]:
     return tuple(name for name in ENDINGS if name in Image.OPEN)
 
 
-def open_picture(file: str | os.PathLike[str]) -> Image.Image:
+def open_picture(file: str | os.PathLike[str] | BytesIO) -> Image.Image:
     """Open a file and read its header.
 
     Raises
@@ -62,7 +63,8 @@ def open_picture(file: str | os.PathLike[str]) -> Image.Image:
         return Image.open(file, formats=list_formats())
     except UnidentifiedImageError:
         known = f"its format is none of {', '.join(list_formats())}"
-        is_heif = os.fsdecode(file).lower().endswith(ENDINGS["HEIF"])
+        name = "" if isinstance(file, BytesIO) else os.fsdecode(file)
+        is_heif = name.lower().endswith(ENDINGS["HEIF"])
         if is_heif and "HEIF" not in list_formats():
             known = "HEIF files need a package: pip install 'sktransfer[heif]'"
         raise UnidentifiedImageError(known) from None
