@@ -173,7 +173,7 @@ def read_and_note(
     white = 65535 if isinstance(max_value, str) else max_value
 
     def read(index: int, picture: Picture) -> tuple[bool, bool, bool, float]:
-        with _open(index, picture, max_value) as image:
+        with open_and_check(index, picture, max_value) as image:
             has_frames = image.format != "MPO" and getattr(image, "is_animated", False)
             brightest = float(np.asarray(image).max()) if is_deep(image) else np.nan
             upright = decode(image, shape[2], white)
@@ -233,10 +233,13 @@ def _make_error(index: int, picture: Picture, reason: object) -> ValueError:
 
 
 @contextmanager
-def _open(
+def open_and_check(
     index: int, picture: Picture, max_value: float | str
 ) -> Iterator[Image.Image]:
-    """Open one picture and check its header; every failure is a ValueError."""
+    """Open one picture and check its header; every failure is a ValueError.
+
+    `max_value` is that of :func:`read_and_note`.
+    """
     try:
         if isinstance(picture, Image.Image):
             with _pillow_lock:
@@ -268,7 +271,7 @@ def _read_header(
     max_value: float | str, index: int, picture: Picture
 ) -> tuple[int, int, bool]:
     """Read the height and width of the upright picture, and whether it is grey."""
-    with _open(index, picture, max_value) as image:
+    with open_and_check(index, picture, max_value) as image:
         width, height = image.size
         if read_orientation(image) >= 5:
             width, height = height, width
