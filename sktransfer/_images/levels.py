@@ -67,6 +67,7 @@ def rescale(images: np.ndarray, max_value: float | str) -> np.ndarray:
     Parameters
     ----------
     images : ndarray of shape (n_images, height, width, n_channels)
+        Of any real dtype.
 
     max_value : float or "auto"
         The value that is white now. ``"auto"``: it is white already.
@@ -74,7 +75,7 @@ def rescale(images: np.ndarray, max_value: float | str) -> np.ndarray:
     Returns
     -------
     ndarray of shape (n_images, height, width, n_channels)
-        uint8 unchanged, uint16 as such, and all others as float32.
+        Of uint8 unchanged, of uint16 in uint16, and of all others in float32.
 
     Raises
     ------

@@ -163,6 +163,7 @@ def find_range(images: np.ndarray) -> tuple[float, float]:
     Parameters
     ----------
     images : ndarray of shape (n_images, height, width, n_channels)
+        Of any real dtype.
 
     Raises
     ------

@@ -87,7 +87,7 @@ def load_image_folder(
         raise ValueError(
             f"path={str(path)!r} holds no class folders: expected <class>/<image>."
         )
-    part = find_split(classes)
+    part = _find_split(classes)
     if part is not None:
         raise ValueError(
             f"path={str(path)!r} holds the folders {sorted(classes)}, which look like "
@@ -116,7 +116,7 @@ def load_image_folder(
     )
 
 
-def find_split(names: Iterable[str]) -> str | None:
+def _find_split(names: Iterable[str]) -> str | None:
     """Return which of some folders to train on, if all are parts of a split."""
     parts = {name for name in names if name.lower() in SPLIT_NAMES}
     if parts != set(names):
