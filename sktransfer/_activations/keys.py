@@ -20,7 +20,7 @@ from sktransfer._networks.stages import Stages
 
 # Raised when the numbers of an activation change for the same network and image, so
 # that folders with the old numbers are not found any more.
-FORMAT = 4
+FORMAT = 5
 
 # 128 bits: among a billion images the chance of two equal keys is below 1e-20.
 KEY_BYTES = 16

@@ -244,15 +244,14 @@ class SaliencyDisplay:
         check_stage(stages, stage)
         name_classes(classes, display_labels)
         refuse_bad_container(X)
-        X = read_if_pictures(
-            X, classifier.image_shape_, getattr(classifier, "_reading", {})
-        )
+        reading = getattr(classifier, "_reading", {})
+        X = read_if_pictures(X, classifier.image_shape_, reading)
         # This also checks the images, which the lines below rely on.
         proba = classifier.predict_proba(X)
         positions = _find_targets(target, classes, len(proba))
         images = check_array(X, ensure_2d=False, allow_nd=True)
         images = images.reshape(len(images), *classifier.image_shape_)
-        images = rescale(images, getattr(classifier, "max_value", "auto"))
+        images = rescale(images, reading.get("max_value", "auto"))
         if positions is None:
             positions = proba.argmax(axis=1)
         device = resolve_device(classifier.device_)

@@ -180,6 +180,13 @@ class BaseImageClassifier(ClassifierMixin, Computing, ImageInput):
         -------
         ndarray of shape (n_images,)
             Labels as in ``classes_``.
+
+        Raises
+        ------
+        ValueError
+            If `X` is not as described, or holds values that no image has.
+        FloatingPointError
+            If a logit is NaN or infinite.
         """
         logits = self._logits(X)
         labels: np.ndarray = self.classes_[logits.argmax(axis=1)]
@@ -376,7 +383,10 @@ class BaseImageClassifier(ClassifierMixin, Computing, ImageInput):
         """Check the validation set that the user passed; weight it as in training."""
         from sktransfer._training.image_sets import ImageDataset
 
-        images, _ = self._check_images(X_val, reset=False)
+        try:
+            images, _ = self._check_images(X_val, reset=False)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"X_val: {error}") from error
         labels, weights = check_validation_targets(
             y_val, sample_weight_val, len(images), classes, by_class
         )

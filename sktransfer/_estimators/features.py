@@ -52,7 +52,7 @@ class FeatureExtractor(
         be -1.
 
     max_value : "auto" or float, default="auto"
-        The value of white in arrays other than uint8 and in files with more than 8
+        The value of white in arrays other than uint8 and in grey files with more than 8
         bits. ``"auto"``: 65,535 in uint16 and in such files, 1 in others. Pass 4095 if
         12 bits are kept in 16. In uint8 and in other files, white is always 255.
 
@@ -205,6 +205,13 @@ class FeatureExtractor(
         ndarray of shape (n_images, n_features), float32
             1280 features for the EfficientNet-Lites, 512 for resnet18 and resnet34,
             2048 for the larger ResNets, 192 for mini_resnet18.
+
+        Raises
+        ------
+        ValueError
+            If `X` is not as described, or holds values that no image has.
+        FloatingPointError
+            If a feature is NaN or infinite.
         """
         from sktransfer._activations.cache import resolve_cache
         from sktransfer._activations.prediction import extract_features

@@ -29,7 +29,7 @@ from sktransfer._images.containers import (
     unpack,
 )
 from sktransfer._images.geometry import RESIZE, stored_shape
-from sktransfer._images.levels import judge, rescale
+from sktransfer._images.levels import BLACK, DARK, find_brightest, judge, rescale
 from sktransfer._images.pictures.decoding import GREY
 from sktransfer._images.pictures.reading import (
     Findings,
@@ -98,9 +98,7 @@ def warn_of_channels_first(rows: np.ndarray, shape: Shape, *, are_rows: bool) ->
 def warn_of_findings(pictures: Sequence[Picture], findings: Findings) -> None:
     """Warn of pictures of which not everything is used, once per kind."""
     kinds = {
-        "hold several frames or pages, of which only the first is used": (
-            findings.with_frames
-        ),
+        "hold several frames or pages, of which one is used": (findings.with_frames),
         "show colours, but are seen in grey, as images of one channel": (
             findings.coloured
         ),
@@ -199,48 +197,66 @@ class ImageInput(Documented):
             self.image_shape_ = shape or row_shape(X.shape[1], self.image_shape)
             if shape is None and self.image_shape is None:
                 warn_of_a_guess(self.image_shape_)
-            warn_of_channels_first(X, self.image_shape_, are_rows=shape is None)
+            if self.image_shape is None:
+                warn_of_channels_first(X, self.image_shape_, are_rows=shape is None)
             self._note_own_shape(self.image_shape_)
-        images = rescale(X.reshape(len(X), *self.image_shape_), self.max_value)
-        self._check_scale(images, reset)
-        return images, y
-
-    def _check_scale(self, images: np.ndarray, reset: bool) -> None:
-        """Warn if images are far brighter or darker than those that fit has seen."""
+        images = X.reshape(len(X), *self.image_shape_)
         darkness, brightness = find_range(images)
+        if reset and self._expects_unit_scale() and darkness >= 0:
+            self._judge_array(images)
+        max_value = self._reading["max_value"]
+        if not isinstance(max_value, str) and images.dtype != np.uint8:
+            if images.dtype == np.uint16:
+                brightness = find_brightest(images, np.inf)
+            darkness, brightness = darkness / max_value, brightness / max_value
+        self._check_scale(images.dtype, darkness, brightness, reset)
+        return rescale(images, max_value), y
+
+    def _judge_array(self, images: np.ndarray) -> None:
+        """Warn if the images of an array use few of their levels."""
+        white, remedy = scale_of(images.dtype), "pass max_value={white:g}"
+        if images.dtype == np.uint8:
+            remedy = "multiply X by {factor:.3g}"
+        elif not isinstance(self.max_value, str):
+            white = self.max_value
+        brightest = find_brightest(images, DARK * white)
+        message = judge("X", brightest, white, remedy)
+        if message is not None:
+            warn(message)
+
+    def _check_scale(
+        self, dtype: Any, darkness: float, brightness: float, reset: bool
+    ) -> None:
+        """Warn if images are far brighter or darker than those that fit has seen.
+
+        The lowest and the highest value are in units of full brightness.
+        """
         if reset:
             self._brightness = brightness
-            if self._expects_unit_scale() and self.max_value == "auto":
-                white = scale_of(images.dtype)
-                self._judge_levels("X", float(images.max()), white)
             if self._expects_unit_scale() and brightness > UNSCALED:
                 warn(
-                    f"X holds {images.dtype} values up to {brightness:g}, but a "
+                    f"X holds {dtype} values up to {brightness:g}, but a "
                     "pretrained backbone expects uint8 or floats in [0, 1] and is of "
                     "little use otherwise; pass X as uint8, or divide it by its full "
                     "brightness."
                 )
             elif self._expects_unit_scale() and darkness < 0:
                 warn(
-                    f"X holds {images.dtype} values down to {darkness:g}, as if it "
+                    f"X holds {dtype} values down to {darkness:g}, as if it "
                     "were normalised already, but the network normalises by itself; "
                     "pass uint8 or floats in [0, 1]."
                 )
             return
         is_brighter = brightness > UNSCALED * max(1.0, self._brightness)
         is_darker = brightness <= 1 and self._brightness > UNSCALED
+        if not isinstance(self._reading["max_value"], str):
+            is_darker |= 0 < brightness <= BLACK
         if is_brighter or is_darker:
             warn(
-                f"X holds {images.dtype} values up to {brightness:g}, but the images "
+                f"X holds {dtype} values up to {brightness:g}, but the images "
                 f"in fit had up to {self._brightness:g} (uint8 counts as 0 to 1); "
                 "pass X on the same scale as in fit."
             )
-
-    def _judge_levels(self, what: str, brightest: float, white: float) -> None:
-        """Warn if the images in fit use few of their levels."""
-        message = judge(what, brightest, white)
-        if message is not None:
-            warn(message)
 
     def _expects_unit_scale(self) -> bool:
         """Return whether the network was made for images scaled to [0, 1]."""
@@ -272,11 +288,15 @@ class ImageInput(Documented):
             self._brightness = 1.0
             self.__dict__.pop("feature_names_in_", None)  # of a fit on a frame
         images, findings = read_and_note(pictures, self.image_shape_, **self._reading)
+        if self.image_shape is not None:  # grey was asked for
+            findings = findings._replace(coloured=[])
         warn_of_findings(pictures, findings)
         if reset and findings.brightest is not None:
             white = 65535 if isinstance(self.max_value, str) else self.max_value
             what = "pictures with more than 8 bits"
-            self._judge_levels(what, findings.brightest, white)
+            message = judge(what, findings.brightest, white)
+            if message is not None:
+                warn(message)
         return images, y
 
     def _shape_of_pictures(self, found: PictureShapes) -> Shape:

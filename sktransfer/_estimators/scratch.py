@@ -63,7 +63,7 @@ class ScratchCNNClassifier(BaseImageClassifier):
         be -1. Square grey and RGB images are recognised without it.
 
     max_value : "auto" or float, default="auto"
-        The value of white in arrays other than uint8 and in files with more than 8
+        The value of white in arrays other than uint8 and in grey files with more than 8
         bits. ``"auto"``: 65,535 in uint16 and in such files, 1 in others. Pass 4095 if
         12 bits are kept in 16. In uint8 and in other files, white is always 255.
 

@@ -133,7 +133,7 @@ def list_pictures(X: Any) -> list[Picture]:
                 f"X[{index}] must be a path or a PIL image, like the others; got "
                 f"{type(picture).__name__}."
             )
-        if isinstance(picture, Mapping):
+        if isinstance(picture, dict):
             picture = pictures[index] = _open_record(index, picture)
         if isinstance(picture, str) and _URL.match(picture):
             raise ValueError(
@@ -248,7 +248,8 @@ def _is_column(shape: tuple[int, ...]) -> bool:
 
 
 def _is_picture(value: object) -> bool:
-    if isinstance(value, Mapping):
+    # SciPy's DOK arrays are dicts that cannot be iterated over.
+    if isinstance(value, dict) and not hasattr(value, "shape"):
         return set(value) == {"bytes", "path"}
     return isinstance(value, (str, os.PathLike, Image.Image))
 

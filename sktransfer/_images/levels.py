@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from sktransfer._images.shapes import scale_of
@@ -13,19 +15,31 @@ BLACK, DARK = 1 / 255, 1 / 15
 # White of cameras, scanners and microscopes: of so many bits.
 BITS = 1, 4, 8, 10, 12, 14, 16
 
-BYTE = 255.0
-
-# Images are rescaled so many at a time.
-N_AT_A_TIME = 256
+# Images are rescaled, and searched, in parts of so many values.
+N_AT_A_TIME = 2**22
 
 
 def guess_white(brightest: float) -> float:
     """Guess which value is white if nothing is brighter than this."""
     whites = (2.0**n - 1 for n in BITS)
+    if brightest < 0.5:
+        return brightest
     return next((white for white in whites if brightest <= white), brightest)
 
 
-def judge(what: str, brightest: float, white: float) -> str | None:
+def find_brightest(images: np.ndarray, enough: float) -> float:
+    """Find the highest value of images, or one above `enough`."""
+    brightest = -np.inf
+    for part in _cut(images):
+        brightest = max(brightest, float(part.max()))
+        if brightest > enough:
+            break
+    return brightest
+
+
+def judge(
+    what: str, brightest: float, white: float, remedy: str = "pass max_value={white:g}"
+) -> str | None:
     """Say it if images use few of their levels.
 
     Parameters
@@ -39,6 +53,9 @@ def judge(what: str, brightest: float, white: float) -> str | None:
     white : float
         The value that is taken for white.
 
+    remedy : str, default="pass max_value={white:g}"
+        What helps, with the value that may be white, and the factor to that.
+
     Returns
     -------
     str or None
@@ -51,18 +68,20 @@ def judge(what: str, brightest: float, white: float) -> str | None:
     """
     if not 0 < brightest <= DARK * white:
         return None
-    guess = guess_white(brightest) if brightest >= 1 else brightest
+    guess = guess_white(brightest)
+    if guess >= white:
+        guess = brightest
     found = f"the highest value of {what} is {brightest:g}, but {white:g} is white"
-    remedy = f"pass max_value={guess:g} if that is white"
-    if white == BYTE:
-        remedy = f"if {guess:g} is white, multiply them by {white / guess:g}"
+    remedy = remedy.format(white=guess, factor=white / guess)
     if brightest <= BLACK * white:
-        raise ValueError(f"{found}: all images are all but black; {remedy}.")
-    return f"{found}; {remedy}."
+        raise ValueError(
+            f"{found}: all images are all but black. If {guess:g} is white, {remedy}."
+        )
+    return f"{found}. If {guess:g} is white, {remedy}."
 
 
 def rescale(images: np.ndarray, max_value: float | str) -> np.ndarray:
-    """Make a value white: 65,535 of uint16, 1 of float32; of uint8, 255 always is.
+    """Make a value 1, except in uint8, where 255 is always white.
 
     Parameters
     ----------
@@ -70,34 +89,27 @@ def rescale(images: np.ndarray, max_value: float | str) -> np.ndarray:
         Of any real dtype.
 
     max_value : float or "auto"
-        The value that is white now. ``"auto"``: it is white already.
+        The value that is white now. ``"auto"``: it is that of the dtype already.
 
     Returns
     -------
     ndarray of shape (n_images, height, width, n_channels)
-        Of uint8 unchanged, of uint16 in uint16, and of all others in float32.
-
-    Raises
-    ------
-    ValueError
-        If an image is brighter than white.
+        Unchanged, or float32.
     """
-    white = scale_of(images.dtype)
-    if isinstance(max_value, str) or white in (BYTE, max_value):
+    if isinstance(max_value, str) or images.dtype == np.uint8:
         return images
-    is_whole = white > 1
-    scaled = np.empty(images.shape, np.uint16 if is_whole else np.float32)
-    for start in range(0, len(images), N_AT_A_TIME):
-        part = images[start : start + N_AT_A_TIME]
-        highest = part.max(axis=(1, 2, 3))
-        if highest.max() > max_value:
-            index = start + int(np.argmax(highest))
-            raise ValueError(
-                f"X[{index}] holds the value {highest.max():g}, which is more than "
-                f"max_value={max_value:g}."
-            )
-        units = part.astype(np.float64) / max_value
-        scaled[start : start + N_AT_A_TIME] = (
-            np.rint(units * white) if is_whole else units
-        )
+    if max_value == scale_of(images.dtype):
+        return images
+    scaled = np.empty(images.shape, np.float32)
+    rows = 0
+    for part in _cut(images):
+        scaled[rows : rows + len(part)] = part / np.float64(max_value)
+        rows += len(part)
     return scaled
+
+
+def _cut(images: np.ndarray) -> Iterator[np.ndarray]:
+    """Cut images into parts of a few values."""
+    step = max(1, N_AT_A_TIME // max(1, images[:1].size))
+    for start in range(0, len(images), step):
+        yield images[start : start + step]

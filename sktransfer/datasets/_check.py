@@ -19,8 +19,19 @@ from sktransfer._images.containers import (
     unpack,
 )
 from sktransfer._images.levels import DARK
-from sktransfer._images.pictures.decoding import decode, is_cut_off, is_deep
-from sktransfer._images.pictures.reading import describe_picture, open_and_check
+from sktransfer._images.pictures.decoding import (
+    decode,
+    find_brightest,
+    has_frames,
+    is_cut_off,
+    is_deep,
+    loses_bits,
+)
+from sktransfer._images.pictures.reading import (
+    DEEP_WHITE,
+    describe_picture,
+    open_and_check,
+)
 
 # Sides in pixels, and how many times as long as wide.
 TINY, LONG = 16, 4
@@ -176,17 +187,18 @@ def _look_at(index: int, picture: Picture) -> _Seen:
 def _examine(image: Image.Image) -> _Seen:
     """List what is odd about one picture, and note what copies have in common."""
     size, mode = image.size, image.mode
-    has_frames = image.format != "MPO" and getattr(image, "is_animated", False)
-    white = 65535.0
+    white = DEEP_WHITE
     problems = list(_list_odd_sizes(*size))
+    if loses_bits(image):
+        problems.append("of its 16 bits per channel, only 8 can be read")
     if is_deep(image):
-        brightest = float(np.asarray(image).max())
+        brightest = find_brightest(image)
         if 0 < brightest <= DARK * white:
             problems.append(f"it uses values up to {brightest:g} of more than 8 bits")
         white = max(brightest, 1.0)
     upright = decode(image, 3, white)
-    if has_frames:
-        problems.append("it has several frames or pages, of which the first is used")
+    if has_frames(image):
+        problems.append("it has several frames or pages, of which one is used")
     if is_cut_off(image):
         problems.append("it ends in uniform grey, as if data were missing")
     pixels = np.asarray(upright)

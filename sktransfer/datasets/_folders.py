@@ -144,21 +144,23 @@ def list_class_files(folder: Path) -> tuple[dict[str, list[str]], list[str]]:
     """
     classes: dict[str, list[str]] = {}
     skipped: list[str] = []
-    entries = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+    entries = sorted(n for n in os.listdir(folder) if os.path.isdir(folder / n))
+    own = folder.resolve()
+    above = {str(path) for path in (own, *own.parents)}
     for entry in entries:
         if entry.startswith("."):
             continue
-        images, others = _list_files(folder / entry)
+        images, others = _list_files(folder / entry, above)
         classes.setdefault(unicodedata.normalize("NFC", entry), []).extend(images)
         skipped += others
     return {name: sorted(classes[name]) for name in sorted(classes)}, skipped
 
 
-def _list_files(folder: Path) -> tuple[list[str], list[str]]:
-    """List the image files and other files below a folder."""
+def _list_files(folder: Path, above: set[str]) -> tuple[list[str], list[str]]:
+    """List the image files and other files below a folder; links never lead above."""
     images: list[str] = []
     others: list[str] = []
-    seen: set[str] = set()
+    seen = set(above)
     # os.walk tells files from folders without one system call per file.
     for parent, folders, files in os.walk(folder, followlinks=True):
         own = os.path.realpath(parent)
@@ -166,7 +168,7 @@ def _list_files(folder: Path) -> tuple[list[str], list[str]]:
             folders.clear()
             continue
         seen.add(own)
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in files:
             if name.startswith(".") or name.lower() in IGNORED:
                 continue
@@ -182,7 +184,7 @@ def _warn_of_what_is_missing(
     """Warn of files and folders that are left out, and if only one class remains."""
     if skipped:
         names = _name_some(os.path.relpath(file, folder) for file in sorted(skipped))
-        warn(f"{len(skipped)} file(s) in {folder} are no images: {names}.")
+        warn(f"{len(skipped)} file(s) in {folder} are not images: {names}.")
     empty = [name for name, found in classes.items() if not found]
     if empty:
         warn(

@@ -1,6 +1,7 @@
 """Images are found in the folders of their classes, as paths or as arrays."""
 
 import os
+import sys
 
 import numpy as np
 import pytest
@@ -86,6 +87,7 @@ def test_a_folder_named_like_an_image_is_no_image(folder):
 
 @pytest.mark.parametrize("ending", SUFFIXES)
 def test_the_promised_formats_are_found_and_read(folder, ending):
+    assert format_of(ending) in formats.list_formats()
     file = folder / "dog" / f"c{ending.upper()}"
     Image.new("RGB", (32, 32), (250, 0, 0)).save(file, format=format_of(ending))
     found = datasets.load_image_folder(folder)
@@ -105,16 +107,30 @@ def test_the_content_decides_what_is_an_image(folder, name):
     assert str(folder / "dog" / name) in datasets.load_image_folder(folder).data
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("c.NEF", b"II*\0" + bytes(60)), ("P1.txt", b"P1 3 4 patients")],
+)
+def test_raw_files_and_texts_are_not_images(folder, name, content):
+    (folder / "dog" / name).write_bytes(content)
+    if name.endswith("NEF"):
+        Image.new("RGB", (16, 16)).save(folder / "dog" / name, format="TIFF")
+    with pytest.warns(UserWarning, match=f"1 file.* are not images: 'dog/{name}'"):
+        assert len(datasets.load_image_folder(folder).data) == 3
+
+
 def test_files_that_are_no_images_are_counted_and_the_first_few_named(folder):
     for i in range(7):
         (folder / "cat" / f"notes{i}.txt").write_text("not an image")
     (folder / "dog" / "Thumbs.db").write_bytes(b"a file manager's notes")
     os.mkfifo(folder / "dog" / "pipe")
-    with pytest.warns(UserWarning, match="are no images") as caught:
+    with pytest.warns(UserWarning, match="are not images") as caught:
         assert len(datasets.load_image_folder(folder).data) == 3
     (warning,) = caught
     message = str(warning.message)
-    assert message.startswith(f"8 file(s) in {folder} are no images: 'cat/notes0.txt',")
+    assert message.startswith(
+        f"8 file(s) in {folder} are not images: 'cat/notes0.txt',"
+    )
     assert message.endswith("'cat/notes4.txt' and 3 more.")
 
 
@@ -123,6 +139,8 @@ def test_linked_folders_are_followed_once(folder):
     (folder / "dog" / "linked").symlink_to(folder.parent / "elsewhere")
     (folder / "dog" / "again").symlink_to(folder.parent / "elsewhere")
     (folder / "dog" / "above").symlink_to(folder / "dog")
+    (folder / "dog" / "top").symlink_to(folder)
+    (folder / "loop").symlink_to(folder / "loop")
     (folder / "whole").symlink_to(folder.parent / "elsewhere")
     found = datasets.load_image_folder(folder)
     assert found.target.tolist() == ["cat", "cat", "dog", "dog", "whole"]
@@ -151,7 +169,7 @@ def test_the_home_folder_may_be_short(folder, monkeypatch):
 
 @pytest.fixture
 def no_heif(monkeypatch):
-    monkeypatch.setattr(formats, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
     monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
     formats.list_formats.cache_clear()
     yield

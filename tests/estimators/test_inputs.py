@@ -82,9 +82,9 @@ def deep(white, values=X):
 
 @pytest.mark.parametrize("as_pictures", [False, True])
 def test_deep_images_that_use_few_levels_are_said(as_pictures):
-    with pytest.raises(ValueError, match="all but black; pass max_value=255"):
+    with pytest.raises(ValueError, match=r"all but black\. .* pass max_value=255"):
         fit(deep(255)[as_pictures])
-    with pytest.warns(UserWarning, match="but 65535 is white; pass max_value=4095"):
+    with pytest.warns(UserWarning, match=r"65535 is white\. .* pass max_value=4095"):
         fit(deep(4095)[as_pictures])
     with warnings.catch_warnings(action="error"):
         clf = fit(deep(65535)[as_pictures])
@@ -102,7 +102,7 @@ def test_max_value_makes_deep_images_what_they_are_in_8_bits(as_pictures, white)
 
 
 def test_bytes_of_0_and_1_are_refused():
-    with pytest.raises(ValueError, match="if 1 is white, multiply them by 255"):
+    with pytest.raises(ValueError, match="If 1 is white, multiply X by 255"):
         fit(X // 128)
 
 
@@ -110,3 +110,30 @@ def test_bytes_of_0_and_1_are_refused():
 def test_a_wrong_max_value_is_named(max_value):
     with pytest.raises(ValueError, match="max_value"):
         transfer(max_value=max_value).fit(X, y)
+
+
+def test_a_max_value_that_makes_images_black_is_refused_in_fit_and_said_in_predict():
+    unit, levels = X / 255, X.astype(float)
+    with pytest.raises(ValueError, match="If 1 is white, pass max_value=1"):
+        transfer(unfreeze_depth=0, max_value=255).fit(unit, y)
+    clf = transfer(unfreeze_depth=0, max_value=255).fit(levels, y)
+    with pytest.warns(UserWarning, match="pass X on the same scale"):
+        clf.predict(unit)
+
+
+def test_the_max_value_of_fit_counts():
+    clf = transfer(unfreeze_depth=0, max_value=4095).fit(deep(4095)[0], y)
+    expected = clf.predict_proba(deep(4095)[0])
+    clf.set_params(max_value="auto")
+    np.testing.assert_array_equal(clf.predict_proba(deep(4095)[0]), expected)
+
+
+def test_negative_values_are_not_taken_for_black():
+    decibels = (X / 255 - 1) * 80
+    with pytest.warns(UserWarning, match="down to -80, as if it were normalised"):
+        fit(decibels)
+
+
+def test_the_validation_set_is_named():
+    with pytest.raises(ValueError, match=r"^X_val: X\[1\] holds the value"):
+        transfer().fit(X, y, X_val=X.astype(np.float32) * 1e20, y_val=y)

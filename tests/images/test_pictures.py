@@ -288,7 +288,8 @@ def test_a_truncated_file_is_named_and_its_cause_kept(tmp_path):
 )
 def test_other_formats_are_refused_whatever_their_name(tmp_path, content):
     (tmp_path / "a.jpg").write_bytes(content)
-    with pytest.raises(ValueError, match=r"image 0 .*a\.jpg.* none of JPEG, PNG"):
+    why = "its format is none of JPEG, PNG" if content else "it is empty"
+    with pytest.raises(ValueError, match=rf"image 0 .*a\.jpg.* {why}"):
         read_shape([tmp_path / "a.jpg"])
 
 
@@ -357,4 +358,20 @@ def test_a_jpeg_whose_end_was_replaced_is_listed(tmp_path):
     cut = tmp_path / "cut.jpg"
     cut.write_bytes(path.read_bytes()[:2000] + b"\xff\xd9")
     grey = saved(tmp_path, "grey.png", Image.new("RGB", (64, 64), (128, 128, 128)))
-    assert read_and_note([path, cut, grey], (64, 64, 3))[1].cut_off == [1]
+    with_margins = Image.new("RGB", (64, 96), (128, 128, 128))
+    with_margins.paste(Image.fromarray(noise), (0, 16))
+    wide = saved(tmp_path, "wide.jpg", with_margins)
+    assert read_and_note([path, cut, grey, wide], (64, 64, 3))[1].cut_off == [1]
+
+
+def test_a_picture_that_was_closed_is_read(tmp_path):
+    path = animated(tmp_path / "a.gif", "gif")
+    with Image.open(path) as image:
+        image.load()
+    assert read_pictures([image], (8, 8, 3)).shape == (1, 8, 8, 3)
+
+
+def test_transparent_colours_are_no_colours():
+    image = Image.new("RGBA", (64, 64), (255, 0, 0, 0))
+    image.paste((9, 9, 9, 255), (0, 0, 32, 64))
+    assert read_and_note([image], (8, 8, 1))[1].coloured == []

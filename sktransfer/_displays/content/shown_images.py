@@ -70,7 +70,7 @@ def _show_picture(picture: Picture, image_shape: Sequence[int] | None) -> np.nda
     # White is not known here, and floats have any scale.
     shape = _choose_size(picture, image_shape)
     images, found = read_and_note([picture], shape, max_value=MAX_WHITE)
-    if found.brightest:
+    if found.brightest and not images.any():
         white = found.brightest
         if DARK * DEEP_WHITE < white <= DEEP_WHITE:
             white = DEEP_WHITE

@@ -50,7 +50,7 @@ def is_coloured(image: Image.Image) -> bool:
     """Return whether a picture shows colours, from a small copy of its pixels."""
     if is_grey(image):
         return False
-    small = image.convert("RGB").resize((COPY_SIDE, COPY_SIDE))
+    small = _make_opaque(image).convert("RGB").resize((COPY_SIDE, COPY_SIDE))
     return bool(np.ptp(np.asarray(small), axis=2).max() > FAINTEST_COLOUR)
 
 
@@ -62,9 +62,41 @@ def is_cut_off(image: Image.Image) -> bool:
     if image.format not in ("JPEG", "MPO"):
         return False
     height = max(1, image.height // LOWEST_PART)
-    box = (0, image.height - height, image.width, image.height)
-    extrema = np.array(image.crop(box).convert("RGB").getextrema())
-    return bool(np.all(np.abs(extrema - 128) <= 1))
+
+    def is_uniform_grey(top: int) -> bool:
+        part = image.crop((0, top, image.width, top + height)).convert("RGB")
+        return bool(np.all(np.abs(np.array(part.getextrema()) - 128) <= 1))
+
+    # Margins above and below are no sign.
+    return is_uniform_grey(image.height - height) and not is_uniform_grey(0)
+
+
+def has_frames(image: Image.Image) -> bool:
+    """Return whether a picture has several frames or pages."""
+    if image.format == "MPO":  # previews, and depths, of phones
+        return False
+    try:
+        return bool(getattr(image, "is_animated", False))
+    except (OSError, ValueError, EOFError):  # the user has closed the file
+        return False
+
+
+def loses_bits(image: Image.Image) -> bool:
+    """Return whether Pillow reads only the upper 8 of 16 bits, as it does of colours.
+
+    Before the pixels are decoded.
+    """
+    tiles = getattr(image, "tile", None) or []
+    return not is_deep(image) and any(";16" in repr(tile[3]) for tile in tiles)
+
+
+def find_brightest(image: Image.Image) -> float:
+    """Find the highest value that is not transparent."""
+    values = np.asarray(image)
+    key = image.info.get("transparency")
+    if isinstance(key, int):
+        values = values[values != key]
+    return float(values.max()) if values.size else 0.0
 
 
 def is_deep(image: Image.Image) -> bool:
@@ -146,12 +178,12 @@ def _make_opaque(image: Image.Image) -> Image.Image:
 def _reduce(image: Image.Image, white: float) -> Image.Image:
     """Return the picture with 8 bits, transparent parts over white."""
     values = np.asarray(image).astype(np.float64)
+    key = image.info.get("transparency")
+    if isinstance(key, int):
+        values[values == key] = white
     if not (values.min() >= 0 and values.max() <= white):
         raise ValueError(
             f"its values, from {values.min():g} to {values.max():g}, are outside "
             f"[0, {white:g}]; pass the value of white as max_value."
         )
-    grey = np.floor(values * 255 / white + 0.5).astype(np.uint8)
-    if isinstance(image.info.get("transparency"), int):
-        grey[values == image.info["transparency"]] = 255
-    return Image.fromarray(grey)
+    return Image.fromarray(np.floor(values * 255 / white + 0.5).astype(np.uint8))

@@ -19,10 +19,13 @@ from sktransfer._images.containers import Picture
 from sktransfer._images.pictures.decoding import (
     GREY,
     decode,
+    find_brightest,
+    has_frames,
     is_coloured,
     is_cut_off,
     is_deep,
     is_grey,
+    loses_bits,
     read_orientation,
     resize_picture,
 )
@@ -32,6 +35,9 @@ from sktransfer._images.shapes import Shape
 T = TypeVar("T")
 
 MAX_PIXELS = 50_000_000
+
+# White of pictures with more than 8 bits, unless the user says another.
+DEEP_WHITE = 65535.0
 
 # The same image object may be listed twice, and Pillow loads it without a lock.
 _pillow_lock = threading.Lock()
@@ -170,17 +176,25 @@ def read_and_note(
     _check_files(pictures)
     images = np.empty((len(pictures), *shape), dtype=np.uint8)
 
-    white = 65535 if isinstance(max_value, str) else max_value
+    white = DEEP_WHITE if isinstance(max_value, str) else max_value
 
     def read(index: int, picture: Picture) -> tuple[bool, bool, bool, float]:
         with open_and_check(index, picture, max_value) as image:
-            has_frames = image.format != "MPO" and getattr(image, "is_animated", False)
-            brightest = float(np.asarray(image).max()) if is_deep(image) else np.nan
+            is_halved, brightest = loses_bits(image), np.nan
+            if is_halved and white < DEEP_WHITE:
+                raise ValueError(
+                    f"of its 16 bits per channel only 8 can be read, too few with "
+                    f"max_value={max_value:g}; convert it to 8 bits."
+                )
             upright = decode(image, shape[2], white)
+            if is_halved:
+                brightest = DEEP_WHITE / 255 * float(np.asarray(upright).max())
+            elif is_deep(image):
+                brightest = find_brightest(image)
             pixels = resize_picture(upright, shape[:2], resize, interpolation, fill)
             images[index] = pixels.reshape(shape)
             loses_colours = shape[2] == 1 and is_coloured(image)
-            return has_frames, loses_colours, is_cut_off(image), brightest
+            return has_frames(image), loses_colours, is_cut_off(image), brightest
 
     found = np.array(_map_in_threads(read, pictures)).reshape(-1, 4).T
     with_frames, coloured, cut_off = (np.flatnonzero(k).tolist() for k in found[:3])
