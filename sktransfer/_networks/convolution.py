@@ -9,16 +9,16 @@ import torch
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-# Kernels at least so wide are computed wrongly with a stride, unless few channels
-# enter (benchmarks/convolutions.py).
+# Kernels at least so wide are computed wrongly, unless few channels enter
+# (benchmarks/convolutions.py).
 WIDE, FEW_CHANNELS = 4, 3
 
 
 class SafeConvolutions(TorchFunctionMode):
     """Let convolutions that torch computes wrongly in bfloat16 compute in float32.
 
-    On CPUs with AMX, torch 2.10 to 2.14 return other values, NaN, or values of memory
-    that is not theirs, where :func:`is_wrong_in_bfloat16` is true.
+    On CPUs with AMX, torch 2.14.1 returns other values and NaN, and writes to memory
+    that is not its own, where :func:`is_wrong_in_bfloat16` is true.
     """
 
     def __torch_function__(
@@ -49,14 +49,15 @@ def is_wrong_in_bfloat16(
         `padding` may also be a string.
     """
     step, width = _last(stride), kernel[-1]
-    if step == 1 or width == 1:
-        return False
     if width >= WIDE and kernel[1] > FEW_CHANNELS:
         return True
+    if step == 1 or width == 1:
+        return False
     # With a stride, torch knows of strings only this one.
     margin = 0 if padding == "valid" else _last(padding)
     covered = _last(dilation) * (width - 1) + 1
-    return bool(shape[-1] + 2 * margin - covered < step)  # a single column comes out
+    is_single = shape[-1] + 2 * margin - covered < step  # a single column comes out
+    return bool(is_single or shape[-1] < covered)
 
 
 def convolve_in_float32(
