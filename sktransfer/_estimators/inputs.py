@@ -195,9 +195,9 @@ class ImageInput(Documented):
             ) from None
         if reset:
             self.image_shape_ = shape or row_shape(X.shape[1], self.image_shape)
-            if shape is None and self.image_shape is None:
-                warn_of_a_guess(self.image_shape_)
             if self.image_shape is None:
+                if shape is None:
+                    warn_of_a_guess(self.image_shape_)
                 warn_of_channels_first(X, self.image_shape_, are_rows=shape is None)
             self._note_own_shape(self.image_shape_)
         images = X.reshape(len(X), *self.image_shape_)
@@ -206,7 +206,7 @@ class ImageInput(Documented):
             self._judge_array(images)
         max_value = self._reading["max_value"]
         if not isinstance(max_value, str) and images.dtype != np.uint8:
-            if images.dtype == np.uint16:
+            if scale_of(images.dtype) != 1:  # uint16 in either order of bytes
                 brightness = find_brightest(images, np.inf)
             darkness, brightness = darkness / max_value, brightness / max_value
         self._check_scale(images.dtype, darkness, brightness, reset)

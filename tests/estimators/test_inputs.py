@@ -99,6 +99,10 @@ def test_max_value_makes_deep_images_what_they_are_in_8_bits(as_pictures, white)
         clf = transfer(unfreeze_depth=0, max_value=white).fit(images, y)
         expected = fit(X[..., :1]).predict_proba(X[..., :1])
         np.testing.assert_allclose(clf.predict_proba(images), expected, atol=1e-3)
+        if not as_pictures:
+            other_order = images.astype(">u2")
+            found = clf.predict_proba(other_order)
+            np.testing.assert_array_equal(found, clf.predict_proba(images))
 
 
 def test_bytes_of_0_and_1_are_refused():

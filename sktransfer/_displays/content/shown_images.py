@@ -12,6 +12,7 @@ from sklearn.utils.validation import _num_samples
 from sktransfer._images.containers import Picture, is_pictures, list_pictures, unpack
 from sktransfer._images.levels import DARK
 from sktransfer._images.pictures.reading import (
+    DEEP_WHITE,
     read_and_note,
     read_pictures,
     read_shapes,
@@ -21,8 +22,8 @@ from sktransfer._images.shapes import Shape, array_shape, scale_of
 # Pixels of the longer side of pictures: a panel is too small to show more.
 SHOWN_SIZE = 224
 
-# White of 16 bits, and a value that nothing exceeds.
-DEEP_WHITE, MAX_WHITE = 65535.0, float(np.finfo(np.float32).max)
+# A value that nothing exceeds.
+MAX_WHITE = float(np.finfo(np.float32).max)
 
 
 def read_if_pictures(X: Any, image_shape: Shape, options: Mapping[str, Any]) -> Any:
@@ -80,7 +81,7 @@ def _show_picture(picture: Picture, image_shape: Sequence[int] | None) -> np.nda
 
 def _choose_size(picture: Picture, image_shape: Sequence[int] | None) -> Shape:
     """Choose the shape to read a picture at: not enlarged, at most `SHOWN_SIZE`."""
-    (height, width, channels) = read_shapes([picture], MAX_WHITE).typical
+    height, width, channels = read_shapes([picture], MAX_WHITE).typical
     if image_shape is not None and min(image_shape) > 0:
         cut = image_shape[0] / image_shape[1]
         high, wide = min(height, width * cut), min(width, height / cut)
