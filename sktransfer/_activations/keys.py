@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from sktransfer._images.streams.ahead import Images, cut_all, read_ahead
 from sktransfer._images.views import View
 from sktransfer._networks.device import cpu_capabilities
 from sktransfer._networks.read_once import hash_tensor
@@ -77,13 +78,15 @@ def hash_network(
     return digest.hexdigest()[:32]
 
 
-def hash_images(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Hash the pixels, shape and dtype of each image.
+def hash_images(images: Images, rows: np.ndarray) -> np.ndarray:
+    """Hash each image: its file if it has one, or else pixels, shape and dtype.
+
+    A file tells nearly as much as its pixels, and need not be decoded.
 
     Parameters
     ----------
-    images : ndarray of shape (n_images, height, width, n_channels)
-        Read row by row.
+    images : Images of shape (n_images, height, width, n_channels)
+        Read a few at a time.
 
     rows : ndarray of int
         Which images.
@@ -92,12 +95,28 @@ def hash_images(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
     -------
     ndarray of shape (n_rows, 16), uint8
     """
+    digests = np.zeros((len(rows), KEY_BYTES), np.uint8)
+    is_done = np.zeros(len(rows), bool)
+    hash_files = getattr(images, "hash_files", None)
+    if hash_files is not None:
+        of_files, is_done = hash_files(rows)
+        digests[is_done] = of_files[is_done, :KEY_BYTES]
+    left = np.flatnonzero(~is_done)
+    if len(left):
+        digests[left] = _hash_pixels(images, rows[left])
+    return digests
+
+
+def _hash_pixels(images: Images, rows: np.ndarray) -> np.ndarray:
+    """Hash pixels, shape and dtype of each image, (n_rows, 16) uint8."""
     salt = hashlib.sha256(f"{images.dtype.str} {images.shape[1:]}".encode())
     digests = []
-    for row in rows.tolist():
-        digest = salt.copy()
-        digest.update(np.ascontiguousarray(images[row]).data)
-        digests.append(digest.digest()[:KEY_BYTES])
+    parts = [rows[part] for part in cut_all(images, len(rows))]
+    for some in read_ahead(images, parts):
+        for image in some:
+            digest = salt.copy()
+            digest.update(np.ascontiguousarray(image).data)
+            digests.append(digest.digest()[:KEY_BYTES])
     return np.frombuffer(b"".join(digests), np.uint8).reshape(-1, KEY_BYTES)
 
 

@@ -12,10 +12,11 @@ import torch
 
 from sktransfer._activations.cache import ActivationCache
 from sktransfer._activations.prefix import Prefix
-from sktransfer._activations.rows import ActivationRows
+from sktransfer._activations.rows import BATCHES_GATHERED, ActivationRows
 from sktransfer._feedback import Bar
 from sktransfer._images.augmentation import apply_views
 from sktransfer._images.preprocessing import to_batch
+from sktransfer._images.streams.ahead import Images, read_ahead
 from sktransfer._images.views import AS_IT_IS, View, tta_views
 from sktransfer._networks.device import autocast
 from sktransfer._networks.fixed_batches import choose_batch_size, cut, run_padded
@@ -25,7 +26,7 @@ from sktransfer._networks.stages import Stages
 def predict_logits(
     stages: Stages,
     n_prefix: int,
-    images: np.ndarray,
+    images: Images,
     device: torch.device,
     precision: str,
     cache: ActivationCache | None,
@@ -42,7 +43,7 @@ def predict_logits(
     n_prefix : int
         How many stages are frozen, their activations kept in `cache`.
 
-    images : ndarray of shape (n_images, height, width, n_channels)
+    images : Images of shape (n_images, height, width, n_channels)
         As the user passed them.
 
     device : torch.device
@@ -87,7 +88,7 @@ def predict_logits(
 
 def extract_features(
     stages: Stages,
-    images: np.ndarray,
+    images: Images,
     device: torch.device,
     precision: str,
     cache: ActivationCache | None,
@@ -161,18 +162,20 @@ def _decode(
 def _gather(rows: ActivationRows, size: int) -> Iterator[Iterator[torch.Tensor]]:
     """Yield for each batch of images its activations, one view after another."""
     every_view = range(len(rows.views))
-    for some in cut(len(rows.images), size):
+    for some in cut(len(rows.images), BATCHES_GATHERED * size):
         at = np.arange(some.start, some.stop)
-        # One at a time: all views of a batch at once could take too much memory.
-        yield (rows.gather(at, np.full(len(at), view)) for view in every_view)
+        # Several batches, the next of which can be read meanwhile if nothing is kept.
+        gathered = [rows.gather(at, np.full(len(at), view)) for view in every_view]
+        parts = [list(torch.split(part, size)) for part in gathered]
+        yield from map(iter, zip(*parts, strict=True))
 
 
 def _show(
-    images: np.ndarray, views: Sequence[View], size: int, device: torch.device
+    images: Images, views: Sequence[View], size: int, device: torch.device
 ) -> Iterator[Iterator[torch.Tensor]]:
     """Yield for each batch of images its views on the device, one after another."""
-    for some in cut(len(images), size):
-        batch = to_batch(images[some], device)
+    for pixels in read_ahead(images, cut(len(images), size)):
+        batch = to_batch(pixels, device)
         yield map(partial(_apply_view, batch), views)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +13,7 @@ from sktransfer._activations.keys import hash_network
 from sktransfer._feedback import Bar
 from sktransfer._images.augmentation import apply_views
 from sktransfer._images.preprocessing import to_batch
+from sktransfer._images.streams.ahead import Images, read_ahead
 from sktransfer._images.views import View
 from sktransfer._networks.device import autocast
 from sktransfer._networks.fixed_batches import choose_batch_size, cut, run_padded
@@ -65,7 +66,7 @@ class Prefix:
     @torch.no_grad()
     def encode(
         self,
-        images: np.ndarray,
+        images: Images,
         rows: np.ndarray,
         views: Sequence[View],
         chosen: np.ndarray,
@@ -75,7 +76,7 @@ class Prefix:
 
         Parameters
         ----------
-        images : ndarray of shape (n_images, height, width, n_channels)
+        images : Images of shape (n_images, height, width, n_channels)
             As the user passed them; read a batch at a time.
 
         rows : ndarray of shape (n,), int
@@ -99,7 +100,7 @@ class Prefix:
 
     def _run(
         self,
-        images: np.ndarray,
+        images: Images,
         rows: np.ndarray,
         views: Sequence[View],
         chosen: np.ndarray,
@@ -107,8 +108,7 @@ class Prefix:
     ) -> torch.Tensor:
         """Pass batch after batch of some images through the stages."""
         size, parts = self.batch_size(images.shape[1:]), []
-        for some in cut(len(rows), size):
-            batch = self._take(images, rows[some], views, chosen[some])
+        for batch in self._take(images, rows, views, chosen, size):
             with autocast(self.precision, self.device):
                 parts.append(run_padded(self._encode, batch, size).contiguous())
             if bar is not None:
@@ -117,13 +117,17 @@ class Prefix:
 
     def _take(
         self,
-        images: np.ndarray,
+        images: Images,
         rows: np.ndarray,
         views: Sequence[View],
         chosen: np.ndarray,
-    ) -> torch.Tensor:
-        """Return what a batch of images enters the prefix as."""
-        return apply_views(to_batch(images[rows], self.device), views, chosen)
+        size: int,
+    ) -> Iterator[torch.Tensor]:
+        """Yield what batches of images enter the prefix as."""
+        batches = list(cut(len(rows), size))
+        read = read_ahead(images, [rows[some] for some in batches])
+        for some, pixels in zip(batches, read, strict=True):
+            yield apply_views(to_batch(pixels, self.device), views, chosen[some])
 
     def _encode(self, batch: torch.Tensor) -> torch.Tensor:
         return self.stages.encode(batch, self.n_stages)
@@ -156,7 +160,7 @@ class LongerPrefix(Prefix):
     @torch.no_grad()
     def encode(
         self,
-        images: np.ndarray,
+        images: Images,
         rows: np.ndarray,
         views: Sequence[View],
         chosen: np.ndarray,
@@ -169,12 +173,14 @@ class LongerPrefix(Prefix):
 
     def _take(
         self,
-        images: np.ndarray,
+        images: Images,
         rows: np.ndarray,
         views: Sequence[View],
         chosen: np.ndarray,
-    ) -> torch.Tensor:
-        return self.shorter.gather(rows, chosen)
+        size: int,
+    ) -> Iterator[torch.Tensor]:
+        for some in cut(len(rows), size):
+            yield self.shorter.gather(rows[some], chosen[some])
 
     def _encode(self, batch: torch.Tensor) -> torch.Tensor:
         return self.stages.advance(batch, self.shorter.prefix.n_stages, self.n_stages)

@@ -13,6 +13,7 @@ from sktransfer._activations.keys import KEY_BYTES, hash_images, hash_views
 from sktransfer._activations.prefix import Prefix
 from sktransfer._activations.storage.tiers import count_block_rows
 from sktransfer._feedback import Bar
+from sktransfer._images.streams.ahead import Images
 from sktransfer._images.views import View
 
 # Seconds between two looks at what another process has finished, and seconds after
@@ -36,8 +37,8 @@ class ActivationRows:
     prefix : Prefix
         Computes what is missing.
 
-    images : ndarray of shape (n_images, height, width, n_channels)
-        Not copied.
+    images : Images of shape (n_images, height, width, n_channels)
+        Read when they have to be computed.
 
     views : sequence of View
         How an image may be shown.
@@ -52,7 +53,7 @@ class ActivationRows:
     def __init__(
         self,
         prefix: Prefix,
-        images: np.ndarray,
+        images: Images,
         views: Sequence[View],
         cache: ActivationCache | None,
         verbose: int = 0,
@@ -79,17 +80,24 @@ class ActivationRows:
         if self.cache is not None:
             self.tiers.close(self.number)
 
-    def ensure_all(self, views: Iterable[int] | None = None) -> None:
+    def ensure_all(
+        self, views: Iterable[int] | None = None, rows: np.ndarray | None = None
+    ) -> None:
         """Bring every image into the cache, as far as there is room.
 
         Parameters
         ----------
         views : iterable of int, default=None
             In which views, as positions in `views`; ``None`` means all.
+
+        rows : ndarray of shape (n,), int, default=None
+            Which images; ``None`` means all.
         """
-        rows = np.arange(len(self.images))
-        for view in range(len(self.views)) if views is None else views:
-            self.ensure(rows, np.full(len(rows), view))
+        every_view = list(range(len(self.views)) if views is None else views)
+        if rows is None:
+            rows = np.arange(len(self.images))
+        # An image in one view after the other: then it is read once for all of them.
+        self.ensure(np.repeat(rows, len(every_view)), np.tile(every_view, len(rows)))
 
     def ensure(self, rows: np.ndarray, chosen: np.ndarray) -> None:
         """Bring the activations of these rows into the cache, as far as there is room.
@@ -112,9 +120,9 @@ class ActivationRows:
             keys = self._make_keys(rows_unknown, chosen_unknown)
             slots = self.tiers.slots(self.namespace, keys)
             missing = np.flatnonzero(slots < 0)
-            # An image that occurs twice is computed once.
+            # An image that occurs twice is computed once. The order stays.
             first = np.unique([keys[i] for i in missing], return_index=True)[1]
-            missing = missing[first]
+            missing = missing[np.sort(first)]
             if len(missing):
                 keys_missing = [keys[i] for i in missing]
                 with Bar("encode", len(missing), self.verbose) as bar:

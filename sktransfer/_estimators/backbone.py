@@ -15,11 +15,11 @@ from sktransfer._images.geometry import frame_shape
 from sktransfer._networks.backbones.record import Backbone
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
 
     from sktransfer._activations.cache import ActivationCache, CacheInfo
     from sktransfer._images.shapes import Shape
+    from sktransfer._images.streams.ahead import Images
     from sktransfer._images.views import Augment
     from sktransfer._networks.stages import Stages
 
@@ -126,7 +126,7 @@ def warn_of_lost_detail(image_shape: Shape, size: int | None, backbone: str) -> 
 def fill_cache(
     stages: Stages,
     depth: int,
-    images: np.ndarray,
+    images: Images,
     device: torch.device,
     precision: str,
     augment: Augment,
@@ -145,7 +145,7 @@ def fill_cache(
     depth : int
         How many stages besides the head will learn.
 
-    images : ndarray of shape (n_images, height, width, n_channels)
+    images : Images of shape (n_images, height, width, n_channels)
         As the user passed them.
 
     device : torch.device

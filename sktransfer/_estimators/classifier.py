@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from scipy.special import softmax
 from sklearn.base import ClassifierMixin
+from sklearn.utils import _safe_indexing
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
@@ -24,6 +25,17 @@ from sktransfer._estimators.targets import (
     warn_of_a_single_class,
     weigh_images,
 )
+from sktransfer._feedback import Bar, warn
+from sktransfer._images.containers import (
+    is_pictures,
+    list_pictures,
+    refuse_bad_container,
+    unpack,
+)
+from sktransfer._images.pictures.opening import join_errors
+from sktransfer._images.pictures.reading import find_unreadable
+from sktransfer._images.streams.ahead import Images
+from sktransfer._images.streams.spool import Spool
 from sktransfer._images.views import DrawnViews
 
 if TYPE_CHECKING:
@@ -67,6 +79,7 @@ class BaseImageClassifier(ClassifierMixin, Computing, ImageInput):
         "weight_decay": [Interval(Real, 0, None, closed="left")],
         "label_smoothing": [Interval(Real, 0, 1, closed="left")],
         "class_weight": [StrOptions({"balanced"}), dict, None],
+        "on_bad_image": [StrOptions({"raise", "warn", "skip"})],
         "early_stopping": [StrOptions({"auto"}), "boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
@@ -199,7 +212,7 @@ class BaseImageClassifier(ClassifierMixin, Computing, ImageInput):
 
         check_is_fitted(self)
         images, _ = self._check_images(X, reset=False)
-        return predict_logits(
+        logits = predict_logits(
             self.net_.module_,
             self.net_.n_prefix,
             images,
@@ -209,6 +222,8 @@ class BaseImageClassifier(ClassifierMixin, Computing, ImageInput):
             self.tta,
             int(self.verbose),
         )
+        self._warn_of_findings(images)
+        return logits
 
     def _train(
         self,
@@ -229,6 +244,7 @@ class BaseImageClassifier(ClassifierMixin, Computing, ImageInput):
         self._resolve_plan(goes_on)  # for its errors, which must not wait for images
         last_shape = getattr(self, "image_shape_", None)
 
+        X, y, sample_weight = self._leave_out_bad(X, y, sample_weight)
         images, y = self._check_images(X, y, reset=True, min_samples=2)
         if self.augment == "advanced":
             check_brightness(images)
@@ -237,6 +253,7 @@ class BaseImageClassifier(ClassifierMixin, Computing, ImageInput):
         warn_of_a_single_class(classes)
         weights, by_class = weigh_images(sample_weight, self.class_weight, y)
         seed = self._draw_seed()
+        images = self._keep_pixels(images, goes_on)
         if X_val is None:
             stop, fraction = self.early_stopping, self.validation_fraction
             rows, valid_rows = split_rows(labels, weights, stop, fraction, seed)
@@ -246,7 +263,7 @@ class BaseImageClassifier(ClassifierMixin, Computing, ImageInput):
         else:
             rows = np.flatnonzero(weights > 0)
             valid_set = self._check_validation_set(
-                X_val, y_val, sample_weight_val, classes, by_class
+                X_val, y_val, sample_weight_val, classes, by_class, goes_on
             )
 
         if goes_on:
@@ -257,12 +274,69 @@ class BaseImageClassifier(ClassifierMixin, Computing, ImageInput):
         with self._seeded_stages(
             images, rows, n_classes, device, seed, goes_on
         ) as stages:
-            return train(stages, train_set, valid_set, settings), classes
+            net = train(stages, train_set, valid_set, settings)
+        for dataset in (train_set, None if X_val is None else valid_set):
+            if dataset is not None:
+                self._warn_of_findings(dataset.images)
+        return net, classes
+
+    def _leave_out_bad(
+        self, X: Any, y: Any, sample_weight: Any, name: str = "X"
+    ) -> tuple[Any, Any, Any]:
+        """Leave out the pictures that cannot be read, unless that is an error."""
+        refuse_bad_container(X)
+        unpacked = unpack(X)
+        if name == "X":
+            self.__dict__.pop("bad_images_", None)
+        if self.on_bad_image == "raise" or not is_pictures(unpacked):
+            return X, y, sample_weight
+        pictures = list_pictures(unpacked)
+        rows = range(len(pictures))
+        with Bar("check", len(pictures), int(self.verbose)) as bar:
+            errors = find_unreadable(
+                pictures, rows, self.max_value, advance=bar.advance
+            )
+        bad = np.array([i for error in errors for i in error.indices], np.int64)
+        if name == "X":
+            self.bad_images_ = bad
+        if not len(bad):
+            return X, y, sample_weight
+        if self.on_bad_image == "warn":
+            warn(f"{name}: {join_errors(errors, len(pictures))} They are left out.")
+        good = np.delete(np.arange(len(pictures)), bad)
+        kept = (
+            None if some is None else _safe_indexing(some, good)
+            for some in (unpacked, y, sample_weight)
+        )
+        return next(kept), next(kept), next(kept)
+
+    def _keep_pixels(self, images: Images, goes_on: bool) -> Images:
+        """Read streams of images that learning stages will ask for in every epoch."""
+        from sktransfer._activations.cache import resolve_cache
+
+        is_stream = not isinstance(images, np.ndarray)
+        if not is_stream or not self._learns_from_pixels(goes_on):
+            return images
+        cache = resolve_cache(self.activation_cache)
+        # Within the limit of the folder, if there is one.
+        most = None if cache is None else cache.max_disk_bytes
+        spool = Spool(
+            images,
+            None if cache is None else cache.path,
+            None if isinstance(most, str) else most,
+        )
+        with Bar("read", len(images), int(self.verbose)) as bar:
+            spool.fill(bar.advance)
+        return spool
+
+    def _learns_from_pixels(self, goes_on: bool) -> bool:
+        """Return whether the images themselves are needed in every epoch."""
+        return True
 
     @contextmanager
     def _seeded_stages(
         self,
-        images: np.ndarray,
+        images: Images,
         rows: np.ndarray,
         n_classes: int,
         device: torch.device,
@@ -303,7 +377,7 @@ class BaseImageClassifier(ClassifierMixin, Computing, ImageInput):
 
     def _make_stages(
         self,
-        images: np.ndarray,
+        images: Images,
         rows: np.ndarray,
         n_classes: int,
         device: torch.device,
@@ -379,14 +453,19 @@ class BaseImageClassifier(ClassifierMixin, Computing, ImageInput):
         sample_weight_val: Any,
         classes: np.ndarray,
         by_class: np.ndarray,
+        goes_on: bool,
     ) -> ImageDataset:
         """Check the validation set that the user passed; weight it as in training."""
         from sktransfer._training.image_sets import ImageDataset
 
+        X_val, y_val, sample_weight_val = self._leave_out_bad(
+            X_val, y_val, sample_weight_val, "X_val"
+        )
         try:
-            images, _ = self._check_images(X_val, reset=False)
+            images, _ = self._check_images(X_val, reset=False, name="X_val")
         except (TypeError, ValueError) as error:
             raise type(error)(f"X_val: {error}") from error
+        images = self._keep_pixels(images, goes_on)
         labels, weights = check_validation_targets(
             y_val, sample_weight_val, len(images), classes, by_class
         )

@@ -14,6 +14,7 @@ from sktransfer._estimators.backbone import Pretrained, fill_cache
 from sktransfer._estimators.computing import Computing
 from sktransfer._estimators.documentation import like
 from sktransfer._estimators.inputs import ImageInput, restore_on_error
+from sktransfer._images.streams.ahead import Images
 from sktransfer._networks.backbones.record import Backbone
 
 if TYPE_CHECKING:
@@ -176,8 +177,8 @@ class FeatureExtractor(
         self._fit(X)
         return self
 
-    def _fit(self, X: Any) -> np.ndarray:
-        """Fit, and return the images as an array."""
+    def _fit(self, X: Any) -> Images:
+        """Fit, and return the images."""
         from sktransfer._activations.cache import resolve_cache
         from sktransfer._networks.device import fork_rng, move_to
 
@@ -218,7 +219,7 @@ class FeatureExtractor(
 
         check_is_fitted(self)
         images, _ = self._check_images(X, reset=False)
-        return extract_features(
+        features = extract_features(
             self.stages_,
             images,
             self._fitted_device(),
@@ -226,6 +227,8 @@ class FeatureExtractor(
             resolve_cache(self.activation_cache),
             int(self.verbose),
         )
+        self._warn_of_findings(images)
+        return features
 
     def _warm_cache(self, X: Any, cache: ActivationCache) -> CacheInfo:
         """Compute what :meth:`transform` will ask for; for `ActivationCache.warm`."""

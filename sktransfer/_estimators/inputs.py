@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -18,9 +18,8 @@ from sklearn.utils.validation import (
 )
 
 from sktransfer._estimators.documentation import Documented
-from sktransfer._feedback import warn
+from sktransfer._feedback import Bar, warn
 from sktransfer._images.containers import (
-    Picture,
     as_pictures,
     is_pictures,
     list_pictures,
@@ -31,13 +30,8 @@ from sktransfer._images.containers import (
 from sktransfer._images.geometry import RESIZE, stored_shape
 from sktransfer._images.levels import BLACK, DARK, find_brightest, judge, rescale
 from sktransfer._images.pictures.decoding import GREY
-from sktransfer._images.pictures.reading import (
-    Findings,
-    PictureShapes,
-    describe_picture,
-    read_and_note,
-    read_shapes,
-)
+from sktransfer._images.pictures.opening import check_files, describe_picture
+from sktransfer._images.pictures.reading import PictureShapes, Reading, survey
 from sktransfer._images.shapes import (
     Shape,
     array_shape,
@@ -47,6 +41,10 @@ from sktransfer._images.shapes import (
     row_shape,
     scale_of,
 )
+from sktransfer._images.streams.ahead import Images
+from sktransfer._images.streams.lazy import ArrayStream, LazyImages
+from sktransfer._images.streams.pictures import PictureStream
+from sktransfer._images.streams.spool import Spool
 
 # Floats slightly above 1 may come from resizing or from brightened images.
 UNSCALED = 2
@@ -95,21 +93,28 @@ def warn_of_channels_first(rows: np.ndarray, shape: Shape, *, are_rows: bool) ->
         )
 
 
-def warn_of_findings(pictures: Sequence[Picture], findings: Findings) -> None:
-    """Warn of pictures of which not everything is used, once per kind."""
+def warn_of_findings(images: Images, grey_is_meant: bool = False) -> None:
+    """Warn of pictures of which not everything is used, once per kind.
+
+    Of those that were read so far; images of other kinds have none.
+    """
+    stream = images.stream if isinstance(images, Spool) else images
+    if not isinstance(stream, PictureStream):
+        return
+    findings = stream.get_findings()
     kinds = {
-        "hold several frames or pages, of which one is used": (findings.with_frames),
+        "hold several frames or pages, of which one is used": findings.with_frames,
         "show colours, but are seen in grey, as images of one channel": (
-            findings.coloured
+            [] if grey_is_meant else findings.coloured
         ),
         "end in uniform grey, as if data were missing": findings.cut_off,
     }
     for what, indices in kinds.items():
         if indices:
-            first = indices[0]
+            first, name = indices[0], stream.name
             warn(
-                f"{len(indices)} of {len(pictures)} pictures {what}; the first of them "
-                f"is X[{first}], {describe_picture(pictures[first])}."
+                f"{len(indices)} of {len(stream)} pictures {what}; the first of them "
+                f"is {name}[{first}], {describe_picture(stream.pictures[first])}."
             )
 
 
@@ -142,13 +147,20 @@ class ImageInput(Documented):
     }
 
     def _check_images(
-        self, X: Any, y: Any = NO_LABELS, *, reset: bool, min_samples: int = 1
-    ) -> tuple[np.ndarray, Any]:
+        self,
+        X: Any,
+        y: Any = NO_LABELS,
+        *,
+        reset: bool,
+        min_samples: int = 1,
+        name: str = "X",
+    ) -> tuple[Images, Any]:
         """Validate X, and y if given; set or compare the image shape.
 
         Returns
         -------
-        images : ndarray of shape (n_images, height, width, n_channels)
+        images : Images of shape (n_images, height, width, n_channels)
+            An array, or a stream if `X` holds pictures or lazy images.
 
         y : ndarray of shape (n_images,), or unchanged if not given
         """
@@ -161,20 +173,22 @@ class ImageInput(Documented):
         elif self._had_pictures:
             X = as_pictures(X, self.image_shape_)
         if is_pictures(X):
-            return self._check_pictures(X, y, reset, min_samples)
+            return self._check_pictures(X, y, reset, min_samples, name)
+        if isinstance(X, LazyImages):
+            return self._check_lazy(X, y, reset, min_samples)
+        return self._check_array(X, y, reset, min_samples)
+
+    def _check_array(
+        self, X: Any, y: Any, reset: bool, min_samples: int
+    ) -> tuple[np.ndarray, Any]:
+        """Validate an array, and y if given."""
         shape = None
         if getattr(X, "ndim", None) is None:
             X = check_array(X, ensure_2d=False, allow_nd=True, ensure_min_samples=0)
         if X.ndim > 2:
             shape = array_shape(X.shape, self.image_shape)
-            if not reset and shape != self.image_shape_:
-                hint = ""
-                if X.shape == self.image_shape_:
-                    hint = " For a single image pass X[None]."
-                raise ValueError(
-                    f"X holds images of shape {shape}, but {type(self).__name__} was "
-                    f"fitted on images of shape {self.image_shape_}.{hint}"
-                )
+            if not reset:
+                self._compare_shapes(X.shape, shape)
             X = X.reshape(len(X), int(np.prod(shape)))
         options = {"reset": reset, "ensure_min_samples": min_samples}
         try:
@@ -201,6 +215,38 @@ class ImageInput(Documented):
                 warn_of_channels_first(X, self.image_shape_, are_rows=shape is None)
             self._note_own_shape(self.image_shape_)
         images = X.reshape(len(X), *self.image_shape_)
+        self._check_values(images, reset)
+        return rescale(images, self._reading["max_value"]), y
+
+    def _compare_shapes(self, whole: tuple[int, ...], shape: Shape) -> None:
+        """Raise a ValueError unless images have the shape of those in `fit`."""
+        if shape == self.image_shape_:
+            return
+        hint = " For a single image pass X[None]." * (whole == self.image_shape_)
+        raise ValueError(
+            f"X holds images of shape {shape}, but {type(self).__name__} was fitted on "
+            f"images of shape {self.image_shape_}.{hint}"
+        )
+
+    def _check_lazy(
+        self, X: LazyImages, y: Any, reset: bool, min_samples: int
+    ) -> tuple[ArrayStream, Any]:
+        """Validate an array that is not in memory, and y if given."""
+        if X.dtype.kind not in "buif":
+            raise TypeError(f"X holds {X.dtype}, which is no type of pixels.")
+        y = self._check_labels(X, y, min_samples)
+        shape = array_shape(X.shape, self.image_shape)
+        if reset:
+            self.image_shape_ = shape
+            self._note_own_shape(shape)
+            self._forget_columns()
+        else:
+            self._compare_shapes(X.shape, shape)
+        self._check_values(ArrayStream(X, shape), reset)
+        return ArrayStream(X, shape, self._reading["max_value"]), y
+
+    def _check_values(self, images: Images, reset: bool) -> None:
+        """Raise, or warn, if the values of images cannot be right."""
         darkness, brightness = find_range(images)
         if reset and self._expects_unit_scale() and darkness >= 0:
             self._judge_array(images)
@@ -210,9 +256,8 @@ class ImageInput(Documented):
                 brightness = find_brightest(images, np.inf)
             darkness, brightness = darkness / max_value, brightness / max_value
         self._check_scale(images.dtype, darkness, brightness, reset)
-        return rescale(images, max_value), y
 
-    def _judge_array(self, images: np.ndarray) -> None:
+    def _judge_array(self, images: Images) -> None:
         """Warn if the images of an array use few of their levels."""
         white, remedy = scale_of(images.dtype), "pass max_value={white:g}"
         if images.dtype == np.uint8:
@@ -262,42 +307,62 @@ class ImageInput(Documented):
         """Return whether the network was made for images scaled to [0, 1]."""
         raise NotImplementedError
 
-    def _check_pictures(
-        self, X: Any, y: Any, reset: bool, min_samples: int
-    ) -> tuple[np.ndarray, Any]:
-        """Read files or PIL images; validate y if given."""
-        pictures = list_pictures(X)
-        if len(pictures) < min_samples:
+    def _check_labels(self, X: Any, y: Any, min_samples: int) -> Any:
+        """Validate the labels of pictures, or of lazy images, if there are some."""
+        if len(X) < min_samples:
             raise ValueError(
-                f"Found array with {len(pictures)} sample(s) while a minimum of "
+                f"Found array with {len(X)} sample(s) while a minimum of "
                 f"{min_samples} is required by {type(self).__name__}."
             )
-        if not (isinstance(y, str) and y == NO_LABELS):
-            if y is None:
-                raise ValueError(
-                    f"{type(self).__name__} requires y to be passed, but the target y "
-                    "is None."
-                )
-            y = column_or_1d(check_array(y, ensure_2d=False, dtype=None), warn=True)
-            check_consistent_length(pictures, y)
-        if reset:
-            found = read_shapes(pictures, self.max_value)
-            self.image_shape_ = self._shape_of_pictures(found)
-            self._note_own_shape(found.typical)
-            self.n_features_in_ = int(np.prod(self.image_shape_))
-            self._brightness = 1.0
-            self.__dict__.pop("feature_names_in_", None)  # of a fit on a frame
-        images, findings = read_and_note(pictures, self.image_shape_, **self._reading)
-        if self.image_shape is not None:  # grey was asked for
-            findings = findings._replace(coloured=[])
-        warn_of_findings(pictures, findings)
-        if reset and findings.brightest is not None:
-            white = 65535 if isinstance(self.max_value, str) else self.max_value
-            what = "pictures with more than 8 bits"
-            message = judge(what, findings.brightest, white)
+        if isinstance(y, str) and y == NO_LABELS:
+            return y
+        if y is None:
+            raise ValueError(
+                f"{type(self).__name__} requires y to be passed, but the target y is "
+                "None."
+            )
+        y = column_or_1d(check_array(y, ensure_2d=False, dtype=None), warn=True)
+        check_consistent_length(X, y)
+        return y
+
+    def _warn_of_findings(self, images: Images) -> None:
+        """Warn of pictures, once they were read, of which not everything is used."""
+        warn_of_findings(images, grey_is_meant=self.image_shape is not None)
+
+    def _forget_columns(self) -> None:
+        """Note how many numbers an image has; a frame of numbers has more to tell."""
+        self.n_features_in_ = int(np.prod(self.image_shape_))
+        self.__dict__.pop("feature_names_in_", None)  # of a fit on a frame
+
+    def _check_pictures(
+        self, X: Any, y: Any, reset: bool, min_samples: int, name: str
+    ) -> tuple[PictureStream, Any]:
+        """Open files or PIL images, and read no more than headers; validate y."""
+        pictures = list_pictures(X)
+        y = self._check_labels(pictures, y, min_samples)
+        if not reset:
+            check_files(pictures)
+            reading = Reading(self.image_shape_, **self._reading)
+            return PictureStream(pictures, reading, name), y
+        with Bar("open", len(pictures), int(self.verbose)) as bar:
+            found = survey(pictures, self.max_value, bar.advance)
+        self.image_shape_ = self._shape_of_pictures(found.shapes)
+        self._note_own_shape(found.shapes.typical)
+        self._brightness = 1.0
+        self._forget_columns()
+        reading = Reading(self.image_shape_, **self._reading)
+        stream = PictureStream(pictures, reading, name)
+        self._judge_pictures(stream, found.deep)
+        return stream, y
+
+    def _judge_pictures(self, stream: PictureStream, deep: np.ndarray) -> None:
+        """Warn if pictures with more than 8 bits use few of their levels."""
+        white = 65535.0 if isinstance(self.max_value, str) else self.max_value
+        brightest = stream.find_brightest(deep, DARK * white)
+        if brightest is not None:
+            message = judge("pictures with more than 8 bits", brightest, white)
             if message is not None:
                 warn(message)
-        return images, y
 
     def _shape_of_pictures(self, found: PictureShapes) -> Shape:
         """Choose the shape at which pictures are read: given, or what is seen."""

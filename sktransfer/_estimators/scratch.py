@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import torch
 
     from sktransfer._images.shapes import Shape
+    from sktransfer._images.streams.ahead import Images
     from sktransfer._networks.stages import Stages
 
 # Peak rate of Jordan (2024) for the mean loss of a batch, and the size of that batch.
@@ -66,6 +67,12 @@ class ScratchCNNClassifier(BaseImageClassifier):
         The value of white in arrays other than uint8 and in grey files with more than 8
         bits. ``"auto"``: 65,535 in uint16 and in such files, 1 in others. Pass 4095 if
         12 bits are kept in 16. In uint8 and in other files, white is always 255.
+
+    on_bad_image : {"raise", "warn", "skip"}, default="raise"
+        What `fit` does with pictures that cannot be read. ``"raise"``: an error names
+        them, up to a hundred. ``"warn"`` and ``"skip"``: every picture is decoded once
+        more before the fit, and those that fail are left out, with a warning or
+        without. Predictions always raise: each image has a row there.
 
     augment : {"flip", "flip_crop", "advanced"}, DrawnViews, callable or None, \
 default="flip_crop"
@@ -306,6 +313,7 @@ default="flip_crop"
         resize: str = "squash",
         image_shape: tuple[int, int, int] | None = None,
         max_value: float | str = "auto",
+        on_bad_image: str = "raise",
         augment: Any = "flip_crop",
         mixup: float = 0.0,
         cutmix: float = 0.0,
@@ -341,6 +349,7 @@ default="flip_crop"
         self.resize = resize
         self.image_shape = image_shape
         self.max_value = max_value
+        self.on_bad_image = on_bad_image
         self.augment = augment
         self.mixup = mixup
         self.cutmix = cutmix
@@ -370,7 +379,7 @@ default="flip_crop"
 
     def _make_stages(
         self,
-        images: np.ndarray,
+        images: Images,
         rows: np.ndarray,
         n_classes: int,
         device: torch.device,

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import torch
 
     from sktransfer._activations.cache import ActivationCache, CacheInfo
+    from sktransfer._images.streams.ahead import Images
     from sktransfer._networks.stages import Stages
     from sktransfer._training.net import StagesNet
 
@@ -126,6 +127,12 @@ class TransferClassifier(Pretrained, BaseImageClassifier):
         The value of white in arrays other than uint8 and in grey files with more than 8
         bits. ``"auto"``: 65,535 in uint16 and in such files, 1 in others. Pass 4095 if
         12 bits are kept in 16. In uint8 and in other files, white is always 255.
+
+    on_bad_image : {"raise", "warn", "skip"}, default="raise"
+        What `fit` does with pictures that cannot be read. ``"raise"``: an error names
+        them, up to a hundred. ``"warn"`` and ``"skip"``: every picture is decoded once
+        more before the fit, and those that fail are left out, with a warning or
+        without. Predictions always raise: each image has a row there.
 
     augment : {"flip", "flip_crop", "advanced"}, DrawnViews, callable or None, \
 default="flip"
@@ -427,6 +434,7 @@ default="flip"
         resize: str = "squash",
         image_shape: tuple[int, int, int] | None = None,
         max_value: float | str = "auto",
+        on_bad_image: str = "raise",
         augment: Any = "flip",
         mixup: float = 0.0,
         cutmix: float = 0.0,
@@ -463,6 +471,7 @@ default="flip"
         self.resize = resize
         self.image_shape = image_shape
         self.max_value = max_value
+        self.on_bad_image = on_bad_image
         self.augment = augment
         self.mixup = mixup
         self.cutmix = cutmix
@@ -490,7 +499,7 @@ default="flip"
 
     def _make_stages(
         self,
-        images: np.ndarray,
+        images: Images,
         rows: np.ndarray,
         n_classes: int,
         device: torch.device,
@@ -646,6 +655,17 @@ default="flip"
             is_mixed=self.mixup > 0 or self.cutmix > 0,
             with_features=self.head_init == "probe",
         )
+
+    def _learns_from_pixels(self, goes_on: bool) -> bool:
+        from sktransfer._images.views import list_views
+
+        plan = self._resolve_plan(goes_on)
+        if max(plan) >= len(self._describe_backbone().stages):
+            return True
+        # A single epoch is one pass through the frozen stages.
+        is_mixed = self.mixup > 0 or self.cutmix > 0
+        views = list_views(self.augment, *self.image_shape_[:2], is_mixed)
+        return len(plan) > 1 and (self.activation_cache is None or views is None)
 
 
 @like(TransferClassifier, backbone="resnet50")

@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from io import BytesIO
 from typing import Any, TypeAlias
 
 import numpy as np
 from PIL import Image
 
-from sktransfer._images.pictures.formats import DECODE_ERRORS, open_picture
+from sktransfer._images.streams.lazy import LazyImages
 
-Picture: TypeAlias = "str | os.PathLike[str] | Image.Image"
+# A path, the content of a file, or an image.
+Picture: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image"
+
+# Libraries whose arrays are files.
+STORES = ("h5py", "zarr", "tables")
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
@@ -22,8 +25,8 @@ def unpack(X: Any) -> Any:
     """Return images of other libraries in containers that are known here.
 
     Tensors of torch become arrays, and arrays in a list, a series or an array of
-    objects become one array. A column of a Hugging Face dataset becomes a list. All
-    else is returned unchanged.
+    objects become one array. Arrays of HDF5 and Zarr, and columns of pictures of a
+    Hugging Face dataset, are read when needed. All else is returned unchanged.
 
     Raises
     ------
@@ -31,7 +34,9 @@ def unpack(X: Any) -> Any:
         If the channels of tensors do not come last, or arrays differ in shape.
     """
     if _comes_from(X, "datasets") and not hasattr(X, "column_names"):
-        return list(X)
+        return LazyImages(X) if len(X) and _is_picture(X[0]) else list(X)
+    if any(_comes_from(X, store) for store in STORES) and hasattr(X, "shape"):
+        return LazyImages(X)
     if _comes_from(X, "torch") and hasattr(X, "detach"):
         return _to_array(X)
     is_series = hasattr(X, "iloc") and len(X.shape) == 1
@@ -90,6 +95,8 @@ def is_pictures(X: Any) -> bool:
     an array of shape (n,) or (n, 1), a pandas Series or a one-column DataFrame.
     """
     elements: Iterable[object] = ()
+    if isinstance(X, LazyImages):
+        return X.ndim == 1
     if isinstance(X, (list, tuple)):
         elements = X
     elif isinstance(X, np.ndarray):
@@ -101,22 +108,54 @@ def is_pictures(X: Any) -> bool:
     return _is_picture(next((x for x in elements if not _is_missing(x)), None))
 
 
-def list_pictures(X: Any) -> list[Picture]:
-    """Return the paths and PIL images of `X` as a flat list.
+class LazyPictures(Sequence[Picture]):
+    """Pictures of :class:`LazyImages`, each of which is fetched when it is needed."""
+
+    def __init__(self, images: LazyImages) -> None:
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: Any) -> Any:
+        image = self.images[index]
+        if isinstance(image, (tuple, list)) or (
+            isinstance(image, dict) and not _is_picture(image)
+        ):
+            raise TypeError(
+                f"X[{index}] is a {type(image).__name__}; name the picture in it, such "
+                "as LazyImages(source, column=0) or column='image'."
+            )
+        if _comes_from(image, "torch"):
+            image = _to_array(image, in_batch=False)
+        if isinstance(image, np.ndarray):
+            if image.dtype != np.uint8:
+                raise TypeError(
+                    f"X[{index}] holds {image.dtype}, but arrays of different shapes "
+                    "must be uint8; pass them so, or an array of all."
+                )
+            image = Image.fromarray(image[..., 0] if image.shape[2:] == (1,) else image)
+        return _check_picture(int(index), image)
+
+
+def list_pictures(X: Any) -> Sequence[Picture]:
+    """Return the pictures of `X` as a flat sequence.
 
     Parameters
     ----------
-    X : list, tuple, ndarray, Series or DataFrame
+    X : list, tuple, ndarray, Series, DataFrame or LazyImages
         A container for which :func:`is_pictures` is true. Mappings with "path" and
-        "bytes", as of Hugging Face, become paths, or PIL images if there are bytes.
+        "bytes", as of Hugging Face, become paths, or bytes if there are some.
 
     Raises
     ------
     TypeError
         If an element is neither a path nor a PIL image.
     ValueError
-        If an element is missing or a URL, or its bytes are no picture.
+        If an element is missing or a URL.
     """
+    if isinstance(X, LazyImages):
+        return LazyPictures(X)
     if isinstance(X, np.ndarray):
         pictures = X.ravel().tolist()
     elif hasattr(X, "iloc") and len(X.shape) == 2:
@@ -124,33 +163,31 @@ def list_pictures(X: Any) -> list[Picture]:
     else:
         pictures = list(X)
     for index, picture in enumerate(pictures):
-        if _is_missing(picture):
-            raise ValueError(
-                f"X[{index}] is missing ({picture!r}); leave out what has no image."
-            )
-        if not _is_picture(picture):
-            raise TypeError(
-                f"X[{index}] must be a path or a PIL image, like the others; got "
-                f"{type(picture).__name__}."
-            )
-        if isinstance(picture, dict):
-            picture = pictures[index] = _open_record(index, picture)
-        if isinstance(picture, str) and _URL.match(picture):
-            raise ValueError(
-                f"X[{index}] is {str(picture)!r}: URLs are not fetched. Download the "
-                "file and pass its path."
-            )
+        pictures[index] = _check_picture(index, picture)
     return pictures
 
 
-def _open_record(index: int, record: Mapping[str, Any]) -> Picture:
-    """Return the path in a record of Hugging Face's, or open the bytes in it."""
-    if record["bytes"] is None:
-        return str(record["path"])
-    try:
-        return open_picture(BytesIO(record["bytes"]))
-    except DECODE_ERRORS as error:
-        raise ValueError(f"X[{index}] could not be read: {error}") from error
+def _check_picture(index: int, picture: Any) -> Picture:
+    """Return a picture, or what a record of Hugging Face's holds of it."""
+    if _is_missing(picture):
+        raise ValueError(
+            f"X[{index}] is missing ({picture!r}); leave out what has no image."
+        )
+    if not _is_picture(picture):
+        raise TypeError(
+            f"X[{index}] must be a path or a PIL image, like the others; got "
+            f"{type(picture).__name__}."
+        )
+    if isinstance(picture, Mapping):
+        content = picture["bytes"]
+        picture = str(picture["path"]) if content is None else bytes(content)
+    if isinstance(picture, str) and _URL.match(picture):
+        raise ValueError(
+            f"X[{index}] is {str(picture)!r}: URLs are not fetched. Download the file "
+            "and pass its path."
+        )
+    checked: Picture = picture
+    return checked
 
 
 def refuse_bad_container(X: Any) -> None:
@@ -198,8 +235,8 @@ def _refuse_dataset(X: Any) -> None:
     is_map = hasattr(X, "__getitem__") and hasattr(X, "__len__")
     if is_map and (hasattr(X, "transform") or _comes_from(X, "torch")):
         raise TypeError(
-            f"{found}; pass [image for image, _ in X], without a transform to tensors, "
-            "and [label for _, label in X] as y."
+            f"{found}; pass sktransfer.datasets.LazyImages(X, column=0), without a "
+            "transform to tensors, and [label for _, label in X] as y."
         )
 
 

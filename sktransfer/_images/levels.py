@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from sktransfer._images.shapes import scale_of
+from sktransfer._images.streams.ahead import Images, cut_all, read_ahead
 
 # Images darker than one of 255 levels are all but black. Those of 12 bits among 16 keep
 # 15 of them, and sklearn's digits as bytes 16.
@@ -14,9 +13,6 @@ BLACK, DARK = 1 / 255, 1 / 15
 
 # White of cameras, scanners and microscopes: of so many bits.
 BITS = 1, 4, 8, 10, 12, 14, 16
-
-# Images are rescaled, and searched, in parts of so many values.
-N_AT_A_TIME = 2**22
 
 
 def guess_white(brightest: float) -> float:
@@ -27,10 +23,10 @@ def guess_white(brightest: float) -> float:
     return next((white for white in whites if brightest <= white), brightest)
 
 
-def find_brightest(images: np.ndarray, enough: float) -> float:
+def find_brightest(images: Images, enough: float) -> float:
     """Find the highest value of images, or one above `enough`."""
     brightest = -np.inf
-    for part in _cut(images):
+    for part in read_ahead(images, cut_all(images)):
         brightest = max(brightest, float(part.max()))
         if brightest > enough:
             break
@@ -101,15 +97,6 @@ def rescale(images: np.ndarray, max_value: float | str) -> np.ndarray:
     if max_value == scale_of(images.dtype):
         return images
     scaled = np.empty(images.shape, np.float32)
-    rows = 0
-    for part in _cut(images):
-        scaled[rows : rows + len(part)] = part / np.float64(max_value)
-        rows += len(part)
+    for part in cut_all(images):
+        scaled[part] = images[part] / np.float64(max_value)
     return scaled
-
-
-def _cut(images: np.ndarray) -> Iterator[np.ndarray]:
-    """Cut images into parts of a few values."""
-    step = max(1, N_AT_A_TIME // max(1, images[:1].size))
-    for start in range(0, len(images), step):
-        yield images[start : start + step]

@@ -10,6 +10,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import DTypeLike
 
+from sktransfer._images.streams.ahead import Images, cut_all, read_ahead
+
 Shape: TypeAlias = tuple[int, int, int]
 
 # No image holds larger values: those of 32 bits are smaller. The squares of much larger
@@ -162,29 +164,37 @@ def scale_of(dtype: DTypeLike) -> float:
     return {("u", 1): 255.0, ("u", 2): 65535.0}.get((kind.kind, kind.itemsize), 1.0)
 
 
-def find_range(images: np.ndarray) -> tuple[float, float]:
+def find_range(images: Images) -> tuple[float, float]:
     """Find the lowest and the highest value of images, in units of full brightness.
 
     Parameters
     ----------
-    images : ndarray of shape (n_images, height, width, n_channels)
+    images : Images of shape (n_images, height, width, n_channels)
         Of any real dtype.
 
     Raises
     ------
     ValueError
-        If a value is larger than that of any image could be.
+        If a value is larger than that of any image could be, or NaN or infinite.
     """
-    scale = scale_of(images.dtype)
-    if scale != 1 or not images.size:
+    if scale_of(images.dtype) != 1 or not len(images):
         return 0.0, 1.0
-    darkness, brightness = float(images.min()), float(images.max())
-    if max(-darkness, brightness) > LARGEST:
-        ranges = [(float(image.min()), float(image.max())) for image in images]
-        index = int(np.argmax([max(-low, high) for low, high in ranges]))
-        value = max(ranges[index], key=abs)
+    parts, lows, highs = cut_all(images), [], []
+    for part in read_ahead(images, parts):
+        lows.append(part.min(axis=(1, 2, 3)))
+        highs.append(part.max(axis=(1, 2, 3)))
+    low, high = (np.concatenate(some).astype(float) for some in (lows, highs))
+    bad = np.flatnonzero(~(np.isfinite(low) & np.isfinite(high)))
+    if len(bad):
+        raise ValueError(
+            f"Input X contains NaN or infinity in {len(bad)} image(s), the first of "
+            f"which is X[{bad[0]}]; leave them out, or repair them."
+        )
+    index = int(np.argmax(np.maximum(np.abs(low), np.abs(high))))
+    value = max(low[index], high[index], key=abs)
+    if abs(value) > LARGEST:
         raise ValueError(
             f"X[{index}] holds the value {value:g}, which no image has; leave the "
             "image out, or repair it."
         )
-    return darkness, brightness
+    return float(low.min()), float(high.max())

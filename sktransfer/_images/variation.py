@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch.nn import functional as F
 
@@ -21,6 +20,7 @@ from sktransfer._images.colours import (
     stretch,
 )
 from sktransfer._images.shapes import find_range
+from sktransfer._images.streams.ahead import Images
 
 Recolour = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -83,7 +83,7 @@ class Variation(NamedTuple):
     erased: torch.Tensor
 
 
-def check_brightness(images: np.ndarray) -> None:
+def check_brightness(images: Images) -> None:
     """Raise a ValueError unless images are uint8, or about within [0, 1]."""
     darkness, brightness = find_range(images)
     if darkness < -TOLERANCE or brightness > 1 + TOLERANCE:

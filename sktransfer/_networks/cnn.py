@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from sktransfer._images.geometry import frame_shape
 from sktransfer._images.preprocessing import Preprocess, to_batch
 from sktransfer._images.shapes import Shape
+from sktransfer._images.streams.ahead import Images, read_ahead
 from sktransfer._networks.stages import Head, Stages
 from sktransfer._networks.statistics import (
     choose_evenly,
@@ -175,7 +176,7 @@ def make_cnn(
 
 
 def make_cnn_for(
-    images: np.ndarray,
+    images: Images,
     rows: np.ndarray,
     n_classes: int,
     widths: tuple[int, int, int],
@@ -190,7 +191,7 @@ def make_cnn_for(
 
     Parameters
     ----------
-    images : ndarray of shape (n_images, height, width, n_channels)
+    images : Images of shape (n_images, height, width, n_channels)
         As the user passed them.
 
     rows : ndarray of int
@@ -227,7 +228,7 @@ def make_cnn_for(
     if whiten:
         preprocess.to(device)
         parts = choose_evenly(images, rows, N_FOR_WHITENING)
-        batches = (preprocess(to_batch(images[part], device)) for part in parts)
+        batches = (preprocess(to_batch(x, device)) for x in read_ahead(images, parts))
         n_directions = count_directions(images.shape[3])
         filters = make_whitening_filters(batches, PATCH, n_directions).cpu()
     return make_cnn(n_classes, widths, dropout, preprocess, filters, global_pool)

@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from sktransfer._images.shapes import scale_of
+from sktransfer._images.streams.ahead import Images, read_ahead
 
 # Number of images whose mean and deviation per channel normalise all others.
 N_FOR_STATISTICS = 10_000
@@ -25,7 +26,7 @@ ROUNDING = 1e-12
 WHITENING_EPSILON = 1e-2
 
 
-def choose_evenly(images: np.ndarray, rows: np.ndarray, most: int) -> list[np.ndarray]:
+def choose_evenly(images: Images, rows: np.ndarray, most: int) -> list[np.ndarray]:
     """Choose at most `most` evenly spaced rows, in parts that can be read at once."""
     few = rows[:: -(-len(rows) // most)]
     n_at_once = max(1, PIXELS_AT_ONCE // (images.shape[1] * images.shape[2]))
@@ -33,13 +34,13 @@ def choose_evenly(images: np.ndarray, rows: np.ndarray, most: int) -> list[np.nd
 
 
 def measure_channels(
-    images: np.ndarray, rows: np.ndarray
+    images: Images, rows: np.ndarray
 ) -> tuple[list[float], list[float]]:
     """Measure mean and standard deviation of each channel of scaled images.
 
     Parameters
     ----------
-    images : ndarray of shape (n_images, height, width, n_channels)
+    images : Images of shape (n_images, height, width, n_channels)
         Read a few at a time.
 
     rows : ndarray of int
@@ -55,8 +56,8 @@ def measure_channels(
 
     def mean_of(function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
         sums = [
-            function(images[some].astype(np.float64)).sum(axis=(0, 1, 2))
-            for some in parts
+            function(some.astype(np.float64)).sum(axis=(0, 1, 2))
+            for some in read_ahead(images, parts)
         ]
         mean: np.ndarray = np.sum(sums, axis=0) / n_pixels
         return mean

@@ -18,6 +18,7 @@ from sktransfer._images.augmentation import (
     select_placement,
 )
 from sktransfer._images.preprocessing import to_batch
+from sktransfer._images.streams.ahead import read_ahead
 from sktransfer._images.variation import draw_variation, vary
 from sktransfer._images.views import AS_IT_IS, Augment, list_views
 from sktransfer._training.image_sets import ImageDataset
@@ -90,7 +91,8 @@ class Batches:
         resident = self.dataset.resident
         if resident is None:
             parts = np.array_split(rows, len(self))
-            batches = (to_batch(self.dataset.images[p], self.device) for p in parts)
+            read = read_ahead(self.dataset.images, parts)
+            batches = (to_batch(pixels, self.device) for pixels in read)
         else:
             on_device = torch.from_numpy(rows).to(self.device)
             batches = (resident[p] for p in on_device.tensor_split(len(self)))

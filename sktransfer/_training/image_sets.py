@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -15,6 +16,7 @@ from sktransfer._activations.prefix import Prefix
 from sktransfer._activations.rows import ActivationRows
 from sktransfer._feedback import warn
 from sktransfer._images.preprocessing import to_batch
+from sktransfer._images.streams.ahead import Images, read_ahead
 from sktransfer._images.views import AS_IT_IS, Augment, list_views
 
 # The share of a device's free memory that images may take there.
@@ -25,12 +27,12 @@ SENT_AT_ONCE = 2**26
 
 
 class ImageDataset(Dataset):  # type: ignore[type-arg]
-    """Images in memory with labels and weights; :class:`Batches` cuts them up.
+    """Images with labels and weights; :class:`Batches` cuts them up.
 
     Parameters
     ----------
-    images : ndarray of shape (n, height, width, n_channels)
-        Not copied.
+    images : Images of shape (n, height, width, n_channels)
+        Read when needed.
 
     labels : ndarray of shape (n,), int64
         Class indices.
@@ -50,7 +52,7 @@ class ImageDataset(Dataset):  # type: ignore[type-arg]
 
     def __init__(
         self,
-        images: np.ndarray,
+        images: Images,
         labels: np.ndarray,
         weights: np.ndarray,
         rows: np.ndarray | None = None,
@@ -150,19 +152,19 @@ def keep_on_device(sets: Sets, device: torch.device) -> Sets:
     return send(train_set), None if valid_set is None else send(valid_set)
 
 
-def send_all(images: np.ndarray, device: torch.device) -> torch.Tensor | None:
+def send_all(images: Images, device: torch.device) -> torch.Tensor | None:
     """Send images to a GPU; return None on a CPU, or if they are too large."""
     if device.type != "cuda":
         return None
     dtype = torch.uint8 if images.dtype == np.uint8 else torch.float32
     free, _ = torch.cuda.mem_get_info(device)
-    if images.size * dtype.itemsize > RESIDENT_SHARE * free:
+    if math.prod(images.shape) * dtype.itemsize > RESIDENT_SHARE * free:
         return None
     there = torch.empty(images.shape, dtype=dtype, device=device)
-    n_at_once = max(1, SENT_AT_ONCE // (images[0].size * dtype.itemsize))
-    for first in range(0, len(images), n_at_once):
-        some = slice(first, first + n_at_once)
-        there[some] = to_batch(images[some], device)
+    n_at_once = max(1, SENT_AT_ONCE // (there[0].numel() * dtype.itemsize))
+    parts = [slice(at, at + n_at_once) for at in range(0, len(images), n_at_once)]
+    for some, pixels in zip(parts, read_ahead(images, parts), strict=True):
+        there[some] = to_batch(pixels, device)
     return there
 
 
@@ -199,7 +201,7 @@ def _list_rows(sets: Sets) -> list[ActivationRows]:
 
 def explain_recomputing(
     prefix: Prefix | None,
-    images: np.ndarray,
+    images: Images,
     augment: Augment,
     has_cache: bool,
     mixed: str | None = None,
@@ -231,7 +233,7 @@ def explain_recomputing(
 
 
 def warn_of_no_changes(
-    images: np.ndarray, augment: Augment, mixed: str | None = None
+    images: Images, augment: Augment, mixed: str | None = None
 ) -> None:
     """Warn if random changes were asked for, but the head is solved without them."""
     asked = [] if mixed is None else [mixed]

@@ -13,6 +13,7 @@ from torch import nn
 from sktransfer._activations.cache import ActivationCache, CacheInfo
 from sktransfer._activations.prefix import LongerPrefix, Prefix
 from sktransfer._activations.rows import ActivationRows
+from sktransfer._images.streams.ahead import Images
 from sktransfer._images.views import AS_IT_IS
 from sktransfer._networks.stages import Head, Stages
 from sktransfer._training.image_sets import ImageDataset
@@ -124,7 +125,7 @@ def make_probe(
 
 def find_features(
     stages: Stages,
-    images: np.ndarray,
+    images: Images,
     known: ActivationRows | None,
     place: tuple[torch.device, str],
     cache: ActivationCache | None,
@@ -150,12 +151,10 @@ def choose_views(n_views: int, n_images: int) -> range:
 
 def _gather(activations: ActivationRows, rows: np.ndarray) -> np.ndarray:
     """Gather the activations of some images in the views that the head is solved on."""
-    every_view = []
-    for view in choose_views(len(activations.views), len(rows)):
-        chosen = np.full(len(rows), view)
-        activations.ensure(rows, chosen)
-        every_view.append(activations.gather(rows, chosen).cpu().numpy())
-    return np.stack(every_view)
+    views = choose_views(len(activations.views), len(rows))
+    activations.ensure_all(views, rows)
+    every_view = (activations.gather(rows, np.full(len(rows), v)) for v in views)
+    return np.stack([gathered.cpu().numpy() for gathered in every_view])
 
 
 def _find_linear(stages: Stages) -> nn.Linear:

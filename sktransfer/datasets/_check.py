@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageStat
 
 from sktransfer._images.containers import (
     Picture,
@@ -19,6 +18,7 @@ from sktransfer._images.containers import (
     unpack,
 )
 from sktransfer._images.levels import DARK
+from sktransfer._images.pictures.budget import budget
 from sktransfer._images.pictures.decoding import (
     decode,
     find_brightest,
@@ -27,11 +27,8 @@ from sktransfer._images.pictures.decoding import (
     is_deep,
     loses_bits,
 )
-from sktransfer._images.pictures.reading import (
-    DEEP_WHITE,
-    describe_picture,
-    open_and_check,
-)
+from sktransfer._images.pictures.opening import describe_picture, open_and_check
+from sktransfer._images.pictures.reading import DEEP_WHITE, map_in_threads
 
 # Sides in pixels, and how many times as long as wide.
 TINY, LONG = 16, 4
@@ -156,8 +153,7 @@ def check_images(X: Any, y: Any = None) -> list[ImageProblem]:
     if y is not None and len(y) != len(pictures):
         raise ValueError(f"X has {len(pictures)} images, but y has {len(y)} labels.")
     labels = None if y is None else np.asarray(y).tolist()
-    with ThreadPoolExecutor() as pool:
-        seen = list(pool.map(_look_at, range(len(pictures)), pictures))
+    seen = list(map_in_threads(_look_at, pictures))
     found = [(i, problem) for i, one in enumerate(seen) for problem in one.problems]
     found += _list_drawings(seen)
     found += _list_copies(seen, labels)
@@ -178,7 +174,8 @@ def _look_at(index: int, picture: Picture) -> _Seen:
     try:
         with open_and_check(index, picture, max_value=np.inf) as image:
             size, mode = image.size, image.mode
-            return _examine(image)
+            with budget.hold(size[0] * size[1]):
+                return _examine(image)
     except (OSError, ValueError) as error:
         reason = str(error).partition("could not be read: ")[2] or str(error)
         return _Seen(size, mode, [f"it could not be read: {reason}"])
@@ -196,20 +193,21 @@ def _examine(image: Image.Image) -> _Seen:
         if 0 < brightest <= DARK * white:
             problems.append(f"it uses values up to {brightest:g} of more than 8 bits")
         white = max(brightest, 1.0)
-    upright = decode(image, 3, white)
+    upright = decode(image, 3, white, factor=2)
     if has_frames(image):
         problems.append("it has several frames or pages, of which one is used")
     if is_cut_off(image):
         problems.append("it ends in uniform grey, as if data were missing")
-    pixels = np.asarray(upright)
-    is_blank = pixels.std(axis=(0, 1)).max() < BLANK
+    is_blank = max(ImageStat.Stat(upright).stddev) < BLANK
     if is_blank:
         problems.append("it has one colour")
+    content = sha256(repr(upright.size).encode())
+    content.update(np.asarray(upright).data)
     return _Seen(
         size,
         mode,
         problems,
-        sha256(repr(pixels.shape).encode() + pixels.tobytes()).digest(),
+        content.digest(),
         None if is_blank else _trace(upright),
         not is_blank and _has_few_colours(upright),
     )

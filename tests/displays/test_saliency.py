@@ -19,8 +19,8 @@ from sklearn.preprocessing import FunctionTransformer
 from torch import nn
 
 import sktransfer._displays.content.grad_cam as grad_cam_module
-import sktransfer._estimators.inputs as inputs_module
-import sktransfer._images.pictures.reading as pictures_module
+import sktransfer._images.pictures.reading as reading_module
+import sktransfer._images.streams.pictures as stream_module
 from sktransfer import (
     Backbone,
     ResNetTransferClassifier,
@@ -35,7 +35,7 @@ from sktransfer._displays.content.grad_cam import (
 )
 from sktransfer._displays.drawing.captions import percent
 from sktransfer._displays.saliency import MOST_IMAGES, SaliencyDisplay
-from sktransfer._images.pictures.reading import read_and_note
+from sktransfer._images.pictures.reading import read_picture
 from sktransfer._images.preprocessing import Preprocess
 from sktransfer._networks.stages import Head, Stages
 
@@ -614,10 +614,10 @@ def test_picture_files_are_read_once(clf, X, tmp_path, monkeypatch):
 
     def counted(*args, **kwargs):
         reads.append(args)
-        return read_and_note(*args, **kwargs)
+        return read_picture(*args, **kwargs)
 
-    for module in (inputs_module, pictures_module):
-        monkeypatch.setattr(module, "read_and_note", counted)
+    for module in (reading_module, stream_module):
+        monkeypatch.setattr(module, "read_picture", counted)
     SaliencyDisplay.from_estimator(clf, [tmp_path / "0.png"])
     assert len(reads) == 1
 

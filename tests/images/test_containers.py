@@ -18,6 +18,8 @@ from sktransfer._images.containers import (
     refuse_bad_container,
     unpack,
 )
+from sktransfer._images.pictures.reading import read_shape
+from sktransfer._images.streams.lazy import LazyImages
 
 
 class NotAnArray:
@@ -199,23 +201,35 @@ def test_records_with_bytes_or_a_path_are_pictures(tmp_path):
         {"bytes": (tmp_path / "a.png").read_bytes(), "path": None},
     ]
     assert is_pictures(X)
-    path, image = list_pictures(X)
-    assert path == str(tmp_path / "a.png")
-    assert image.size == (3, 2)
-    with pytest.raises(ValueError, match=r"X\[1\] could not be read: its format"):
-        list_pictures([X[0], {"bytes": b"text", "path": None}])
+    pictures = list_pictures(X)
+    assert pictures == [X[0]["path"], X[1]["bytes"]]
+    assert read_shape(pictures) == (2, 3, 3)
+    with pytest.raises(ValueError, match=r"image 1 \(4 bytes\) could not be read: its"):
+        read_shape(list_pictures([X[0], {"bytes": b"text", "path": None}]))
 
 
-def test_a_column_of_hugging_face_becomes_a_list():
-    class Column(Sequence):
-        def __len__(self):
-            return 2
+class Column(Sequence):
+    """As of a Hugging Face dataset."""
 
-        def __getitem__(self, index):
-            return ["a.png", "b.png"][index]
+    def __init__(self, values):
+        self.values = values
 
-    Column.__module__ = "datasets.arrow_dataset"
-    assert unpack(Column()) == ["a.png", "b.png"]
+    def __len__(self):
+        return len(self.values)
+
+    def __getitem__(self, index):
+        return self.values[index]
+
+
+Column.__module__ = "datasets.arrow_dataset"
+
+
+def test_a_column_of_hugging_face_is_read_when_needed():
+    images = unpack(Column(["a.png", "b.png"]))
+    assert isinstance(images, LazyImages)
+    assert is_pictures(images)
+    assert list(list_pictures(images)) == ["a.png", "b.png"]
+    assert unpack(Column([1, 2])) == [1, 2]
 
 
 def test_a_whole_hugging_face_dataset_is_refused():
@@ -236,9 +250,9 @@ def test_torchvision_datasets_and_loaders_are_refused_with_the_conversion(tmp_pa
         refuse_bad_container(folder)
     assert is_pictures([path for path, _ in folder.samples])
     drawn = torchvision.datasets.FakeData(2, (3, 4, 4))
-    with pytest.raises(TypeError, match=r"FakeData.* \[image for image, _ in X\]"):
+    with pytest.raises(TypeError, match=r"FakeData.*LazyImages\(X, column=0\)"):
         refuse_bad_container(drawn)
-    assert is_pictures([image for image, _ in drawn])
+    assert read_shape(list_pictures(LazyImages(drawn, column=0))) == (4, 4, 3)
     loader = torch.utils.data.DataLoader(folder)
     with pytest.raises(TypeError, match=r"DataLoader.* in batches"):
         refuse_bad_container(loader)

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sktransfer._images import levels
 from sktransfer._images.levels import find_brightest, guess_white, judge, rescale
 from sktransfer._images.pictures.reading import (
     read_and_note,
     read_pictures,
     read_shapes,
 )
+from sktransfer._images.streams import ahead
 
 # More of 12 bits than 8 bits can hold.
 VALUES = np.arange(0, 4096, 3)
@@ -59,7 +59,7 @@ def test_images_that_use_few_levels_are_warned_about():
 
 @pytest.mark.parametrize("dtype", ["uint16", ">u2", "int32", "float64"])
 def test_white_becomes_1(monkeypatch, dtype):
-    monkeypatch.setattr(levels, "N_AT_A_TIME", 100)  # several parts
+    monkeypatch.setattr(ahead, "VALUES_AT_A_TIME", 100)  # several parts
     images = VALUES.astype(dtype).reshape(-1, 1, 1, 1)
     scaled = rescale(images, 4095)
     assert scaled.dtype == np.float32
@@ -74,7 +74,7 @@ def test_what_has_no_other_white_is_not_copied():
 
 
 def test_the_search_for_the_brightest_value_ends_early(monkeypatch):
-    monkeypatch.setattr(levels, "N_AT_A_TIME", 10)
+    monkeypatch.setattr(ahead, "VALUES_AT_A_TIME", 10)
     images = np.arange(100, dtype=np.uint8).reshape(-1, 1, 1, 1)
     assert find_brightest(images, 255) == 99
     assert find_brightest(images, 12) == 19

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
+from PIL.JpegImagePlugin import JpegImageFile
 
 from sktransfer._images.geometry import Size, lay_out
 
@@ -19,6 +20,13 @@ COPY_SIDE, FAINTEST_COLOUR = 32, 24
 
 # The part of a JPEG, as one over its height, that is grey if data are missing.
 LOWEST_PART = 16
+
+# Pictures are decoded near the size that is wanted, at this many times as much: less is
+# fast too, but Pillow's documentation calls the result indistinguishable from here on.
+REDUCING_GAP = 2.0
+
+# Of more pixels, no copy is made; copies of parts have so many.
+LARGE, PIXELS_OF_STRIP = 50_000_000, 2**22
 
 # Not ImageOps.exif_transpose, which decodes the pixels before it reads the tag: it
 # would obey a tag behind the pixels of a PNG, which `read_shapes` has not seen.
@@ -50,6 +58,7 @@ def is_coloured(image: Image.Image) -> bool:
     """Return whether a picture shows colours, from a small copy of its pixels."""
     if is_grey(image):
         return False
+    image.load()
     small = _make_opaque(image).convert("RGB").resize((COPY_SIDE, COPY_SIDE))
     return bool(np.ptp(np.asarray(small), axis=2).max() > FAINTEST_COLOUR)
 
@@ -104,18 +113,87 @@ def is_deep(image: Image.Image) -> bool:
     return image.mode in ("I", "F") or image.mode.startswith("I;16")
 
 
-def decode(image: Image.Image, channels: int, white: float = 65535) -> Image.Image:
+def choose_factor(own: Size, size: Size, resize: str) -> int:
+    """Choose how many times smaller a picture may be decoded than it is.
+
+    At least twice the size that is wanted is left, of which resizing with antialiasing
+    makes nearly the same pixels: the ``reducing_gap`` that Pillow recommends.
+
+    Parameters
+    ----------
+    own, size : tuple of (int, int)
+        Height and width of the upright picture, and those that are wanted.
+
+    resize : {"crop", "pad", "squash"}
+        As for :func:`lay_out`.
+    """
+    part, place = lay_out(own, size, resize)
+    scale = min(part.height / place.height, part.width / place.width)
+    return max(1, int(scale / REDUCING_GAP))
+
+
+def draft(image: Image.Image, factor: int) -> None:
+    """Have a JPEG decoded at a half, a quarter or an eighth, if it is not loaded yet.
+
+    At most `factor` times smaller. It is libjpeg that scales, which is fast and needs
+    no room for all pixels.
+    """
+    if isinstance(image, JpegImageFile) and factor > 1:
+        image.draft(None, (image.width // factor or 1, image.height // factor or 1))
+
+
+def decode(
+    image: Image.Image, channels: int, white: float = 65535, factor: int = 1
+) -> Image.Image:
     """Return the picture upright and opaque, in grey or RGB.
 
-    `white` is the value of white if the picture has more than 8 bits.
+    Parameters
+    ----------
+    image : PIL image
+        Just opened, or in memory.
+
+    channels : {1, 3}
+        Grey or RGB.
+
+    white : float, default=65535
+        The value of white if the picture has more than 8 bits.
+
+    factor : int, default=1
+        How many times smaller a picture may become that is too large for copies.
     """
     # Before the pixels are decoded: `read_shapes` has seen no more than the header.
     turn = _UPRIGHT.get(read_orientation(image))
+    image.load()
+    if image.width * image.height <= LARGE and not is_deep(image):
+        flat = _flatten(image, channels, white)
+    else:
+        flat = _flatten_in_strips(image, channels, white, factor)
+    return flat if turn is None else flat.transpose(turn)
+
+
+def _flatten(image: Image.Image, channels: int, white: float) -> Image.Image:
+    """Return the picture opaque, in grey or RGB."""
     opaque = _reduce(image, white) if is_deep(image) else _make_opaque(image)
-    image = opaque.convert("L" if channels == 1 else "RGB")
-    if turn is not None:
-        image = image.transpose(turn)
-    return image
+    mode = "L" if channels == 1 else "RGB"
+    # Pillow would copy what has the mode already.
+    return opaque if opaque.mode == mode else opaque.convert(mode)
+
+
+def _flatten_in_strips(
+    image: Image.Image, channels: int, white: float, factor: int
+) -> Image.Image:
+    """Do the same strip by strip, with little memory; leave one pixel of many."""
+    width, height = image.size
+    if width * height <= LARGE:
+        factor = 1
+    step = factor * max(1, PIXELS_OF_STRIP // (factor * width))
+    size = -(-width // factor), -(-height // factor)
+    whole = Image.new("L" if channels == 1 else "RGB", size)
+    for top in range(0, height, step):
+        strip = image.crop((0, top, width, min(height, top + step)))
+        flat = _flatten(strip, channels, white)
+        whole.paste(flat.reduce(factor), (0, top // factor))
+    return whole
 
 
 def resize_picture(
@@ -168,7 +246,6 @@ def resize_picture(
 
 def _make_opaque(image: Image.Image) -> Image.Image:
     """Return the picture with transparent parts over white."""
-    image.load()
     if not image.has_transparency_data:
         return image
     white = Image.new("RGBA", image.size, "white")
@@ -177,11 +254,12 @@ def _make_opaque(image: Image.Image) -> Image.Image:
 
 def _reduce(image: Image.Image, white: float) -> Image.Image:
     """Return the picture with 8 bits, transparent parts over white."""
-    values = np.asarray(image).astype(np.float64)
+    with np.errstate(invalid="ignore"):  # NaN is refused below
+        values = np.asarray(image).astype(np.float64)
     key = image.info.get("transparency")
     if isinstance(key, int):
         values[values == key] = white
-    if not (values.min() >= 0 and values.max() <= white):
+    if not (values.min() >= 0 and values.max() <= white < np.inf):
         raise ValueError(
             f"its values, from {values.min():g} to {values.max():g}, are outside "
             f"[0, {white:g}]; pass the value of white as max_value."

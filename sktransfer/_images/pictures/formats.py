@@ -39,9 +39,10 @@ DECODE_ERRORS = (
     ArithmeticError,
     LookupError,
     EOFError,
+    RuntimeError,  # of AVIF and HEIF
     struct.error,
     Image.DecompressionBombError,
-    Image.DecompressionBombWarning,
+    Warning,  # Pillow's own, where the user makes errors of them
 )
 
 

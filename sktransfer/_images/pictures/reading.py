@@ -1,14 +1,10 @@
-"""Picture files and PIL images, decoded into one uint8 array."""
+"""Picture files and PIL images: their shapes, and their pixels in one uint8 array."""
 
 from __future__ import annotations
 
-import os
-import stat
-import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from functools import partial
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -16,31 +12,41 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sktransfer._images.containers import Picture
+from sktransfer._images.pictures.budget import budget
 from sktransfer._images.pictures.decoding import (
     GREY,
+    choose_factor,
     decode,
+    draft,
     find_brightest,
     has_frames,
     is_coloured,
     is_cut_off,
     is_deep,
-    is_grey,
     loses_bits,
     read_orientation,
     resize_picture,
 )
-from sktransfer._images.pictures.formats import DECODE_ERRORS, open_picture
+from sktransfer._images.pictures.opening import (
+    MOST_NAMED,
+    BadImageError,
+    Header,
+    check_files,
+    join_errors,
+    make_error,
+    open_and_check,
+    read_header,
+)
 from sktransfer._images.shapes import Shape
 
 T = TypeVar("T")
-
-MAX_PIXELS = 50_000_000
+R = TypeVar("R")
 
 # White of pictures with more than 8 bits, unless the user says another.
 DEEP_WHITE = 65535.0
 
-# The same image object may be listed twice, and Pillow loads it without a lock.
-_pillow_lock = threading.Lock()
+# Pictures that wait for a thread, or whose results wait for those before them.
+N_WAITING = 1024
 
 
 class PictureShapes(NamedTuple):
@@ -61,33 +67,50 @@ class PictureShapes(NamedTuple):
     typical: Shape
 
 
-def read_shapes(
-    pictures: Sequence[Picture], max_value: float | str = "auto"
-) -> PictureShapes:
-    """Read the shapes of pictures, from their headers alone.
+class Survey(NamedTuple):
+    """What the headers of pictures tell.
 
-    `max_value` is that of :func:`read_and_note`.
+    Attributes
+    ----------
+    shapes : PictureShapes
+        Their shapes.
 
-    Raises
-    ------
-    FileNotFoundError
-        If files are missing.
-    ValueError
-        If a picture cannot be read, is not a regular file, holds floats without
-        `max_value`, or has more than 50,000,000 pixels.
+    deep : ndarray of int
+        Indices of those with more than 8 bits.
     """
-    _check_files(pictures)
-    headers = _map_in_threads(partial(_read_header, max_value), pictures)
-    channels = 1 if all(grey for _, _, grey in headers) else 3
-    sizes = np.array([header[:2] for header in headers])
-    height, width = np.median(sizes, axis=0).astype(int).tolist()
-    typical = (height, width, channels)
-    return PictureShapes(None if np.ptp(sizes, axis=0).any() else typical, typical)
+
+    shapes: PictureShapes
+    deep: NDArray[np.int64]
 
 
-def read_shape(pictures: Sequence[Picture]) -> Shape | None:
-    """Read the shape that all pictures share, as :func:`read_shapes` does."""
-    return read_shapes(pictures).common
+class Reading(NamedTuple):
+    """How pictures become pixels.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        (height, width, channels), with 1 (grey) or 3 (RGB) channels.
+
+    resize, interpolation, fill
+        As for :func:`resize_picture`.
+
+    max_value : float or "auto"
+        The value of white in pictures with more than 8 bits. ``"auto"``: 65,535.
+    """
+
+    shape: Shape
+    resize: str = "crop"
+    interpolation: str = "bilinear"
+    fill: Sequence[float] = GREY
+    max_value: float | str = "auto"
+
+    def check(self) -> None:
+        """Raise a ValueError unless the shape is one of grey or RGB images."""
+        if self.shape[2] not in (1, 3):
+            raise ValueError(
+                f"image_shape={self.shape!r}: pictures are read with 1 (grey) or 3 "
+                "(RGB) channels; the last entry of image_shape must be 1 or 3."
+            )
 
 
 class Findings(NamedTuple):
@@ -114,46 +137,128 @@ class Findings(NamedTuple):
     brightest: float | None
 
 
-def read_pictures(
+class Pixels(NamedTuple):
+    """One picture that was read, and what is to be said about it.
+
+    Attributes
+    ----------
+    values : ndarray of shape (height, width, channels), uint8
+        Its pixels.
+
+    has_frames, is_coloured, is_cut_off : bool
+        As in :class:`Findings`.
+
+    brightest : float
+        The highest value of more than 8 bits; NaN if it has no more.
+    """
+
+    values: NDArray[np.uint8]
+    has_frames: bool
+    is_coloured: bool
+    is_cut_off: bool
+    brightest: float
+
+
+def _do_nothing(n: int) -> None:
+    """Count images that are done, for nobody."""
+
+
+def survey(
     pictures: Sequence[Picture],
-    shape: Shape,
-    resize: str = "crop",
-    interpolation: str = "bilinear",
-    fill: Sequence[float] = GREY,
     max_value: float | str = "auto",
-) -> NDArray[np.uint8]:
-    """Decode pictures, as :func:`read_and_note` does, and note nothing."""
-    return read_and_note(pictures, shape, resize, interpolation, fill, max_value)[0]
-
-
-def read_and_note(
-    pictures: Sequence[Picture],
-    shape: Shape,
-    resize: str = "crop",
-    interpolation: str = "bilinear",
-    fill: Sequence[float] = GREY,
-    max_value: float | str = "auto",
-) -> tuple[NDArray[np.uint8], Findings]:
-    """Decode pictures into one array: upright, opaque and all of one size.
-
-    EXIF rotation is applied (for a PNG, only if the tag comes before the pixels).
-    Transparent pixels are blended with white, more than 8 bits are scaled to 8, and
-    only the first frame of an animation is read. A picture of another size is scaled,
-    with antialiasing.
+    advance: Callable[[int], None] = _do_nothing,
+) -> Survey:
+    """Read what the headers of pictures tell, in threads.
 
     Parameters
     ----------
     pictures : sequence of path or PIL image
         The n pictures.
 
-    shape : tuple of int
-        (height, width, channels), with 1 (grey) or 3 (RGB) channels.
-
-    resize, interpolation, fill
-        As for :func:`resize_picture`.
-
     max_value : float or "auto", default="auto"
-        The value of white in pictures with more than 8 bits. ``"auto"``: 65,535.
+        As in :class:`Reading`.
+
+    advance : callable, optional
+        Called with the number of further pictures that were opened.
+
+    Returns
+    -------
+    Survey
+
+    Raises
+    ------
+    FileNotFoundError
+        If files are missing.
+    BadImageError
+        If pictures cannot be opened, are no regular files, hold floats without
+        `max_value`, or have too many pixels.
+    """
+    check_files(pictures)
+
+    def read(index: int, picture: Picture) -> Header | BadImageError:
+        try:
+            return read_header(index, picture, max_value)
+        except BadImageError as error:
+            return error
+
+    # Small arrays: a million headers as objects would fill the memory.
+    sizes = np.zeros((len(pictures), 2), np.int32)
+    kinds = np.zeros((len(pictures), 2), bool)
+    errors: list[BadImageError] = []
+    for index, header in enumerate(map_in_threads(read, pictures)):
+        advance(1)
+        if isinstance(header, BadImageError):
+            errors.append(header)
+        else:
+            sizes[index], kinds[index] = header[:2], header[2:]
+        if len(errors) == MOST_NAMED:
+            break
+    if errors:
+        raise join_errors(errors, len(pictures)) from errors[0].__cause__
+    is_grey, is_deep = kinds.T
+    height, width = np.median(sizes, axis=0).astype(int).tolist()
+    typical = (height, width, 1 if is_grey.all() else 3)
+    common = None if np.ptp(sizes, axis=0).any() else typical
+    return Survey(PictureShapes(common, typical), np.flatnonzero(is_deep))
+
+
+def read_shapes(
+    pictures: Sequence[Picture], max_value: float | str = "auto"
+) -> PictureShapes:
+    """Read the shapes of pictures, from their headers alone, as :func:`survey` does."""
+    return survey(pictures, max_value).shapes
+
+
+def read_shape(pictures: Sequence[Picture]) -> Shape | None:
+    """Read the shape that all pictures share, as :func:`survey` does."""
+    return read_shapes(pictures).common
+
+
+def read_pictures(
+    pictures: Sequence[Picture], shape: Shape, *options: object, **named: object
+) -> NDArray[np.uint8]:
+    """Decode pictures, as :func:`read_and_note` does, and note nothing."""
+    return read_and_note(pictures, shape, *options, **named)[0]
+
+
+def read_and_note(
+    pictures: Sequence[Picture], shape: Shape, *options: object, **named: object
+) -> tuple[NDArray[np.uint8], Findings]:
+    """Decode pictures into one array: upright, opaque and all of one size.
+
+    EXIF rotation is applied (for a PNG, only if the tag comes before the pixels).
+    Transparent pixels are blended with white, more than 8 bits are scaled to 8, and
+    only the first frame of an animation is read. A picture of another size is scaled,
+    with antialiasing; JPEGs that are several times larger are decoded at a half, a
+    quarter or an eighth of their size.
+
+    Parameters
+    ----------
+    pictures : sequence of path or PIL image
+        The n pictures.
+
+    shape, *options, **named
+        Of :class:`Reading`.
 
     Returns
     -------
@@ -166,127 +271,134 @@ def read_and_note(
     Raises
     ------
     FileNotFoundError, ValueError
-        As :func:`read_shapes`, and if `shape` has neither 1 nor 3 channels.
+        As :func:`survey`, and if `shape` has neither 1 nor 3 channels.
     """
-    if shape[2] not in (1, 3):
-        raise ValueError(
-            f"image_shape={shape!r}: pictures are read with 1 (grey) or 3 (RGB) "
-            "channels; the last entry of image_shape must be 1 or 3."
-        )
-    _check_files(pictures)
+    reading = Reading(shape, *options, **named)  # type: ignore[arg-type]
+    reading.check()
+    check_files(pictures)
     images = np.empty((len(pictures), *shape), dtype=np.uint8)
+    notes = np.full((len(pictures), 4), np.nan)
 
+    def read(index: int, picture: Picture) -> None:
+        images[index], *notes[index] = read_picture(index, picture, reading)
+
+    for _ in map_in_threads(read, pictures):
+        pass
+    return images, make_findings(notes)
+
+
+def make_findings(notes: NDArray[np.float64]) -> Findings:
+    """Collect what is to be said about pictures from rows of :class:`Pixels`."""
+    kinds = (np.flatnonzero(column == 1).tolist() for column in notes.T[:3])
+    deep = notes[:, 3][~np.isnan(notes[:, 3])]
+    with_frames, coloured, cut_off = kinds
+    brightest = float(deep.max()) if len(deep) else None
+    return Findings(with_frames, coloured, cut_off, brightest)
+
+
+def read_picture(index: int, picture: Picture, reading: Reading) -> Pixels:
+    """Decode one picture; a BadImageError names it by its index."""
+    shape, max_value = reading.shape, reading.max_value
     white = DEEP_WHITE if isinstance(max_value, str) else max_value
-
-    def read(index: int, picture: Picture) -> tuple[bool, bool, bool, float]:
-        with open_and_check(index, picture, max_value) as image:
-            is_halved, brightest = loses_bits(image), np.nan
-            if is_halved and white < DEEP_WHITE:
-                raise ValueError(
-                    f"of its 16 bits per channel only 8 can be read, too few with "
-                    f"max_value={max_value:g}; convert it to 8 bits."
-                )
-            upright = decode(image, shape[2], white)
+    with open_and_check(index, picture, max_value) as image:
+        is_halved, brightest = loses_bits(image), np.nan
+        if is_halved and white < DEEP_WHITE:
+            raise ValueError(
+                f"of its 16 bits per channel only 8 can be read, too few with "
+                f"max_value={max_value:g}; convert it to 8 bits."
+            )
+        own = image.height, image.width
+        if read_orientation(image) >= 5:
+            own = own[::-1]
+        factor = choose_factor(own, shape[:2], reading.resize)
+        # The user's own image would be changed.
+        if not isinstance(picture, Image.Image):
+            draft(image, factor)
+        with budget.hold(_count_pixels(image)):
+            upright = decode(image, shape[2], white, factor)
             if is_halved:
                 brightest = DEEP_WHITE / 255 * float(np.asarray(upright).max())
             elif is_deep(image):
                 brightest = find_brightest(image)
-            pixels = resize_picture(upright, shape[:2], resize, interpolation, fill)
-            images[index] = pixels.reshape(shape)
+            values = resize_picture(
+                upright, shape[:2], reading.resize, reading.interpolation, reading.fill
+            ).reshape(shape)
             loses_colours = shape[2] == 1 and is_coloured(image)
-            return has_frames(image), loses_colours, is_cut_off(image), brightest
-
-    found = np.array(_map_in_threads(read, pictures)).reshape(-1, 4).T
-    with_frames, coloured, cut_off = (np.flatnonzero(k).tolist() for k in found[:3])
-    deep = found[3][~np.isnan(found[3])]
-    brightest = float(deep.max()) if len(deep) else None
-    return images, Findings(with_frames, coloured, cut_off, brightest)
+            return Pixels(
+                values, has_frames(image), loses_colours, is_cut_off(image), brightest
+            )
 
 
-def _map_in_threads(
-    function: Callable[[int, Picture], T], pictures: Sequence[Picture]
-) -> list[T]:
-    with ThreadPoolExecutor() as pool:
-        return list(pool.map(function, range(len(pictures)), pictures))
+def _count_pixels(image: Image.Image) -> int:
+    """Count the pixels of an image that memory will hold."""
+    scale = 1
+    if image.info.get("progressive"):  # read whole before it is scaled
+        scale = (getattr(image, "decoderconfig", ()) or (1,))[0]
+    return image.width * image.height * scale**2
 
 
-def _check_files(pictures: Sequence[Picture]) -> None:
-    """Refuse missing files, and what reading could block on, such as a pipe."""
-    missing = []
-    for index, picture in enumerate(pictures):
-        if isinstance(picture, Image.Image):
-            continue
-        try:
-            mode = os.stat(picture).st_mode
-        except FileNotFoundError:
-            missing.append(describe_picture(picture))
-        except (OSError, ValueError) as error:
-            raise _make_error(index, picture, error) from error
-        else:
-            if not stat.S_ISREG(mode):
-                raise _make_error(index, picture, "it is not a regular file")
-    if missing:
-        shown = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
-        raise FileNotFoundError(
-            f"{len(missing)} of {len(pictures)} image files do not exist: {shown}. "
-            f"Relative paths start from {os.getcwd()!r}."
-        )
+def find_unreadable(
+    pictures: Sequence[Picture],
+    rows: Sequence[int],
+    max_value: float | str,
+    most: int | None = None,
+    advance: Callable[[int], None] = _do_nothing,
+) -> list[BadImageError]:
+    """Decode pictures at the smallest scale; return the errors of those that fail.
 
+    Parameters
+    ----------
+    pictures : sequence of path or PIL image
+        All pictures.
 
-def describe_picture(picture: Picture) -> str:
-    """Return the path of a file, or the repr of a PIL image."""
-    if isinstance(picture, Image.Image):
-        return repr(picture)
-    return repr(str(os.fsdecode(picture)))
+    rows : sequence of int
+        Which of them.
 
+    max_value : float or "auto"
+        As in :class:`Reading`.
 
-def _make_error(index: int, picture: Picture, reason: object) -> ValueError:
-    return ValueError(
-        f"image {index} ({describe_picture(picture)}) could not be read: {reason}"
-    )
+    most : int, default=None
+        Stop after so many errors; ``None``: never.
 
-
-@contextmanager
-def open_and_check(
-    index: int, picture: Picture, max_value: float | str
-) -> Iterator[Image.Image]:
-    """Open one picture and check its header; every failure is a ValueError.
-
-    `max_value` is that of :func:`read_and_note`.
+    advance : callable, optional
+        Called with the number of further pictures that were read.
     """
+    smallest = Reading((8, 8, 1), "squash", max_value=max_value)
+
+    def check(_: int, row: int) -> BadImageError | None:
+        picture = pictures[row]
+        try:
+            check_files([picture])
+            read_picture(row, picture, smallest)
+        except BadImageError as error:
+            return BadImageError(str(error), [row])
+        except FileNotFoundError as error:
+            return make_error(row, picture, error)
+        return None
+
+    errors: list[BadImageError] = []
+    for error in map_in_threads(check, rows):
+        advance(1)
+        if error is not None:
+            errors.append(error)
+        if len(errors) == most:
+            break
+    return errors
+
+
+def map_in_threads(function: Callable[[int, T], R], items: Sequence[T]) -> Iterator[R]:
+    """Yield a function of the index and the item for item after item, in order.
+
+    Few of them wait, so that a million need no memory. An error ends it.
+    """
+    waiting: deque[Future[R]] = deque()
+    pool = ThreadPoolExecutor()
     try:
-        if isinstance(picture, Image.Image):
-            with _pillow_lock:
-                _check_header(picture, max_value)
-                yield picture
-        else:
-            with open_picture(picture) as image:
-                _check_header(image, max_value)
-                yield image
-    except DECODE_ERRORS as error:
-        raise _make_error(index, picture, error) from error
-
-
-def _check_header(image: Image.Image, max_value: float | str) -> None:
-    width, height = image.size
-    if not 0 < width * height <= MAX_PIXELS:
-        raise ValueError(
-            f"it has {width} x {height} = {width * height:,} pixels; between 1 and "
-            f"{MAX_PIXELS:,} are allowed. Scale it down."
-        )
-    if image.mode == "F" and isinstance(max_value, str):
-        raise ValueError(
-            "its pixels are floats (mode 'F'); pass the value of white as max_value, "
-            "or convert it to 8 bits."
-        )
-
-
-def _read_header(
-    max_value: float | str, index: int, picture: Picture
-) -> tuple[int, int, bool]:
-    """Read the height and width of the upright picture, and whether it is grey."""
-    with open_and_check(index, picture, max_value) as image:
-        width, height = image.size
-        if read_orientation(image) >= 5:
-            width, height = height, width
-        return height, width, is_grey(image)
+        for index in range(len(items)):
+            waiting.append(pool.submit(function, index, items[index]))
+            if len(waiting) == N_WAITING:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)

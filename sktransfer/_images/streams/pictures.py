@@ -1,0 +1,221 @@
+"""A stream of picture files and PIL images, decoded in threads when asked for."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
+from typing import Any
+
+import numpy as np
+import PIL
+from numpy.typing import NDArray
+from PIL import features
+
+from sktransfer._images.containers import Picture
+from sktransfer._images.pictures.opening import (
+    MOST_NAMED,
+    BadImageError,
+    join_errors,
+    make_error,
+)
+from sktransfer._images.pictures.reading import (
+    Findings,
+    Pixels,
+    Reading,
+    find_unreadable,
+    map_in_threads,
+    read_picture,
+)
+from sktransfer._images.streams.ahead import count_ahead, list_rows, run_ahead
+
+# Raised when a file becomes other pixels with the same versions of all libraries.
+FORMAT = 1
+
+# What decodes files, by Pillow's names.
+LIBRARIES = ("jpg", "libjpeg_turbo", "zlib", "webp", "avif", "libtiff")
+
+DIGEST_BYTES = 32
+
+
+class PictureStream:
+    """Pictures as images of one shape, decoded when they are asked for.
+
+    Parameters
+    ----------
+    pictures : sequence of path, bytes or PIL image
+        The n pictures; not copied.
+
+    reading : Reading
+        How they become pixels.
+
+    name : str, default="X"
+        What the user calls them.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        (n, height, width, n_channels).
+
+    dtype : dtype
+        uint8.
+    """
+
+    dtype = np.dtype(np.uint8)
+
+    def __init__(
+        self, pictures: Sequence[Picture], reading: Reading, name: str = "X"
+    ) -> None:
+        reading.check()
+        self.pictures, self.reading, self.name = pictures, reading, name
+        self.shape: tuple[int, int, int, int] = (len(pictures), *reading.shape)
+        self._is_read = np.zeros(len(pictures), bool)
+        # As in `Findings`.
+        self._kinds = np.zeros((len(pictures), 3), bool)
+        self._brightest = -np.inf
+        # Size and time of files when they were hashed; times of others are -1.
+        self._stamps = np.full((len(pictures), 2), -1, np.int64)
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, rows: Any) -> NDArray[np.uint8]:
+        if isinstance(rows, (int, np.integer)):
+            one: NDArray[np.uint8] = self[np.array([rows])][0]
+            return one
+        return next(self.read_ahead([rows]))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return self[:].astype(self.dtype if dtype is None else dtype)
+
+    def read_ahead(self, parts: Iterable[Any]) -> Iterator[NDArray[np.uint8]]:
+        """Yield the pixels of part after part; decode the next ones meanwhile.
+
+        A row that occurs in a part several times is decoded once.
+
+        Raises
+        ------
+        BadImageError
+            If a picture cannot be read; it names all such pictures, up to a hundred.
+        """
+        listed = [list_rows(part, len(self)) for part in parts]
+        n_ahead = count_ahead(self, max(map(len, listed), default=1))
+        results = run_ahead(self._begin, listed, n_ahead)
+        try:
+            for rows, pixels in zip(listed, results, strict=True):
+                yield self._collect(rows, pixels)
+        except BadImageError as error:
+            raise self._find_others(error) from error.__cause__
+        finally:
+            results.close()
+
+    def _begin(
+        self, pool: ThreadPoolExecutor, rows: NDArray[np.int64]
+    ) -> list[Future[Pixels]]:
+        return [pool.submit(self._read, row) for row in np.unique(rows).tolist()]
+
+    def _read(self, row: int) -> Pixels:
+        picture = self.pictures[row]
+        if self._stamps[row, 1] >= 0 and self._stamp(row) != tuple(self._stamps[row]):
+            raise make_error(row, picture, "its file has changed in the meantime")
+        return read_picture(row, picture, self.reading)
+
+    def _collect(
+        self, rows: NDArray[np.int64], pixels: list[Pixels]
+    ) -> NDArray[np.uint8]:
+        """Put pixels into one array; note what is to be said about the pictures."""
+        known = dict(zip(np.unique(rows).tolist(), pixels, strict=True))
+        for row, one in known.items():
+            self._kinds[row] = one.has_frames, one.is_coloured, one.is_cut_off
+            self._brightest = np.fmax(self._brightest, one.brightest)
+        self._is_read[rows] = True
+        images = np.empty((len(rows), *self.shape[1:]), np.uint8)
+        for i, row in enumerate(rows.tolist()):
+            images[i] = known[row].values
+        return images
+
+    def find_brightest(self, rows: NDArray[np.int64], enough: float) -> float | None:
+        """Find the highest value of pictures with more than 8 bits, or one above this.
+
+        `rows` are those pictures; None is returned if there are none.
+        """
+        for _ in self.read_ahead(rows[i : i + 1] for i in range(len(rows))):
+            if self._brightest > enough:
+                break
+        return self._brightest if len(rows) else None
+
+    def get_findings(self) -> Findings:
+        """Return what is to be said about the pictures that were read so far."""
+        with_frames, coloured, cut_off = (
+            np.flatnonzero(kind).tolist() for kind in self._kinds.T
+        )
+        return Findings(with_frames, coloured, cut_off, None)
+
+    def hash_files(
+        self, rows: NDArray[np.int64]
+    ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        """Hash the contents of files, and all else that decides their pixels.
+
+        That takes a tenth of the time of decoding them. A file must not change from now
+        on.
+
+        Parameters
+        ----------
+        rows : ndarray of shape (n,), int
+            Which pictures.
+
+        Returns
+        -------
+        digests : ndarray of shape (n, 32), uint8
+            Zeros for PIL images.
+
+        is_file : ndarray of shape (n,), bool
+            Whether a picture is a file, or the content of one.
+        """
+        salt = f"{FORMAT} {_describe_decoders()} {self.reading!r}".encode()
+
+        def hash_one(_: int, row: int) -> bytes | None:
+            picture, digest = self.pictures[row], hashlib.sha256(salt)
+            if isinstance(picture, bytes):
+                digest.update(picture)
+            elif isinstance(picture, (str, os.PathLike)):
+                try:
+                    self._stamps[row] = self._stamp(row)
+                    with open(picture, "rb") as file:
+                        content = hashlib.file_digest(file, "sha256")
+                except OSError as error:
+                    raise make_error(row, picture, error) from error
+                digest.update(content.digest())
+            else:
+                return None
+            return digest.digest()
+
+        digests = np.zeros((len(rows), DIGEST_BYTES), np.uint8)
+        is_file = np.zeros(len(rows), bool)
+        for i, digest in enumerate(map_in_threads(hash_one, rows.tolist())):
+            if digest is not None:
+                digests[i], is_file[i] = np.frombuffer(digest, np.uint8), True
+        return digests, is_file
+
+    def _stamp(self, row: int) -> tuple[int, int]:
+        """Return size and time of a file."""
+        found = os.stat(self.pictures[row])  # type: ignore[arg-type]
+        return found.st_size, found.st_mtime_ns
+
+    def _find_others(self, error: BadImageError) -> BadImageError:
+        """Add the other pictures that cannot be read to an error."""
+        self._is_read[error.indices] = True
+        rows = np.flatnonzero(~self._is_read).tolist()
+        most = MOST_NAMED - 1
+        others = find_unreadable(self.pictures, rows, self.reading.max_value, most)
+        return join_errors([error, *others], len(self))
+
+
+@cache
+def _describe_decoders() -> str:
+    """Name the versions that decide the pixels of files."""
+    versions = {"Pillow": PIL.__version__}
+    versions |= {name: str(features.version(name)) for name in LIBRARIES}
+    return repr(versions)
