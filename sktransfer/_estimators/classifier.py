@@ -35,6 +35,7 @@ from sktransfer._images.containers import (
 from sktransfer._images.pictures.opening import join_errors
 from sktransfer._images.pictures.reading import find_unreadable
 from sktransfer._images.streams.ahead import Images
+from sktransfer._images.streams.lazy import ArrayStream
 from sktransfer._images.streams.spool import Spool
 from sktransfer._images.views import DrawnViews
 
@@ -314,8 +315,12 @@ class BaseImageClassifier(ClassifierMixin, Computing, ImageInput):
         """Read streams of images that learning stages will ask for in every epoch."""
         from sktransfer._activations.cache import resolve_cache
 
-        is_stream = not isinstance(images, np.ndarray)
-        if not is_stream or not self._learns_from_pixels(goes_on):
+        # An array, or one that is mapped into memory, is read as fast as what is kept.
+        is_there = isinstance(images, np.ndarray) or (
+            isinstance(images, ArrayStream)
+            and isinstance(images.images.source, np.ndarray)
+        )
+        if is_there or not self._learns_from_pixels(goes_on):
             return images
         cache = resolve_cache(self.activation_cache)
         # Within the limit of the folder, if there is one.
@@ -458,10 +463,10 @@ class BaseImageClassifier(ClassifierMixin, Computing, ImageInput):
         """Check the validation set that the user passed; weight it as in training."""
         from sktransfer._training.image_sets import ImageDataset
 
-        X_val, y_val, sample_weight_val = self._leave_out_bad(
-            X_val, y_val, sample_weight_val, "X_val"
-        )
         try:
+            X_val, y_val, sample_weight_val = self._leave_out_bad(
+                X_val, y_val, sample_weight_val, "X_val"
+            )
             images, _ = self._check_images(X_val, reset=False, name="X_val")
         except (TypeError, ValueError) as error:
             raise type(error)(f"X_val: {error}") from error
