@@ -173,9 +173,8 @@ def test_a_picture_read_as_a_file_is_seen_like_the_same_array(
 ):
     image = photograph(height, width)
     shape = (size, size, 3)
-    read = read_pictures(
-        [Image.fromarray(image)], shape, resize, interpolation, fill=MEAN
-    )
+    options = {"interpolation": interpolation, "fill": MEAN}
+    read = read_pictures([Image.fromarray(image)], shape, resize, **options)
     from_file = seen(read, size, resize, interpolation)
     np.testing.assert_allclose(
         from_file, seen(image[None], size, resize, interpolation), atol=2.5

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -235,14 +235,14 @@ def read_shape(pictures: Sequence[Picture]) -> Shape | None:
 
 
 def read_pictures(
-    pictures: Sequence[Picture], shape: Shape, *options: object, **named: object
+    pictures: Sequence[Picture], shape: Shape, resize: str = "crop", **options: Any
 ) -> NDArray[np.uint8]:
     """Decode pictures, as :func:`read_and_note` does, and note nothing."""
-    return read_and_note(pictures, shape, *options, **named)[0]
+    return read_and_note(pictures, shape, resize, **options)[0]
 
 
 def read_and_note(
-    pictures: Sequence[Picture], shape: Shape, *options: object, **named: object
+    pictures: Sequence[Picture], shape: Shape, resize: str = "crop", **options: Any
 ) -> tuple[NDArray[np.uint8], Findings]:
     """Decode pictures into one array: upright, opaque and all of one size.
 
@@ -257,7 +257,7 @@ def read_and_note(
     pictures : sequence of path or PIL image
         The n pictures.
 
-    shape, *options, **named
+    shape, resize, **options
         Of :class:`Reading`.
 
     Returns
@@ -273,7 +273,7 @@ def read_and_note(
     FileNotFoundError, ValueError
         As :func:`survey`, and if `shape` has neither 1 nor 3 channels.
     """
-    reading = Reading(shape, *options, **named)  # type: ignore[arg-type]
+    reading = Reading(shape, resize, **options)
     reading.check()
     check_files(pictures)
     images = np.empty((len(pictures), *shape), dtype=np.uint8)

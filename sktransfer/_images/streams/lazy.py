@@ -32,11 +32,6 @@ class LazyImages:
         Where in ``source[i]`` the picture is: 0 in the sets of torchvision, the name of
         a column in those of Hugging Face. ``None``: it is the picture.
 
-    Raises
-    ------
-    TypeError
-        If `source` has no length, or cannot be indexed.
-
     Attributes
     ----------
     shape : tuple of int
@@ -44,6 +39,11 @@ class LazyImages:
 
     dtype : dtype
         That of the array; object for pictures.
+
+    Raises
+    ------
+    TypeError
+        If `source` has no length, or cannot be indexed.
 
     Examples
     --------
@@ -116,6 +116,7 @@ class LazyImages:
         Returns
         -------
         ndarray of shape (n_rows, ...)
+            Numbers as the source holds them.
         """
         # HDF5 takes rows in ascending order only, and slices are faster everywhere.
         ordered, back = np.unique(self._rows[rows], return_inverse=True)
