@@ -115,10 +115,32 @@ def test_frozen_stages_have_every_picture_decoded_once(folder, decoded):
     assert decoded == []
 
 
-def test_learning_stages_have_every_picture_decoded_once_too(folder, decoded):
+@pytest.mark.parametrize(
+    "classifier",
+    [
+        scratch(max_epochs=4),
+        transfer(augment="advanced", max_epochs=4),
+        transfer(activation_cache=None, max_epochs=4),
+        transfer(unfreeze_depth=5),
+    ],
+)
+def test_learning_stages_have_every_picture_decoded_once_too(
+    folder, decoded, classifier
+):
     _, paths, y = folder
-    scratch(max_epochs=4).fit(paths, y)
+    if classifier.get_params().get("activation_cache") == "auto":
+        classifier.set_params(activation_cache=ActivationCache())
+    classifier.fit(paths, y)
     assert sorted(decoded) == list(range(45))
+
+
+def test_memory_maps_are_not_copied(tmp_path, monkeypatch):
+    X, y = pictures()
+    np.save(tmp_path / "X.npy", X)
+    mapped = LazyImages(np.load(tmp_path / "X.npy", mmap_mode="r"))
+    monkeypatch.setattr(spool.Spool, "fill", None)
+    on_map = scratch().fit(mapped, y).predict_proba(mapped)
+    np.testing.assert_array_equal(on_map, scratch().fit(X, y).predict_proba(X))
 
 
 def test_a_search_indexes_lazy_images_without_reading_them(folder):
