@@ -13,7 +13,13 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from sktransfer._images.streams.ahead import Images, cut_all, read_ahead
+from sktransfer._images.streams.ahead import (
+    HASH_BYTES,
+    Hashes,
+    Images,
+    cut_all,
+    read_ahead,
+)
 from sktransfer._images.views import View
 from sktransfer._networks.device import cpu_capabilities
 from sktransfer._networks.read_once import hash_tensor
@@ -24,7 +30,7 @@ from sktransfer._networks.stages import Stages
 FORMAT = 5
 
 # 128 bits: among a billion images the chance of two equal keys is below 1e-20.
-KEY_BYTES = 16
+KEY_BYTES = HASH_BYTES
 
 
 def hash_network(
@@ -95,15 +101,18 @@ def hash_images(images: Images, rows: np.ndarray) -> np.ndarray:
     -------
     ndarray of shape (n_rows, 16), uint8
     """
-    digests = np.zeros((len(rows), KEY_BYTES), np.uint8)
-    is_done = np.zeros(len(rows), bool)
+    hashes: Hashes = getattr(images, "hashes", None) or Hashes(len(images))
+    left = np.unique(rows[~hashes.is_known[rows]])
     hash_files = getattr(images, "hash_files", None)
-    if hash_files is not None:
-        of_files, is_done = hash_files(rows)
-        digests[is_done] = of_files[is_done, :KEY_BYTES]
-    left = np.flatnonzero(~is_done)
+    if hash_files is not None and len(left):
+        of_files, is_file = hash_files(left)
+        hashes.digests[left[is_file]] = of_files[is_file, :KEY_BYTES]
+        hashes.is_known[left[is_file]] = True
+        left = left[~is_file]
     if len(left):
-        digests[left] = _hash_pixels(images, rows[left])
+        hashes.digests[left] = _hash_pixels(images, left)
+        hashes.is_known[left] = True
+    digests: np.ndarray = hashes.digests[rows]
     return digests
 
 

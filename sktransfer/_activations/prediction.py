@@ -165,9 +165,8 @@ def _gather(rows: ActivationRows, size: int) -> Iterator[Iterator[torch.Tensor]]
     for some in cut(len(rows.images), BATCHES_GATHERED * size):
         at = np.arange(some.start, some.stop)
         # Several batches, the next of which can be read meanwhile if nothing is kept.
-        gathered = [rows.gather(at, np.full(len(at), view)) for view in every_view]
-        parts = [list(torch.split(part, size)) for part in gathered]
-        yield from map(iter, zip(*parts, strict=True))
+        for part in torch.split(rows.gather_views(at, every_view), size):
+            yield iter(part.unbind(1))
 
 
 def _show(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 
 import numpy as np
 import torch
@@ -20,6 +21,9 @@ from sktransfer._images.views import View
 # which a process that has published nothing is no longer waited for.
 POLL_SECONDS = 0.02
 PATIENCE_SECONDS = 300
+
+# Keys that are looked for at a time: those of a million images would take 100 MB.
+KEYS_AT_A_TIME = 2**14
 
 # Training batches may be smaller than batches of the frozen stages. As many of them are
 # gathered as fill about this many batches of the frozen stages.
@@ -115,29 +119,43 @@ class ActivationRows:
         self._forget_if_cleared()
         n_fresh = 0
         unknown = np.flatnonzero(self.slots[chosen, rows] < 0)
-        if len(unknown):
-            rows_unknown, chosen_unknown = rows[unknown], chosen[unknown]
-            keys = self._make_keys(rows_unknown, chosen_unknown)
-            slots = self.tiers.slots(self.namespace, keys)
-            missing = np.flatnonzero(slots < 0)
-            # An image that occurs twice is computed once. The order stays.
-            first = np.unique([keys[i] for i in missing], return_index=True)[1]
-            missing = missing[np.sort(first)]
-            if len(missing):
-                keys_missing = [keys[i] for i in missing]
-                with Bar("encode", len(missing), self.verbose) as bar:
-                    n_fresh = self._compute(
-                        rows_unknown[missing],
-                        chosen_unknown[missing],
-                        keys_missing,
-                        bar,
-                    )
-                # Other processes may have computed some: these are on disk alone.
-                self.tiers.load(self.namespace, keys_missing, self.prefix.device)
+        with ExitStack() as stack:
+            bar: Bar | None = None
+            for at in range(0, len(unknown), KEYS_AT_A_TIME):
+                some = unknown[at : at + KEYS_AT_A_TIME]
+                keys = self._make_keys(rows[some], chosen[some])
                 slots = self.tiers.slots(self.namespace, keys)
-            self.slots[chosen_unknown, rows_unknown] = slots
+                # An image that occurs twice is computed once. The order stays.
+                absent = [i for i, slot in enumerate(slots.tolist()) if slot < 0]
+                missing = np.array(list({keys[i]: i for i in absent[::-1]}.values()))
+                if len(missing):
+                    missing.sort()
+                    # As many as here are expected to be missing of those after them.
+                    n_later = (len(unknown) - at - len(some)) * len(missing)
+                    n_later //= len(some)
+                    if bar is None:
+                        total = len(missing) + n_later
+                        bar = stack.enter_context(Bar("encode", total, self.verbose))
+                    new = [keys[i] for i in missing]
+                    which = some[missing]
+                    n_fresh += self._compute(
+                        rows[which], chosen[which], new, n_later, bar
+                    )
+                    # Other processes may have computed some: these are on disk alone.
+                    self.tiers.load(self.namespace, new, self.prefix.device)
+                    slots = self.tiers.slots(self.namespace, keys)
+                self.slots[chosen[some], rows[some]] = slots
         n_there = int((self.slots[chosen, rows] >= 0).sum())
         self._count_hits(max(0, n_there - n_fresh))
+
+    def gather_views(self, rows: np.ndarray, views: Sequence[int]) -> torch.Tensor:
+        """Return activations in several views, (n, n_views, *activation), float32.
+
+        An image is read once for all of them.
+        """
+        every_row, chosen = np.repeat(rows, len(views)), np.tile(views, len(rows))
+        gathered = self.gather(every_row, chosen)
+        return gathered.reshape(len(rows), len(views), *gathered.shape[1:])
 
     def gather(self, rows: np.ndarray, chosen: np.ndarray) -> torch.Tensor:
         """Return the activations of these rows and views, (n, *activation), float32."""
@@ -213,9 +231,16 @@ class ActivationRows:
         return [keys[i : i + KEY_BYTES] for i in range(0, len(keys), KEY_BYTES)]
 
     def _compute(
-        self, rows: np.ndarray, chosen: np.ndarray, keys: list[bytes], bar: Bar
+        self,
+        rows: np.ndarray,
+        chosen: np.ndarray,
+        keys: list[bytes],
+        n_later: int,
+        bar: Bar,
     ) -> int:
         """Compute what no process has, while there is room; return how many are kept.
+
+        About `n_later` more will be computed after these.
 
         What another process is computing is left to it, and waited for.
         """
@@ -234,7 +259,7 @@ class ActivationRows:
                     activations = self._encode(rows[at], chosen[at], bar)
                     fresh = [keys[i] for i in at]
                     kept = self.tiers.keep(
-                        self.namespace, fresh, activations, len(pending)
+                        self.namespace, fresh, activations, len(pending) + n_later
                     )
                     self.is_full = kept < len(at)
                     n_kept += kept

@@ -15,7 +15,7 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils import _safe_indexing
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from sktransfer._estimators.computing import Computing
 from sktransfer._estimators.inputs import ImageInput, restore_on_error
@@ -32,7 +32,7 @@ from sktransfer._images.containers import (
     refuse_bad_container,
     unpack,
 )
-from sktransfer._images.pictures.opening import join_errors
+from sktransfer._images.pictures.opening import BadImageError, join_errors
 from sktransfer._images.pictures.reading import find_unreadable
 from sktransfer._images.streams.ahead import Images
 from sktransfer._images.streams.lazy import ArrayStream
@@ -292,6 +292,9 @@ class BaseImageClassifier(ClassifierMixin, Computing, ImageInput):
         if self.on_bad_image == "raise" or not is_pictures(unpacked):
             return X, y, sample_weight
         pictures = list_pictures(unpacked)
+        check_consistent_length(
+            pictures, y, sample_weight if np.ndim(sample_weight) else None
+        )
         rows = range(len(pictures))
         with Bar("check", len(pictures), int(self.verbose)) as bar:
             errors = find_unreadable(
@@ -302,17 +305,19 @@ class BaseImageClassifier(ClassifierMixin, Computing, ImageInput):
             self.bad_images_ = bad
         if not len(bad):
             return X, y, sample_weight
+        if len(bad) == len(pictures):
+            raise join_errors(errors, len(pictures))
         if self.on_bad_image == "warn":
-            warn(f"{name}: {join_errors(errors, len(pictures))} They are left out.")
+            warn(f"{len(bad)} left out: {name}: {join_errors(errors, len(pictures))}")
         good = np.delete(np.arange(len(pictures)), bad)
-        kept = (
-            None if some is None else _safe_indexing(some, good)
-            for some in (unpacked, y, sample_weight)
-        )
-        return next(kept), next(kept), next(kept)
+        kept = [
+            _safe_indexing(some, good) if np.ndim(some) else some
+            for some in (y, sample_weight)
+        ]
+        return _safe_indexing(unpacked, good), *kept
 
     def _keep_pixels(self, images: Images, goes_on: bool) -> Images:
-        """Read streams of images that learning stages will ask for in every epoch."""
+        """Keep the pixels of streams for those who ask for them again."""
         from sktransfer._activations.cache import resolve_cache
 
         # An array, or one that is mapped into memory, is read as fast as what is kept.
@@ -320,7 +325,7 @@ class BaseImageClassifier(ClassifierMixin, Computing, ImageInput):
             isinstance(images, ArrayStream)
             and isinstance(images.images.source, np.ndarray)
         )
-        if is_there or not self._learns_from_pixels(goes_on):
+        if is_there:
             return images
         cache = resolve_cache(self.activation_cache)
         # Within the limit of the folder, if there is one.
@@ -330,8 +335,9 @@ class BaseImageClassifier(ClassifierMixin, Computing, ImageInput):
             None if cache is None else cache.path,
             None if isinstance(most, str) else most,
         )
-        with Bar("read", len(images), int(self.verbose)) as bar:
-            spool.fill(bar.advance)
+        if self._learns_from_pixels(goes_on):
+            with Bar("read", len(images), int(self.verbose)) as bar:
+                spool.fill(bar.advance)
         return spool
 
     def _learns_from_pixels(self, goes_on: bool) -> bool:
@@ -468,6 +474,8 @@ class BaseImageClassifier(ClassifierMixin, Computing, ImageInput):
                 X_val, y_val, sample_weight_val, "X_val"
             )
             images, _ = self._check_images(X_val, reset=False, name="X_val")
+        except BadImageError as error:
+            raise BadImageError(f"X_val: {error}", error.indices) from error
         except (TypeError, ValueError) as error:
             raise type(error)(f"X_val: {error}") from error
         images = self._keep_pixels(images, goes_on)

@@ -132,7 +132,9 @@ class TransferClassifier(Pretrained, BaseImageClassifier):
         What `fit` does with pictures that cannot be read. ``"raise"``: an error names
         them, up to a hundred. ``"warn"`` and ``"skip"``: every picture is decoded once
         more before the fit, and those that fail are left out, with a warning or
-        without. Predictions always raise: each image has a row there.
+        without. Predictions always raise, since each image has a row there: for
+        cross-validation, leave out first what
+        :func:`~sktransfer.datasets.check_images` finds.
 
     augment : {"flip", "flip_crop", "advanced"}, DrawnViews, callable or None, \
 default="flip"
@@ -257,6 +259,9 @@ default="flip"
 
     image_shape_ : tuple of (int, int, int)
         Height, width and channels of an image.
+
+    bad_images_ : ndarray of int
+        Positions in `X` that `fit` left out; only if `on_bad_image` is not ``"raise"``.
 
     net_ : skorch.NeuralNet
         The trained net. ``net_.module_`` is the network, in stages; ``net_.history``
@@ -638,6 +643,7 @@ default="flip"
         fresh._validate_params()
         device, precision = fresh._resolve_device()
         fresh._resolve_plan(goes_on=False)  # for its errors
+        X, _, _ = fresh._leave_out_bad(X, None, None)
         images, _ = fresh._check_images(X, reset=True)
         plan = fresh._resolve_plan(goes_on=False)
         rows, seed = np.arange(len(images)), self._draw_seed()

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 from PIL import Image
 
+from sktransfer._images.pictures.formats import DECODE_ERRORS
+from sktransfer._images.pictures.opening import BadImageError
 from sktransfer._images.streams.lazy import LazyImages
 
 # A path, the content of a file, or an image.
@@ -81,10 +84,12 @@ def as_pictures(X: Any, shape: tuple[int, ...]) -> Any:
 
     Other than uint8 images, grey or RGB, `X` is returned unchanged.
     """
-    is_bytes = isinstance(X, np.ndarray) and X.dtype == np.uint8 and X.ndim in (3, 4)
-    own = (*X.shape[1:], 1)[:3] if is_bytes else None
+    is_array = isinstance(X, (np.ndarray, LazyImages)) and X.ndim in (3, 4)
+    own = (*X.shape[1:], 1)[:3] if is_array and X.dtype == np.uint8 else None
     if own is None or own[2] not in (1, 3) or own == shape:
         return X
+    if isinstance(X, LazyImages):
+        return LazyPictures(X)
     return [Image.fromarray(x[..., 0] if own[2] == 1 and x.ndim == 3 else x) for x in X]
 
 
@@ -95,8 +100,8 @@ def is_pictures(X: Any) -> bool:
     an array of shape (n,) or (n, 1), a pandas Series or a one-column DataFrame.
     """
     elements: Iterable[object] = ()
-    if isinstance(X, LazyImages):
-        return X.ndim == 1
+    if isinstance(X, (LazyImages, LazyPictures)):
+        return isinstance(X, LazyPictures) or X.ndim == 1
     if isinstance(X, (list, tuple)):
         elements = X
     elif isinstance(X, np.ndarray):
@@ -113,12 +118,22 @@ class LazyPictures(Sequence[Picture]):
 
     def __init__(self, images: LazyImages) -> None:
         self.images = images
+        # Few datasets can be read by several threads: they share a file.
+        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, index: Any) -> Any:
-        image = self.images[index]
+        try:
+            with self._lock:
+                image = self.images[index]
+        except IndexError:
+            raise
+        except DECODE_ERRORS as error:
+            reason = f"{type(error).__name__}: {error}"
+            message = f"image {index} could not be read from its dataset: {reason}"
+            raise BadImageError(message, [int(index)]) from error
         if isinstance(image, (tuple, list)) or (
             isinstance(image, dict) and not _is_picture(image)
         ):
@@ -154,8 +169,8 @@ def list_pictures(X: Any) -> Sequence[Picture]:
     ValueError
         If an element is missing or a URL.
     """
-    if isinstance(X, LazyImages):
-        return LazyPictures(X)
+    if isinstance(X, (LazyImages, LazyPictures)):
+        return X if isinstance(X, LazyPictures) else LazyPictures(X)
     if isinstance(X, np.ndarray):
         pictures = X.ravel().tolist()
     elif hasattr(X, "iloc") and len(X.shape) == 2:

@@ -12,9 +12,10 @@ from torch import nn
 
 from sktransfer._activations.cache import ActivationCache, CacheInfo
 from sktransfer._activations.prefix import LongerPrefix, Prefix
-from sktransfer._activations.rows import ActivationRows
+from sktransfer._activations.rows import BATCHES_GATHERED, ActivationRows
 from sktransfer._images.streams.ahead import Images
 from sktransfer._images.views import AS_IT_IS
+from sktransfer._networks.fixed_batches import cut
 from sktransfer._networks.stages import Head, Stages
 from sktransfer._training.image_sets import ImageDataset
 
@@ -153,8 +154,14 @@ def _gather(activations: ActivationRows, rows: np.ndarray) -> np.ndarray:
     """Gather the activations of some images in the views that the head is solved on."""
     views = choose_views(len(activations.views), len(rows))
     activations.ensure_all(views, rows)
-    every_view = (activations.gather(rows, np.full(len(rows), v)) for v in views)
-    return np.stack([gathered.cpu().numpy() for gathered in every_view])
+    features = np.empty((len(views), len(rows), 0), np.float32)
+    for some in cut(len(rows), BATCHES_GATHERED * activations.batch_size):
+        gathered = activations.gather_views(rows[some], views).cpu().numpy()
+        if not features.size:
+            shape = len(views), len(rows), gathered.shape[2]
+            features = np.empty(shape, np.float32)
+        features[:, some] = gathered.transpose(1, 0, 2)
+    return features
 
 
 def _find_linear(stages: Stages) -> nn.Linear:

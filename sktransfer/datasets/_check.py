@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, NamedTuple
@@ -27,7 +28,11 @@ from sktransfer._images.pictures.decoding import (
     is_deep,
     loses_bits,
 )
-from sktransfer._images.pictures.opening import describe_picture, open_and_check
+from sktransfer._images.pictures.opening import (
+    BadImageError,
+    describe_picture,
+    open_and_check,
+)
 from sktransfer._images.pictures.reading import DEEP_WHITE, map_in_threads
 
 # Sides in pixels, and how many times as long as wide.
@@ -153,31 +158,37 @@ def check_images(X: Any, y: Any = None) -> list[ImageProblem]:
     if y is not None and len(y) != len(pictures):
         raise ValueError(f"X has {len(pictures)} images, but y has {len(y)} labels.")
     labels = None if y is None else np.asarray(y).tolist()
-    seen = list(map_in_threads(_look_at, pictures))
+    rows = range(len(pictures))
+    seen = list(map_in_threads(lambda _, i: _look_at(pictures, i), rows))
     found = [(i, problem) for i, one in enumerate(seen) for problem in one.problems]
     found += _list_drawings(seen)
     found += _list_copies(seen, labels)
     found += [] if labels is None else _list_small_classes(labels)
     return [
-        ImageProblem(i, _name(pictures[i]), seen[i].size, seen[i].mode, problem)
+        ImageProblem(i, _name(pictures, i), seen[i].size, seen[i].mode, problem)
         for i, problem in sorted(found)
     ]
 
 
-def _name(picture: Picture) -> str:
-    return describe_picture(picture).strip("'")
+def _name(pictures: Sequence[Picture], index: int) -> str:
+    """Return the path of a file, or what else there is to say."""
+    try:
+        return describe_picture(pictures[index]).strip("'")
+    except BadImageError:  # of a dataset
+        return f"X[{index}]"
 
 
-def _look_at(index: int, picture: Picture) -> _Seen:
+def _look_at(pictures: Sequence[Picture], index: int) -> _Seen:
     """Read a picture; what cannot be read is a problem, too."""
     size = mode = None
     try:
+        picture = pictures[index]
         with open_and_check(index, picture, max_value=np.inf) as image:
             size, mode = image.size, image.mode
             with budget.hold(size[0] * size[1]):
                 return _examine(image)
     except (OSError, ValueError) as error:
-        reason = str(error).partition("could not be read: ")[2] or str(error)
+        reason = re.sub("^.*? could not be read(: | from )", "", str(error))
         return _Seen(size, mode, [f"it could not be read: {reason}"])
 
 

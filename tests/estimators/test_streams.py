@@ -11,7 +11,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from sktransfer import ActivationCache, ResNetFeatureExtractor
 from sktransfer._images.streams import pictures as module
 from sktransfer._images.streams import spool
-from sktransfer.datasets import BadImageError, LazyImages
+from sktransfer.datasets import BadImageError, LazyImages, check_images
 from tests.helpers import pictures, scratch, transfer
 
 
@@ -195,7 +195,7 @@ def test_bad_pictures_can_be_left_out(folder, make):
         skipping = make(on_bad_image="skip").fit(paths, y, weights)
     assert skipping.bad_images_.tolist() == [4, 40]
     np.testing.assert_array_equal(skipping.predict_proba(X), wanted)
-    with pytest.warns(UserWarning, match=r"(?s)X: 2 of 45 .*image 4 .*are left out"):
+    with pytest.warns(UserWarning, match=r"(?s)^2 left out: X: 2 of 45 .*image 4 "):
         make(on_bad_image="warn").fit(list(paths), list(y), weights)
     assert not hasattr(make().fit(paths[good], y[good]), "bad_images_")
 
@@ -207,6 +207,101 @@ def test_bad_pictures_of_the_validation_set_can_be_left_out(folder):
     fitted.fit(X, y, X_val=paths[:9], y_val=y[:9], sample_weight_val=np.ones(9))
     wanted = scratch().fit(X, y, X_val=X[[0, *range(2, 9)]], y_val=y[[0, *range(2, 9)]])
     assert fitted.history_[-1]["valid_loss"] == wanted.history_[-1]["valid_loss"]
+
+
+def test_what_is_left_out_is_checked_before(folder):
+    _, paths, y = folder
+    break_files(paths, 4)
+    skipping = scratch(on_bad_image="skip")
+    skipping.fit(paths, y, sample_weight=1.0)
+    with pytest.raises(ValueError, match="inconsistent numbers"):
+        skipping.fit(paths, y[1:])
+    break_files(paths, *range(45))
+    with pytest.raises(BadImageError, match="45 of 45 images could not be read"):
+        skipping.fit(paths, y)
+
+
+def test_a_cache_is_warmed_without_bad_pictures(folder):
+    _, paths, _ = folder
+    break_files(paths, 4)
+    skipping = transfer(on_bad_image="skip")
+    assert ActivationCache().warm(skipping, paths).misses > 0
+
+
+def test_errors_of_a_validation_set_say_so(folder, tmp_path):
+    X, paths, y = folder
+    break_files(paths, 3)
+    for classifier in (scratch(), cached()):
+        with pytest.raises(BadImageError, match=r"^X_val: image 3 ") as caught:
+            classifier.fit(X, y, X_val=paths[:9], y_val=y[:9])
+        assert caught.value.indices == [3]
+    (tmp_path / "00.png").write_bytes(b"text")
+    with pytest.raises(BadImageError, match="2 of 45 images could not") as caught:
+        scratch().fit(paths, y)
+    assert caught.value.indices == [0, 3]
+
+
+def test_pixels_are_kept_if_activations_find_no_room(folder, decoded):
+    _, paths, y = folder
+    cache = ActivationCache(max_bytes=1000)
+    transfer(activation_cache=cache, max_epochs=9).fit(paths, y)
+    assert len(decoded) <= 3 * 45
+
+
+def test_predictions_decode_each_picture_once(folder, decoded):
+    X, paths, y = folder
+    for changes in ({"tta": "flip_shift"}, {"unfreeze_depth": 5, "tta": "flip"}):
+        fitted = transfer(activation_cache=None, **changes).fit(X, y)
+        fitted.predict(paths)
+        assert sorted(decoded) == list(range(45))
+        decoded.clear()
+
+
+def test_a_file_that_is_replaced_during_a_fit_is_an_error(folder, monkeypatch):
+    _, paths, y = folder
+    fill = spool.Spool.fill
+
+    def fill_and_replace(self, advance):
+        fill(self, advance)
+        Path(paths[0]).write_bytes(Path(paths[1]).read_bytes() + b" ")
+
+    monkeypatch.setattr(spool.Spool, "fill", fill_and_replace)
+    with pytest.raises(BadImageError, match=r"image 0 .* has changed"):
+        cached(unfreeze_depth=5).fit(paths, y)
+
+
+class Broken:
+    """A dataset that decodes by itself, and fails at one image."""
+
+    def __init__(self, paths, bad):
+        self.paths, self.bad = paths, bad
+
+    def __len__(self):
+        return len(self.paths)
+
+    def __getitem__(self, index):
+        if index == self.bad:
+            raise OSError("Truncated File Read")
+        return Image.open(self.paths[index]), 0
+
+
+def test_bad_pictures_of_a_dataset_are_named_and_left_out(folder):
+    _, paths, y = folder
+    lazy = LazyImages(Broken(paths, 7), column=0)
+    message = "image 7 could not be read from its dataset: OSError: Truncated"
+    with pytest.raises(BadImageError, match=message):
+        scratch().fit(lazy, y)
+    assert scratch(on_bad_image="skip").fit(lazy, y).bad_images_.tolist() == [7]
+    found = [problem for problem in check_images(lazy) if "Trunc" in problem.problem]
+    assert [(problem.index, problem.path) for problem in found] == [(7, "X[7]")]
+
+
+def test_lazy_arrays_of_another_size_are_resized_as_arrays_are(folder):
+    _, paths, y = folder
+    fitted = transfer().fit(paths, y)
+    large = np.random.default_rng(0).integers(0, 256, (5, 20, 14, 3), dtype=np.uint8)
+    on_array = fitted.predict_proba(large)
+    np.testing.assert_array_equal(fitted.predict_proba(LazyImages(large)), on_array)
 
 
 def test_predictions_never_leave_pictures_out(folder):

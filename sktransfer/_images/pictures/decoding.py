@@ -17,6 +17,8 @@ GREY = (0.5, 0.5, 0.5)
 # How colours are looked for: in copies of so many pixels to a side, where channels
 # differ by more levels than JPEGs of grey pictures do.
 COPY_SIDE, FAINTEST_COLOUR = 32, 24
+# Of very large ones, some pixels are enough.
+SAMPLE_SIDE = 256
 
 # The part of a JPEG, as one over its height, that is grey if data are missing.
 LOWEST_PART = 16
@@ -25,7 +27,8 @@ LOWEST_PART = 16
 # fast too, but Pillow's documentation calls the result indistinguishable from here on.
 REDUCING_GAP = 2.0
 
-# Of more pixels, no copy is made; copies of parts have so many.
+# Pictures of more pixels are made smaller; those of more than a strip are converted
+# strip by strip.
 LARGE, PIXELS_OF_STRIP = 50_000_000, 2**22
 
 # Not ImageOps.exif_transpose, which decodes the pixels before it reads the tag: it
@@ -59,6 +62,8 @@ def is_coloured(image: Image.Image) -> bool:
     if is_grey(image):
         return False
     image.load()
+    if image.width * image.height > LARGE:  # copies would take too much memory
+        image = image.resize((SAMPLE_SIDE, SAMPLE_SIDE), Image.Resampling.NEAREST)
     small = _make_opaque(image).convert("RGB").resize((COPY_SIDE, COPY_SIDE))
     return bool(np.ptp(np.asarray(small), axis=2).max() > FAINTEST_COLOUR)
 
@@ -139,7 +144,9 @@ def draft(image: Image.Image, factor: int) -> None:
     no room for all pixels.
     """
     if isinstance(image, JpegImageFile) and factor > 1:
-        image.draft(None, (image.width // factor or 1, image.height // factor or 1))
+        scale = next(scale for scale in (8, 4, 2) if scale <= factor)
+        size = image.width // scale or 1, image.height // scale or 1
+        image.draft(None, size)
 
 
 def decode(
@@ -164,9 +171,11 @@ def decode(
     # Before the pixels are decoded: `read_shapes` has seen no more than the header.
     turn = _UPRIGHT.get(read_orientation(image))
     image.load()
-    if image.width * image.height <= LARGE and not is_deep(image):
+    n_pixels = image.width * image.height
+    if n_pixels <= PIXELS_OF_STRIP:
         flat = _flatten(image, channels, white)
     else:
+        factor = factor if n_pixels > LARGE else 1
         flat = _flatten_in_strips(image, channels, white, factor)
     return flat if turn is None else flat.transpose(turn)
 
@@ -182,17 +191,19 @@ def _flatten(image: Image.Image, channels: int, white: float) -> Image.Image:
 def _flatten_in_strips(
     image: Image.Image, channels: int, white: float, factor: int
 ) -> Image.Image:
-    """Do the same strip by strip, with little memory; leave one pixel of many."""
+    """Do the same strip by strip, with little memory, and make it smaller."""
     width, height = image.size
-    if width * height <= LARGE:
-        factor = 1
+    mode = "L" if channels == 1 else "RGB"
+    if factor == 1 and image.mode == mode and not image.has_transparency_data:
+        return image
     step = factor * max(1, PIXELS_OF_STRIP // (factor * width))
     size = -(-width // factor), -(-height // factor)
-    whole = Image.new("L" if channels == 1 else "RGB", size)
+    whole = Image.new(mode, size)
     for top in range(0, height, step):
         strip = image.crop((0, top, width, min(height, top + step)))
         flat = _flatten(strip, channels, white)
-        whole.paste(flat.reduce(factor), (0, top // factor))
+        part = flat.reduce(factor) if factor > 1 else flat
+        whole.paste(part, (0, top // factor))
     return whole
 
 

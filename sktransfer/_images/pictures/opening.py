@@ -8,11 +8,10 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from PIL import Image
 
-from sktransfer._images.containers import Picture
 from sktransfer._images.pictures.decoding import (
     is_deep,
     is_grey,
@@ -20,6 +19,9 @@ from sktransfer._images.pictures.decoding import (
     read_orientation,
 )
 from sktransfer._images.pictures.formats import DECODE_ERRORS, open_picture
+
+if TYPE_CHECKING:
+    from sktransfer._images.containers import Picture
 
 # The largest picture, in pixels, unless the user tells Pillow of another limit.
 MAX_PIXELS = 200_000_000
@@ -138,8 +140,10 @@ def join_errors(errors: Sequence[BadImageError], n_pictures: int) -> BadImageErr
     )
 
 
-def check_files(pictures: Sequence[Picture]) -> None:
+def check_files(pictures: Sequence[Picture], first: int = 0) -> None:
     """Refuse missing files, and what reading could block on, such as a pipe.
+
+    `first` is the position of the first of these pictures.
 
     Raises
     ------
@@ -151,7 +155,7 @@ def check_files(pictures: Sequence[Picture]) -> None:
     missing = []
     # Others are fetched one by one, which may take as long as reading them.
     known = pictures if isinstance(pictures, list) else ()
-    for index, picture in enumerate(known):
+    for index, picture in enumerate(known, first):
         if isinstance(picture, (bytes, Image.Image)):
             continue
         try:

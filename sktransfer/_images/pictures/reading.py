@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -38,12 +38,16 @@ from sktransfer._images.pictures.opening import (
     read_header,
 )
 from sktransfer._images.shapes import Shape
+from sktransfer._images.streams.ahead import run_ahead
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 # White of pictures with more than 8 bits, unless the user says another.
 DEEP_WHITE = 65535.0
+
+# Decoders that keep copies of a whole picture while they work.
+COPIES = {"WEBP": 4, "AVIF": 4, "HEIF": 4}
 
 # Pictures that wait for a thread, or whose results wait for those before them.
 N_WAITING = 1024
@@ -205,16 +209,21 @@ def survey(
     sizes = np.zeros((len(pictures), 2), np.int32)
     kinds = np.zeros((len(pictures), 2), bool)
     errors: list[BadImageError] = []
-    for index, header in enumerate(map_in_threads(read, pictures)):
-        advance(1)
-        if isinstance(header, BadImageError):
-            errors.append(header)
-        else:
-            sizes[index], kinds[index] = header[:2], header[2:]
-        if len(errors) == MOST_NAMED:
-            break
+    with closing(map_in_threads(read, pictures)) as headers:
+        for index, header in enumerate(headers):
+            advance(1)
+            if isinstance(header, BadImageError):
+                errors.append(header)
+            else:
+                sizes[index], kinds[index] = header[:2], header[2:]
+            if len(errors) == MOST_NAMED:
+                break
     if errors:
-        raise join_errors(errors, len(pictures)) from errors[0].__cause__
+        bad = {i for error in errors for i in error.indices}
+        rows = [i for i in range(len(pictures)) if i not in bad]
+        others = find_unreadable(pictures, rows, max_value, MOST_NAMED - len(errors))
+        joined = join_errors([*errors, *others], len(pictures))
+        raise joined from errors[0].__cause__
     is_grey, is_deep = kinds.T
     height, width = np.median(sizes, axis=0).astype(int).tolist()
     typical = (height, width, 1 if is_grey.all() else 3)
@@ -330,11 +339,12 @@ def read_picture(index: int, picture: Picture, reading: Reading) -> Pixels:
 
 
 def _count_pixels(image: Image.Image) -> int:
-    """Count the pixels of an image that memory will hold."""
+    """Count the pixels of an image that memory will hold, of four bytes each."""
     scale = 1
     if image.info.get("progressive"):  # read whole before it is scaled
         scale = (getattr(image, "decoderconfig", ()) or (1,))[0]
-    return image.width * image.height * scale**2
+    n_copies = COPIES.get(image.format or "", 1)
+    return image.width * image.height * scale**2 * n_copies
 
 
 def find_unreadable(
@@ -363,42 +373,43 @@ def find_unreadable(
     advance : callable, optional
         Called with the number of further pictures that were read.
     """
-    smallest = Reading((8, 8, 1), "squash", max_value=max_value)
+    # In colour: grey pictures are searched for colours, which takes time.
+    smallest = Reading((8, 8, 3), "squash", max_value=max_value)
 
     def check(_: int, row: int) -> BadImageError | None:
-        picture = pictures[row]
         try:
-            check_files([picture])
+            picture = pictures[row]
+            check_files([picture], first=row)
             read_picture(row, picture, smallest)
         except BadImageError as error:
-            return BadImageError(str(error), [row])
+            return error
         except FileNotFoundError as error:
             return make_error(row, picture, error)
         return None
 
     errors: list[BadImageError] = []
-    for error in map_in_threads(check, rows):
-        advance(1)
-        if error is not None:
-            errors.append(error)
-        if len(errors) == most:
-            break
+    if most is not None and most <= 0:
+        return errors
+    with closing(map_in_threads(check, rows)) as checked:
+        for error in checked:
+            advance(1)
+            if error is not None:
+                errors.append(error)
+            if len(errors) == most:
+                break
     return errors
 
 
-def map_in_threads(function: Callable[[int, T], R], items: Sequence[T]) -> Iterator[R]:
+def map_in_threads(function: Callable[[int, T], R], items: Sequence[T]) -> Generator[R]:
     """Yield a function of the index and the item for item after item, in order.
 
-    Few of them wait, so that a million need no memory. An error ends it.
+    Items are fetched in the threads, and few wait, so that a million need no memory. An
+    error ends it.
     """
-    waiting: deque[Future[R]] = deque()
-    pool = ThreadPoolExecutor()
-    try:
-        for index in range(len(items)):
-            waiting.append(pool.submit(function, index, items[index]))
-            if len(waiting) == N_WAITING:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+
+    def start(pool: ThreadPoolExecutor, rows: range) -> list[Future[R]]:
+        return [pool.submit(lambda i: function(i, items[i]), rows.start)]
+
+    rows = (range(i, i + 1) for i in range(len(items)))
+    for _, (result,) in run_ahead(start, rows, N_WAITING):
+        yield result

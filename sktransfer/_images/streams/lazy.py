@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sktransfer._images.shapes import Shape, scale_of
-from sktransfer._images.streams.ahead import count_ahead, list_rows, run_ahead
+from sktransfer._images.streams.ahead import (
+    Hashes,
+    count_ahead,
+    list_rows,
+    run_ahead,
+)
 
 
 class LazyImages:
@@ -43,7 +49,12 @@ class LazyImages:
     Raises
     ------
     TypeError
-        If `source` has no length, or cannot be indexed.
+        If `source` has no length, or cannot be indexed by position.
+
+    Notes
+    -----
+    Jobs in several processes, as of a search with `n_jobs`, need a source that can be
+    pickled; files of HDF5 cannot. Datasets are read by one thread at a time.
 
     Examples
     --------
@@ -57,13 +68,19 @@ class LazyImages:
     __module__ = "sktransfer.datasets"
 
     def __init__(self, source: Any, column: int | str | None = None) -> None:
-        if not (hasattr(source, "__len__") and hasattr(source, "__getitem__")):
+        has_length = hasattr(source, "shape") or hasattr(source, "__len__")
+        if hasattr(source, "iloc") and len(source.shape) == 1:
+            source = source.to_numpy()  # a series is indexed by its labels
+        is_table = hasattr(source, "iloc") or isinstance(source, Mapping)
+        if is_table or not has_length or not hasattr(source, "__getitem__"):
             raise TypeError(
-                f"source is a {type(source).__name__}, which cannot be indexed; pass "
-                "a list of its images."
+                f"source is a {type(source).__name__}, which cannot be indexed by "
+                "position; pass a list of its images."
             )
         self.source, self.column = source, column
-        self._rows = np.arange(len(source))
+        # Arrays of Zarr have a shape and no length.
+        n = source.shape[0] if hasattr(source, "shape") else len(source)
+        self._rows = np.arange(n)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -89,6 +106,8 @@ class LazyImages:
 
     def __getitem__(self, key: Any) -> Any:
         if isinstance(key, tuple):  # X[rows, ...], as scikit-learn writes
+            if len(key) != 2 or key[1] is not Ellipsis:
+                raise IndexError("LazyImages take positions of images and no more.")
             key = key[0]
         if not isinstance(key, (int, np.integer)):
             some = LazyImages.__new__(LazyImages)
@@ -156,6 +175,7 @@ class ArrayStream:
         )
         self.dtype = images.dtype if is_kept else np.dtype(np.float32)
         self._divisor = None if is_kept else np.float64(max_value)
+        self.hashes = Hashes(len(images))
 
     def __len__(self) -> int:
         return len(self.images)
@@ -168,11 +188,12 @@ class ArrayStream:
 
     def read_ahead(self, parts: Iterable[Any]) -> Iterator[NDArray[Any]]:
         """Yield the pixels of part after part; read the next ones meanwhile."""
-        listed = [list_rows(part, len(self)) for part in parts]
-        n_ahead = count_ahead(self, max(map(len, listed), default=1))
+        listed = (list_rows(part, len(self)) for part in parts)
         # One thread: few of these libraries can read in several.
-        for (images,) in run_ahead(self._begin, listed, n_ahead, n_threads=1):
-            yield images
+        results = run_ahead(self._begin, listed, count_ahead(self), n_threads=1)
+        with closing(results):
+            for _, (images,) in results:
+                yield images
 
     def _begin(
         self, pool: ThreadPoolExecutor, rows: NDArray[np.int64]

@@ -6,13 +6,15 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
 import PIL
 from numpy.typing import NDArray
-from PIL import features
+from PIL import ImageFile, features
 
 from sktransfer._images.containers import Picture
 from sktransfer._images.pictures.opening import (
@@ -29,7 +31,12 @@ from sktransfer._images.pictures.reading import (
     map_in_threads,
     read_picture,
 )
-from sktransfer._images.streams.ahead import count_ahead, list_rows, run_ahead
+from sktransfer._images.streams.ahead import (
+    Hashes,
+    count_ahead,
+    list_rows,
+    run_ahead,
+)
 
 # Raised when a file becomes other pixels with the same versions of all libraries.
 FORMAT = 1
@@ -75,8 +82,9 @@ class PictureStream:
         # As in `Findings`.
         self._kinds = np.zeros((len(pictures), 3), bool)
         self._brightest = -np.inf
-        # Size and time of files when they were hashed; times of others are -1.
+        # Size and time of files when they were first read; times of others are -1.
         self._stamps = np.full((len(pictures), 2), -1, np.int64)
+        self.hashes = Hashes(len(pictures))
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -93,33 +101,38 @@ class PictureStream:
     def read_ahead(self, parts: Iterable[Any]) -> Iterator[NDArray[np.uint8]]:
         """Yield the pixels of part after part; decode the next ones meanwhile.
 
-        A row that occurs in a part several times is decoded once.
+        A row that occurs several times in a part and the next is decoded once.
 
         Raises
         ------
         BadImageError
             If a picture cannot be read; it names all such pictures, up to a hundred.
         """
-        listed = [list_rows(part, len(self)) for part in parts]
-        n_ahead = count_ahead(self, max(map(len, listed), default=1))
-        results = run_ahead(self._begin, listed, n_ahead)
+        listed = (list_rows(part, len(self)) for part in parts)
+        last: dict[int, Future[Pixels]] = {}
+
+        def begin(
+            pool: ThreadPoolExecutor, rows: NDArray[np.int64]
+        ) -> list[Future[Pixels]]:
+            nonlocal last
+            last = {
+                row: last.get(row) or pool.submit(self._read, row)
+                for row in np.unique(rows).tolist()
+            }
+            return list(last.values())
+
+        results = run_ahead(begin, listed, count_ahead(self))
         try:
-            for rows, pixels in zip(listed, results, strict=True):
+            for rows, pixels in results:
                 yield self._collect(rows, pixels)
         except BadImageError as error:
             raise self._find_others(error) from error.__cause__
         finally:
             results.close()
 
-    def _begin(
-        self, pool: ThreadPoolExecutor, rows: NDArray[np.int64]
-    ) -> list[Future[Pixels]]:
-        return [pool.submit(self._read, row) for row in np.unique(rows).tolist()]
-
     def _read(self, row: int) -> Pixels:
         picture = self.pictures[row]
-        if self._stamps[row, 1] >= 0 and self._stamp(row) != tuple(self._stamps[row]):
-            raise make_error(row, picture, "its file has changed in the meantime")
+        self._compare_stamps(row, picture)
         return read_picture(row, picture, self.reading)
 
     def _collect(
@@ -141,7 +154,8 @@ class PictureStream:
 
         `rows` are those pictures; None is returned if there are none.
         """
-        for _ in self.read_ahead(rows[i : i + 1] for i in range(len(rows))):
+        for row in rows:  # not ahead: the first is enough, as a rule
+            self[np.array([row])]
             if self._brightest > enough:
                 break
         return self._brightest if len(rows) else None
@@ -158,8 +172,8 @@ class PictureStream:
     ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         """Hash the contents of files, and all else that decides their pixels.
 
-        That takes a tenth of the time of decoding them. A file must not change from now
-        on.
+        That takes a tenth of the time of decoding them. A file must not change once it
+        was read or hashed.
 
         Parameters
         ----------
@@ -174,15 +188,17 @@ class PictureStream:
         is_file : ndarray of shape (n,), bool
             Whether a picture is a file, or the content of one.
         """
-        salt = f"{FORMAT} {_describe_decoders()} {self.reading!r}".encode()
+        # Pillow reads cut files, if it is told so.
+        decoding = f"{_describe_decoders()} {ImageFile.LOAD_TRUNCATED_IMAGES}"
+        salt = f"{FORMAT} {decoding} {self.reading!r}".encode()
 
         def hash_one(_: int, row: int) -> bytes | None:
             picture, digest = self.pictures[row], hashlib.sha256(salt)
             if isinstance(picture, bytes):
                 digest.update(picture)
             elif isinstance(picture, (str, os.PathLike)):
+                self._compare_stamps(row, picture)
                 try:
-                    self._stamps[row] = self._stamp(row)
                     with open(picture, "rb") as file:
                         content = hashlib.file_digest(file, "sha256")
                 except OSError as error:
@@ -199,10 +215,19 @@ class PictureStream:
                 digests[i], is_file[i] = np.frombuffer(digest, np.uint8), True
         return digests, is_file
 
-    def _stamp(self, row: int) -> tuple[int, int]:
-        """Return size and time of a file."""
-        found = os.stat(self.pictures[row])  # type: ignore[arg-type]
-        return found.st_size, found.st_mtime_ns
+    def _compare_stamps(self, row: int, picture: Picture) -> None:
+        """Raise if a file is not the one that was read, or hashed, before."""
+        if not isinstance(picture, (str, os.PathLike)):
+            return
+        try:
+            found = os.stat(picture)
+        except (OSError, ValueError) as error:
+            raise make_error(row, picture, error) from error
+        stamp = found.st_size, found.st_mtime_ns
+        if self._stamps[row, 1] < 0:
+            self._stamps[row] = stamp
+        elif tuple(self._stamps[row]) != stamp:
+            raise make_error(row, picture, "its file has changed in the meantime")
 
     def _find_others(self, error: BadImageError) -> BadImageError:
         """Add the other pictures that cannot be read to an error."""
@@ -210,7 +235,10 @@ class PictureStream:
         rows = np.flatnonzero(~self._is_read).tolist()
         most = MOST_NAMED - 1
         others = find_unreadable(self.pictures, rows, self.reading.max_value, most)
-        return join_errors([error, *others], len(self))
+        joined = join_errors([error, *others], len(self))
+        if self.name == "X":
+            return joined
+        return BadImageError(f"{self.name}: {joined}", joined.indices)
 
 
 @cache
@@ -218,4 +246,6 @@ def _describe_decoders() -> str:
     """Name the versions that decide the pixels of files."""
     versions = {"Pillow": PIL.__version__}
     versions |= {name: str(features.version(name)) for name in LIBRARIES}
+    with suppress(PackageNotFoundError):
+        versions["pillow-heif"] = version("pillow-heif")
     return repr(versions)

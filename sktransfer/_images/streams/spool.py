@@ -1,7 +1,8 @@
-"""The images of a stream, read once and kept: in memory if few, or else in a file."""
+"""The images of a stream, kept once they are needed again: in memory, or in a file."""
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import tempfile
@@ -12,7 +13,13 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sktransfer._images.streams.ahead import Images, cut_all, list_rows, read_ahead
+from sktransfer._images.streams.ahead import (
+    Hashes,
+    Images,
+    cut_all,
+    list_rows,
+    read_ahead,
+)
 
 # Bytes of images that are kept in memory; more go to a file.
 BYTES_IN_MEMORY = 2**28
@@ -21,9 +28,11 @@ SHARE_OF_FREE_DISK = 0.5
 
 
 class Spool:
-    """Images of a stream that are read once, and from then on from memory or disk.
+    """Images of a stream that are kept, in memory if few, or else in a file.
 
-    The file has no name that others could find, and is gone with the process.
+    What is read by the way is kept at the second time: where each image is needed once,
+    as by frozen stages, nothing has to be kept. :meth:`fill` keeps all. The file has no
+    name that others could find, and is gone with the process.
 
     Parameters
     ----------
@@ -47,22 +56,37 @@ class Spool:
         self.stream = stream
         self.shape, self.dtype = stream.shape, stream.dtype
         self.hash_files = getattr(stream, "hash_files", None)
-        self._row_bytes = max(1, int(np.prod(self.shape[1:])) * self.dtype.itemsize)
+        self.hashes: Hashes | None = getattr(stream, "hashes", None)
+        self._row_bytes = max(1, math.prod(self.shape[1:]) * self.dtype.itemsize)
         # Where each image is kept: a position, or -1.
         self._places = np.full(len(stream), -1, np.int64)
+        self._was_read = np.zeros(len(stream), bool)
+        self._folder, self._max_bytes = folder, max_bytes
+        # How many images can be kept; None before there is a place for them.
+        self._room: int | None = None
         self._n_kept = 0
         self._file: IO[bytes] | None = None
         self._array: NDArray[Any] | None = None
         self._lock = threading.Lock()
-        if len(stream) * self._row_bytes <= BYTES_IN_MEMORY:
-            self._room = len(stream)
+
+    def _make_room(self) -> int:
+        """Make a place for images; return for how many."""
+        if self._room is not None:
+            return self._room
+        if len(self) * self._row_bytes <= BYTES_IN_MEMORY:
             self._array = np.empty(self.shape, self.dtype)
-            return
-        folder = tempfile.gettempdir() if folder is None else folder
-        if max_bytes is None:
-            max_bytes = int(SHARE_OF_FREE_DISK * shutil.disk_usage(folder).free)
-        self._room = max_bytes // self._row_bytes
-        self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115
+            return len(self)
+        folder = tempfile.gettempdir() if self._folder is None else self._folder
+        most = self._max_bytes
+        try:
+            if most is None:
+                most = int(SHARE_OF_FREE_DISK * shutil.disk_usage(folder).free)
+            self._file = tempfile.TemporaryFile(  # noqa: SIM115
+                dir=folder, buffering=0
+            )
+        except OSError:  # the disk cannot be written to
+            return 0
+        return most // self._row_bytes
 
     def __len__(self) -> int:
         return len(self.stream)
@@ -78,6 +102,8 @@ class Spool:
 
         `advance` is called with the number of further images that were read.
         """
+        self._room = self._make_room()
+        self._was_read[:] = True
         n = min(self._room, len(self))
         parts = [slice(part.start, min(n, part.stop)) for part in cut_all(self)]
         for images in self.read_ahead(part for part in parts if part.start < n):
@@ -99,11 +125,16 @@ class Spool:
             yield images
 
     def _keep(self, rows: NDArray[np.int64], images: NDArray[Any]) -> None:
-        """Keep images while there is room."""
-        for row, image in zip(rows.tolist(), images, strict=True):
+        """Keep images that were read before, while there is room."""
+        # A row may occur several times, and in several parts.
+        rows, first = np.unique(rows, return_index=True)
+        is_needed = self._was_read[rows] & (self._places[rows] < 0)
+        self._was_read[rows] = True
+        for row, i in zip(rows[is_needed].tolist(), first[is_needed], strict=True):
+            self._room = self._make_room()
             if self._n_kept == self._room:
                 return
-            place = self._n_kept
+            image, place = images[i], self._n_kept
             try:
                 if self._array is not None:
                     self._array[place] = image

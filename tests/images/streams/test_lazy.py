@@ -1,12 +1,17 @@
 """Lazy images are indexed without being read, and read in any order."""
 
+import threading
+
 import numpy as np
+import pandas
 import pytest
 from PIL import Image
 
 from sktransfer._images.containers import list_pictures
 from sktransfer._images.levels import rescale
+from sktransfer._images.pictures.reading import Reading
 from sktransfer._images.streams.lazy import ArrayStream
+from sktransfer._images.streams.pictures import PictureStream
 from sktransfer.datasets import LazyImages
 
 
@@ -104,6 +109,44 @@ def test_arrays_of_different_sizes_are_pictures(values):
     assert [picture.mode for picture in pictures] == ["RGB", "RGB", "L"]
     with pytest.raises(TypeError, match=r"X\[0\] holds float64, .* must be uint8"):
         list_pictures(LazyImages([values[0] / 255]))[0]
+
+
+def test_arrays_without_a_length_have_a_shape(values):
+    class Zarr(Store):
+        __len__ = None
+
+    images = LazyImages(Zarr(values))
+    assert images[[3, 1]].shape == (2, 3, 4, 3)
+    np.testing.assert_array_equal(images.read(np.array([3, 1])), values[[3, 1]])
+
+
+def test_a_series_is_indexed_by_position():
+    column = pandas.Series(["a.png", "b.png", "c.png"], index=[2, 0, 1])
+    assert list(list_pictures(LazyImages(column))) == ["a.png", "b.png", "c.png"]
+    with pytest.raises(TypeError, match="DataFrame, which cannot be indexed"):
+        LazyImages(column.to_frame())
+
+
+def test_only_images_are_indexed(values):
+    with pytest.raises(IndexError, match="positions of images"):
+        LazyImages(values)[:, 0]
+
+
+def test_datasets_are_read_by_one_thread_at_a_time(values):
+    class Dataset:
+        place = None
+
+        def __len__(self):
+            return 200
+
+        def __getitem__(self, index):
+            self.place = index  # as of a file that threads share
+            threading.Event().wait(0.0005)
+            return Image.fromarray(values[self.place % 12])
+
+    images = list_pictures(LazyImages(Dataset()))
+    read = PictureStream(images, Reading((3, 4, 3)))[:]
+    np.testing.assert_array_equal(read, values[np.arange(200) % 12])
 
 
 def test_what_cannot_be_indexed_is_refused():

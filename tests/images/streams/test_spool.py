@@ -32,17 +32,28 @@ def place(request, monkeypatch):
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
-def test_every_image_is_read_once(place, dtype):
+def test_what_is_read_for_the_second_time_is_kept(place, dtype):
     source = Source(dtype=dtype)
     spool = Spool(source)
     rng = np.random.default_rng(1)
-    for _ in range(3):
+    for _ in range(5):
         parts = np.array_split(rng.permutation(20), 4)
         for part, images in zip(parts, spool.read_ahead(parts), strict=True):
             np.testing.assert_array_equal(images, source.whole[part])
             assert images.dtype == dtype
-    assert sorted(source.read) == list(range(20))
+    assert sorted(source.read) == sorted([*range(20), *range(20)])
     np.testing.assert_array_equal(spool[4], source.whole[4])
+
+
+def test_a_row_that_occurs_twice_is_kept_once(place):
+    source = Source()
+    spool = Spool(source)
+    for _ in range(3):
+        rows = np.repeat(np.arange(20), 2)
+        np.testing.assert_array_equal(spool[rows], source.whole[rows])
+    assert len(source.read) == 80
+    spool[:]
+    assert len(source.read) == 80
 
 
 def test_all_can_be_read_at_once(place):
@@ -77,9 +88,18 @@ def test_a_full_disk_ends_keeping_but_not_reading(monkeypatch):
         write(file, place, image)
 
     monkeypatch.setattr(spool, "_write", fail_after_three)
-    for _ in range(2):
+    for _ in range(3):
         np.testing.assert_array_equal(spool[:], source.whole)
-    assert len(source.read) == 20 + 17
+    assert len(source.read) == 20 + 20 + 17
+
+
+def test_without_a_place_for_a_file_images_are_read_again(monkeypatch, tmp_path):
+    monkeypatch.setattr(module, "BYTES_IN_MEMORY", 0)
+    source = Source()
+    spool = Spool(source, tmp_path / "none")
+    spool.fill(lambda n: None)
+    np.testing.assert_array_equal(spool[:], source.whole)
+    assert len(source.read) == 20
 
 
 def test_the_file_is_in_the_folder_without_a_name(monkeypatch, tmp_path):
