@@ -124,26 +124,20 @@ class ActivationRows:
             for at in range(0, len(unknown), KEYS_AT_A_TIME):
                 some = unknown[at : at + KEYS_AT_A_TIME]
                 keys = self._make_keys(rows[some], chosen[some])
-                slots = self.tiers.slots(self.namespace, keys)
-                # An image that occurs twice is computed once. The order stays.
-                absent = [i for i, slot in enumerate(slots.tolist()) if slot < 0]
-                missing = np.array(list({keys[i]: i for i in absent[::-1]}.values()))
-                if len(missing):
-                    missing.sort()
-                    # As many as here are expected to be missing of those after them.
-                    n_later = (len(unknown) - at - len(some)) * len(missing)
-                    n_later //= len(some)
-                    if bar is None:
-                        total = len(missing) + n_later
-                        bar = stack.enter_context(Bar("encode", total, self.verbose))
-                    new = [keys[i] for i in missing]
-                    which = some[missing]
+                missing = _list_missing(keys, self.tiers.slots(self.namespace, keys))
+                if missing:
+                    # Of later ones, as many are expected to be missing as of these.
+                    n_later = len(unknown) - at - len(some)
+                    n_later = n_later * len(missing) // len(some)
+                    total = len(missing) + n_later
+                    bar = bar or stack.enter_context(Bar("encode", total, self.verbose))
+                    which, new = some[missing], [keys[i] for i in missing]
                     n_fresh += self._compute(
                         rows[which], chosen[which], new, n_later, bar
                     )
                     # Other processes may have computed some: these are on disk alone.
                     self.tiers.load(self.namespace, new, self.prefix.device)
-                    slots = self.tiers.slots(self.namespace, keys)
+                slots = self.tiers.slots(self.namespace, keys)
                 self.slots[chosen[some], rows[some]] = slots
         n_there = int((self.slots[chosen, rows] >= 0).sum())
         self._count_hits(max(0, n_there - n_fresh))
@@ -299,3 +293,11 @@ class ActivationRows:
         assert self.cache is not None
         self.hits += hits
         self.saved += self.cache._count(hits)
+
+
+def _list_missing(keys: Sequence[bytes], slots: np.ndarray) -> list[int]:
+    """List the positions of keys without a slot, in order and each key once."""
+    first: dict[bytes, int] = {}
+    for i in np.flatnonzero(slots < 0).tolist():
+        first.setdefault(keys[i], i)
+    return list(first.values())
