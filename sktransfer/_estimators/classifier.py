@@ -21,6 +21,7 @@ from sktransfer._estimators.computing import Computing
 from sktransfer._estimators.inputs import ImageInput, restore_on_error
 from sktransfer._estimators.targets import (
     check_validation_targets,
+    refuse_bad_labels,
     split_rows,
     warn_of_a_single_class,
     weigh_images,
@@ -245,6 +246,8 @@ class BaseImageClassifier(ClassifierMixin, Computing, ImageInput):
         self._resolve_plan(goes_on)  # for its errors, which must not wait for images
         last_shape = getattr(self, "image_shape_", None)
 
+        refuse_bad_labels("y", y)
+        refuse_bad_labels("y_val", y_val)
         X, y, sample_weight = self._leave_out_bad(X, y, sample_weight)
         images, y = self._check_images(X, y, reset=True, min_samples=2)
         if self.augment == "advanced":

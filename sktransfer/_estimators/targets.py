@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Set
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -13,10 +15,47 @@ from sklearn.utils.validation import (
 )
 
 from sktransfer._feedback import warn
+from sktransfer._images.containers import is_missing
 
 # early_stopping="auto" sets images aside if there are at least this many, as
 # scikit-learn's HistGradientBoostingClassifier does.
 EARLY_STOPPING_FROM = 10_000
+
+
+def refuse_bad_labels(name: str, y: Any) -> None:
+    """Raise if labels cannot be indexed, or if some are missing among others.
+
+    Parameters
+    ----------
+    name : str
+        What the user calls them.
+
+    y : array-like or None
+        The labels. scikit-learn checks all else, and finds NaN among numbers.
+
+    Raises
+    ------
+    TypeError
+        If `y` is an iterator, a set or a mapping.
+    ValueError
+        If a label is missing.
+    """
+    if isinstance(y, (Iterator, Set, Mapping)):
+        raise TypeError(
+            f"{name} is a {type(y).__name__}; pass a list, such as list({name})."
+        )
+    if getattr(y, "dtype", None) not in (None, np.dtype(object)):
+        return
+    labels = list(y) if np.ndim(y) == 1 else []
+    first = next((i for i, label in enumerate(labels) if is_missing(label)), None)
+    if first is None:
+        return
+    are_numbers = all(isinstance(label, Real) for label in labels)
+    if not are_numbers:
+        raise ValueError(
+            f"{name}[{first}] is missing ({labels[first]!r}); leave out the images "
+            "that have no label."
+        )
 
 
 def weigh_classes(

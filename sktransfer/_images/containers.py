@@ -110,7 +110,7 @@ def is_pictures(X: Any) -> bool:
     elif hasattr(X, "iloc") and X.shape[0] and _is_column(X.shape):
         column = X if len(X.shape) == 1 else X.iloc[:, 0]
         elements = column if column.dtype.kind not in "biufc" else ()
-    return _is_picture(next((x for x in elements if not _is_missing(x)), None))
+    return _is_picture(next((x for x in elements if not is_missing(x)), None))
 
 
 class LazyPictures(Sequence[Picture]):
@@ -184,7 +184,7 @@ def list_pictures(X: Any) -> Sequence[Picture]:
 
 def _check_picture(index: int, picture: Any) -> Picture:
     """Return a picture, or what a record of Hugging Face's holds of it."""
-    if _is_missing(picture):
+    if is_missing(picture):
         raise ValueError(
             f"X[{index}] is missing ({picture!r}); leave out what has no image."
         )
@@ -203,6 +203,12 @@ def _check_picture(index: int, picture: Any) -> Picture:
         )
     checked: Picture = picture
     return checked
+
+
+def is_missing(value: object) -> bool:
+    """Return whether an element is None, NaN or pandas' NA."""
+    is_nan = isinstance(value, float) and value != value
+    return value is None or is_nan or type(value).__name__ in ("NAType", "NaTType")
 
 
 def refuse_bad_container(X: Any) -> None:
@@ -304,9 +310,3 @@ def _is_picture(value: object) -> bool:
     if isinstance(value, dict) and not hasattr(value, "shape"):
         return set(value) == {"bytes", "path"}
     return isinstance(value, (str, os.PathLike, Image.Image))
-
-
-def _is_missing(value: object) -> bool:
-    """Return whether an element is None, NaN or pandas' NA."""
-    is_nan = isinstance(value, float) and value != value
-    return value is None or is_nan or type(value).__name__ in ("NAType", "NaTType")

@@ -1,9 +1,11 @@
 """Which images count, how much, and on which side of the split."""
 
 import numpy as np
+import pandas
 import pytest
 
 from sktransfer._estimators.targets import split_rows, weigh_images
+from tests.helpers import pictures, scratch
 
 
 def test_weights_are_one_on_average_over_the_images_that_count():
@@ -56,3 +58,21 @@ def test_a_class_of_weight_zero_counts_for_nothing():
     weights, by_class = weigh_images(np.repeat([1, 1, 0], 4), "balanced", y)
     assert np.isfinite(weights).all()
     assert by_class.tolist() == [1, 1, 0]
+
+
+@pytest.mark.parametrize("missing", [None, float("nan"), pandas.NA])
+def test_missing_labels_among_others_are_named(missing):
+    X, y = pictures()
+    labels = [*y[:7], missing, *y[8:]]
+    for some in (labels, np.array(labels, object), pandas.Series(labels, dtype=object)):
+        with pytest.raises(ValueError, match=r"y\[7\] is missing .*leave out"):
+            scratch().fit(X, some)
+        with pytest.raises(ValueError, match=r"y_val\[7\] is missing"):
+            scratch().fit(X, y, X_val=X, y_val=some)
+
+
+@pytest.mark.parametrize("make", [iter, set, dict.fromkeys])
+def test_labels_that_cannot_be_indexed_are_refused_with_the_conversion(make):
+    X, y = pictures()
+    with pytest.raises(TypeError, match=r"y is a .*; pass a list, such as list\(y\)"):
+        scratch().fit(X, make(list(y)))

@@ -163,4 +163,7 @@ class Spool:
             with self._lock:
                 self._file.seek(place * self._row_bytes)
                 while len(left):
-                    left = left[self._file.readinto(left) :]  # type: ignore[attr-defined]
+                    n_bytes = self._file.readinto(left)  # type: ignore[attr-defined]
+                    if not n_bytes:
+                        raise OSError("the file of pixels that were kept is cut off")
+                    left = left[n_bytes:]
