@@ -87,7 +87,8 @@ class ActivationCache:
 
     Notes
     -----
-    An activation is found again only for the same pixels, dtype, view, image size,
+    An activation is found again only for the same pixels and dtype, or the same content
+    of a file, read in the same way by the same versions, and the same view, image size,
     stages with the same weights and statistics, number format, kind of processor and
     version of torch. When memory or disk is full, the least recently used activations
     go first. The files are safetensors, which hold only numbers, with a checksum for
