@@ -33,7 +33,11 @@ from sktransfer._images.containers import (
     refuse_bad_container,
     unpack,
 )
-from sktransfer._images.pictures.opening import BadImageError, join_errors
+from sktransfer._images.pictures.opening import (
+    BadImageError,
+    join_errors,
+    list_errors,
+)
 from sktransfer._images.pictures.reading import find_unreadable
 from sktransfer._images.streams.ahead import Images
 from sktransfer._images.streams.lazy import ArrayStream
@@ -47,6 +51,11 @@ if TYPE_CHECKING:
     from sktransfer._training.image_sets import ImageDataset
     from sktransfer._training.net import StagesNet
     from sktransfer._training.settings import TrainingSettings
+
+
+_LEAVE_OUT = (
+    "Repair them, leave them out of X and y, or pass on_bad_image='warn' or 'skip'."
+)
 
 
 class BaseImageClassifier(ClassifierMixin, Computing, ImageInput):
@@ -142,9 +151,14 @@ class BaseImageClassifier(ClassifierMixin, Computing, ImageInput):
                 raise ValueError("X_val and y_val must be passed together.")
             if X_val is None and sample_weight_val is not None:
                 raise ValueError("sample_weight_val needs X_val and y_val as well.")
-            net, classes = self._train(
-                X, y, sample_weight, X_val, y_val, sample_weight_val
-            )
+            try:
+                net, classes = self._train(
+                    X, y, sample_weight, X_val, y_val, sample_weight_val
+                )
+            except BadImageError as error:
+                if self.on_bad_image != "raise":
+                    raise
+                raise BadImageError(f"{error}\n{_LEAVE_OUT}", error.indices) from error
             self._set_fitted(net, classes)
             self.fit_time_ = time.perf_counter() - started
         if net.interrupt_ is not None:
@@ -311,7 +325,10 @@ class BaseImageClassifier(ClassifierMixin, Computing, ImageInput):
         if len(bad) == len(pictures):
             raise join_errors(errors, len(pictures))
         if self.on_bad_image == "warn":
-            warn(f"{len(bad)} left out: {name}: {join_errors(errors, len(pictures))}")
+            warn(
+                f"{len(bad)} of {len(pictures)} images of {name} were left out:\n"
+                f"{list_errors(errors)[0]}"
+            )
         good = np.delete(np.arange(len(pictures)), bad)
         kept = [
             _safe_indexing(some, good) if np.ndim(some) else some

@@ -131,13 +131,18 @@ def join_errors(errors: Sequence[BadImageError], n_pictures: int) -> BadImageErr
     """Make one error of many, of which the first hundred are named."""
     if len(errors) == 1:
         return errors[0]
-    shown = sorted(errors, key=lambda error: error.indices)[:MOST_NAMED]
     number = len(errors) if len(errors) < MOST_NAMED else f"at least {MOST_NAMED}"
-    told = "\n".join(f"  {error}" for error in shown)
+    told, indices = list_errors(errors)
     return BadImageError(
-        f"{number} of {n_pictures} images could not be read:\n{told}",
-        [index for error in shown for index in error.indices],
+        f"{number} of {n_pictures} images could not be read:\n{told}", indices
     )
+
+
+def list_errors(errors: Sequence[BadImageError]) -> tuple[str, list[int]]:
+    """List errors in lines, by position and up to a hundred; return positions, too."""
+    shown = sorted(errors, key=lambda error: error.indices)[:MOST_NAMED]
+    told = "\n".join(f"  {error}" for error in shown)
+    return told, [index for error in shown for index in error.indices]
 
 
 def check_files(pictures: Sequence[Picture], first: int = 0) -> None:
