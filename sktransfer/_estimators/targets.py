@@ -44,9 +44,10 @@ def refuse_bad_labels(name: str, y: Any) -> None:
         raise TypeError(
             f"{name} is a {type(y).__name__}; pass a list, such as list({name})."
         )
-    if getattr(y, "dtype", None) not in (None, np.dtype(object)):
+    is_vector = getattr(y, "dtype", None) == np.dtype(object) and len(y.shape) == 1
+    if not is_vector and not isinstance(y, (list, tuple)):
         return
-    labels = list(y) if np.ndim(y) == 1 else []
+    labels = list(y)
     first = next((i for i, label in enumerate(labels) if is_missing(label)), None)
     if first is None:
         return
