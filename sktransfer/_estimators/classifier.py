@@ -177,6 +177,13 @@ class BaseImageClassifier(ClassifierMixin, Computing, ImageInput):
         -------
         ndarray of shape (n_images, n_classes), float32
             Rows sum to 1; columns are in the order of ``classes_``.
+
+        Raises
+        ------
+        ValueError
+            If `X` is not as described, or holds values that no image has.
+        FloatingPointError
+            If a logit is NaN or infinite.
         """
         proba: np.ndarray = softmax(self._logits(X), axis=1)
         return proba
@@ -193,6 +200,13 @@ class BaseImageClassifier(ClassifierMixin, Computing, ImageInput):
         -------
         ndarray of shape (n_images, n_classes) or (n_images,), float32
             For two classes, the second logit minus the first.
+
+        Raises
+        ------
+        ValueError
+            If `X` is not as described, or holds values that no image has.
+        FloatingPointError
+            If a logit is NaN or infinite.
         """
         logits = self._logits(X)
         return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits
