@@ -9,6 +9,8 @@ os.environ["SCIPY_ARRAY_API"] = "1"
 import pytest
 import torch
 
+from sktransfer._images.streams import pictures
+
 # The networks here are too small to gain from threads, sums in a fixed order repeat
 # bit for bit, and several test runs can then share a machine.
 torch.set_num_threads(1)
@@ -29,3 +31,16 @@ def two_threads():
     torch.set_num_threads(2)
     yield 2
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """List the rows that are decoded."""
+    rows, read = [], pictures.read_picture
+
+    def note(row, *args):
+        rows.append(row)
+        return read(row, *args)
+
+    monkeypatch.setattr(pictures, "read_picture", note)
+    return rows

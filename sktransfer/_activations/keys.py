@@ -84,7 +84,14 @@ def hash_network(
     return digest.hexdigest()[:32]
 
 
-def hash_images(images: Images, rows: np.ndarray) -> np.ndarray:
+def get_hashes(images: Images) -> Hashes:
+    """Return the hashes that a stream knows of its images; an array knows none."""
+    return getattr(images, "hashes", None) or Hashes(len(images))
+
+
+def hash_images(
+    images: Images, rows: np.ndarray, hashes: Hashes | None = None
+) -> np.ndarray:
     """Hash each image: its file if it has one, or else pixels, shape and dtype.
 
     A file tells nearly as much as its pixels, and need not be decoded.
@@ -97,11 +104,14 @@ def hash_images(images: Images, rows: np.ndarray) -> np.ndarray:
     rows : ndarray of int
         Which images.
 
+    hashes : Hashes, default=None
+        Those that are known already; others are added.
+
     Returns
     -------
     ndarray of shape (n_rows, 16), uint8
     """
-    hashes: Hashes = getattr(images, "hashes", None) or Hashes(len(images))
+    hashes = hashes or get_hashes(images)
     left = np.unique(rows[~hashes.is_known[rows]])
     hash_files = getattr(images, "hash_files", None)
     if hash_files is not None and len(left):

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from sktransfer._activations.cache import ActivationCache, CacheInfo
-from sktransfer._activations.keys import KEY_BYTES, hash_images, hash_views
+from sktransfer._activations.keys import KEY_BYTES, get_hashes, hash_images, hash_views
 from sktransfer._activations.prefix import Prefix
 from sktransfer._activations.storage.tiers import count_block_rows
 from sktransfer._feedback import Bar
@@ -70,8 +70,7 @@ class ActivationRows:
         self.saved = 0.0
         self.is_full = False
         self.slots = np.full((len(self.views), len(images)), -1, np.int64)
-        self.image_hashes = np.zeros((len(images), KEY_BYTES), np.uint8)
-        self.is_hashed = np.zeros(len(images), bool)
+        self.hashes = get_hashes(images)
         self.view_hashes = hash_views(self.views)
         if cache is not None:
             self.namespace = prefix.namespace(images.shape[1:])
@@ -217,11 +216,8 @@ class ActivationRows:
 
     def _make_keys(self, rows: np.ndarray, chosen: np.ndarray) -> list[bytes]:
         """Make the keys of images in these views; an image is hashed once."""
-        fresh = np.unique(rows[~self.is_hashed[rows]])
-        if len(fresh):
-            self.image_hashes[fresh] = hash_images(self.images, fresh)
-            self.is_hashed[fresh] = True
-        keys = (self.image_hashes[rows] ^ self.view_hashes[chosen]).tobytes()
+        hashes = hash_images(self.images, rows, self.hashes)
+        keys = (hashes ^ self.view_hashes[chosen]).tobytes()
         return [keys[i : i + KEY_BYTES] for i in range(0, len(keys), KEY_BYTES)]
 
     def _compute(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sktransfer._images.shapes import scale_of
+from sktransfer._images.shapes import needs_rescaling
 from sktransfer._images.streams.ahead import Images, cut_all, read_ahead
 
 # Images darker than one of 255 levels are all but black. Those of 12 bits among 16 keep
@@ -92,9 +92,7 @@ def rescale(images: np.ndarray, max_value: float | str) -> np.ndarray:
     ndarray of shape (n_images, height, width, n_channels)
         Unchanged, or float32.
     """
-    if isinstance(max_value, str) or images.dtype == np.uint8:
-        return images
-    if max_value == scale_of(images.dtype):
+    if not needs_rescaling(images.dtype, max_value):
         return images
     scaled = np.empty(images.shape, np.float32)
     for part in cut_all(images):

@@ -164,6 +164,15 @@ def scale_of(dtype: DTypeLike) -> float:
     return {("u", 1): 255.0, ("u", 2): 65535.0}.get((kind.kind, kind.itemsize), 1.0)
 
 
+def needs_rescaling(dtype: DTypeLike, max_value: float | str) -> bool:
+    """Return whether images of a dtype must be divided by `max_value`, to float32.
+
+    uint8 never: 255 is always white there. ``"auto"`` leaves all as it is.
+    """
+    is_auto = isinstance(max_value, str)
+    return not (is_auto or dtype == np.uint8 or max_value == scale_of(dtype))
+
+
 def find_range(images: Images) -> tuple[float, float]:
     """Find the lowest and the highest value of images, in units of full brightness.
 

@@ -14,12 +14,10 @@ from torch.overrides import TorchFunctionMode
 WIDE, FEW_CHANNELS = 4, 3
 
 
-class SafeConvolutions(TorchFunctionMode):
-    """Let convolutions that torch computes wrongly in bfloat16 compute in float32.
+class OwnConvolution(TorchFunctionMode):
+    """Has ``convolve`` of a subclass called in place of torch's two-dimensional one."""
 
-    On CPUs with AMX, torch 2.14.1 returns other values and NaN, and writes to memory
-    that is not its own, where :func:`is_wrong_in_bfloat16` is true.
-    """
+    convolve: Callable[..., torch.Tensor]
 
     def __torch_function__(
         self,
@@ -28,8 +26,8 @@ class SafeConvolutions(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """Call a function of torch's; a convolution as :func:`_convolve` does."""
-        return (_convolve if func is F.conv2d else func)(*args, **(kwargs or {}))
+        """Call a function of torch's, or ``convolve``."""
+        return (self.convolve if func is F.conv2d else func)(*args, **(kwargs or {}))
 
 
 def is_wrong_in_bfloat16(
@@ -89,3 +87,13 @@ def _convolve(
 def _last(entries: Any) -> Any:
     """Return what holds for the width."""
     return entries[-1] if isinstance(entries, (tuple, list)) else entries
+
+
+class SafeConvolutions(OwnConvolution):
+    """Let convolutions that torch computes wrongly in bfloat16 compute in float32.
+
+    On CPUs with AMX, torch 2.14.1 returns other values and NaN, and writes to memory
+    that is not its own, where :func:`is_wrong_in_bfloat16` is true.
+    """
+
+    convolve = staticmethod(_convolve)

@@ -2,34 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 
-from sktransfer._networks.convolution import convolve_in_float32
+from sktransfer._networks.convolution import OwnConvolution, convolve_in_float32
 
 
-class DepthwiseInFloat32(TorchFunctionMode):
+def _convolve(
+    input: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> torch.Tensor:
+    """Convolve as torch does, but without autocast if it is depthwise and learns."""
+    is_depthwise = groups == input.shape[1] > 1
+    if not is_depthwise or not (input.requires_grad or weight.requires_grad):
+        return F.conv2d(input, weight, bias, stride, padding, dilation, groups)
+    return convolve_in_float32(input, weight, bias, stride, padding, dilation, groups)
+
+
+class DepthwiseInFloat32(OwnConvolution):
     """Let depthwise convolutions that learn compute in float32, despite autocast.
 
     A training step of a network full of them is faster so on a CPU, although its
     forward pass is not (``benchmarks/depthwise.py``).
     """
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        """Call a function of torch's; a convolution as :func:`_convolve` does."""
-        return (_convolve if func is F.conv2d else func)(*args, **(kwargs or {}))
+    convolve = staticmethod(_convolve)
 
 
 def quick_gradients(
@@ -47,19 +53,3 @@ def has_depthwise(module: nn.Module) -> bool:
         isinstance(child, nn.Conv2d) and child.groups == child.in_channels > 1
         for child in module.modules()
     )
-
-
-def _convolve(
-    input: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor | None = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
-    groups: int = 1,
-) -> torch.Tensor:
-    """Convolve as torch does, but without autocast if it is depthwise and learns."""
-    is_depthwise = groups == input.shape[1] > 1
-    if not is_depthwise or not (input.requires_grad or weight.requires_grad):
-        return F.conv2d(input, weight, bias, stride, padding, dilation, groups)
-    return convolve_in_float32(input, weight, bias, stride, padding, dilation, groups)

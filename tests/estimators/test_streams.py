@@ -9,7 +9,6 @@ from PIL import Image
 from sklearn.model_selection import GridSearchCV, cross_val_score
 
 from sktransfer import ActivationCache, ResNetFeatureExtractor
-from sktransfer._images.streams import pictures as module
 from sktransfer._images.streams import spool
 from sktransfer.datasets import BadImageError, LazyImages, check_images
 from tests.helpers import pictures, scratch, transfer
@@ -22,19 +21,6 @@ def folder(tmp_path):
     for i, image in enumerate(X):
         Image.fromarray(image).save(tmp_path / f"{i:02}.png")
     return X, np.array(sorted(map(str, tmp_path.glob("*.png")))), y
-
-
-@pytest.fixture
-def decoded(monkeypatch):
-    """List the rows that are decoded."""
-    rows, read = [], module.read_picture
-
-    def note(row, *args):
-        rows.append(row)
-        return read(row, *args)
-
-    monkeypatch.setattr(module, "read_picture", note)
-    return rows
 
 
 def cached(**changes):

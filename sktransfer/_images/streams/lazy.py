@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sktransfer._images.shapes import Shape, scale_of
+from sktransfer._images.shapes import Shape, needs_rescaling
 from sktransfer._images.streams.ahead import (
     Hashes,
     count_ahead,
@@ -168,13 +168,8 @@ class ArrayStream:
     ) -> None:
         self.images, self.max_value = images, max_value
         self.shape: tuple[int, int, int, int] = (len(images), *image_shape)
-        is_kept = (
-            isinstance(max_value, str)
-            or images.dtype == np.uint8
-            or max_value == scale_of(images.dtype)
-        )
-        self.dtype = images.dtype if is_kept else np.dtype(np.float32)
-        self._divisor = None if is_kept else np.float64(max_value)
+        self._is_rescaled = needs_rescaling(images.dtype, max_value)
+        self.dtype = np.dtype(np.float32) if self._is_rescaled else images.dtype
         self.hashes = Hashes(len(images))
 
     def __len__(self) -> int:
@@ -202,7 +197,7 @@ class ArrayStream:
 
     def _read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
         images = self.images.read(rows).reshape(len(rows), *self.shape[1:])
-        if self._divisor is None:
+        if not self._is_rescaled:
             return images
-        scaled: NDArray[Any] = (images / self._divisor).astype(np.float32)
+        scaled: NDArray[Any] = (images / np.float64(self.max_value)).astype(np.float32)
         return scaled

@@ -95,9 +95,6 @@ class PictureStream:
             return one
         return next(self.read_ahead([rows]))
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        return self[:].astype(self.dtype if dtype is None else dtype)
-
     def read_ahead(self, parts: Iterable[Any]) -> Iterator[NDArray[np.uint8]]:
         """Yield the pixels of part after part; decode the next ones meanwhile.
 

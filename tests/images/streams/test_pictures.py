@@ -11,7 +11,6 @@ from PIL import Image
 from sktransfer._images.pictures import budget as budgets
 from sktransfer._images.pictures.opening import BadImageError
 from sktransfer._images.pictures.reading import Reading, read_pictures
-from sktransfer._images.streams import pictures as module
 from sktransfer._images.streams.pictures import PictureStream
 
 SHAPE = (6, 8, 3)
@@ -26,19 +25,6 @@ def paths(tmp_path):
     return [str(path) for path in sorted(tmp_path.glob("*.png"))]
 
 
-@pytest.fixture
-def decoded(monkeypatch):
-    """List the rows that are decoded."""
-    rows, read = [], module.read_picture
-
-    def note(row, *args):
-        rows.append(row)
-        return read(row, *args)
-
-    monkeypatch.setattr(module, "read_picture", note)
-    return rows
-
-
 def stream(paths, **options):
     return PictureStream(paths, Reading(SHAPE, **options))
 
@@ -51,7 +37,6 @@ def test_any_rows_are_the_pixels_of_the_whole(paths):
     np.testing.assert_array_equal(images[3], whole[3])
     np.testing.assert_array_equal(images[[7, 2, 7]], whole[[7, 2, 7]])
     np.testing.assert_array_equal(images[5:9], whole[5:9])
-    np.testing.assert_array_equal(np.asarray(images), whole)
 
 
 def test_nothing_is_decoded_before_it_is_asked_for(paths, decoded):
