@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from sktransfer._displays.prediction_grid import PredictionGridDisplay
     from sktransfer._displays.saliency import SaliencyDisplay
     from sktransfer._displays.top_losses import TopLossesDisplay
+    from sktransfer._estimators.persistence.inspecting import ModelInfo, inspect
+    from sktransfer._estimators.persistence.loading import load
+    from sktransfer._files.model_file import ModelFileError
     from sktransfer._networks.stages import Stages
     from sktransfer._training.callbacks.unfreezing import UnfreezeSchedule
 
@@ -53,6 +56,8 @@ __all__ = [
     "DrawnViews",
     "FeatureExtractor",
     "ModelComparisonDisplay",
+    "ModelFileError",
+    "ModelInfo",
     "PredictionGridDisplay",
     "ResNetFeatureExtractor",
     "ResNetTransferClassifier",
@@ -64,6 +69,8 @@ __all__ = [
     "TransferClassifier",
     "UnfreezeSchedule",
     "datasets",
+    "inspect",
+    "load",
     "most_confused",
 ]
 
@@ -74,12 +81,16 @@ _LAZY = {
     "ConfusedPair": "_displays.content.confusions",
     "ConfusedPairsDisplay": "_displays.confused_pairs",
     "ModelComparisonDisplay": "_displays.comparison",
+    "ModelFileError": "_files.model_file",
+    "ModelInfo": "_estimators.persistence.inspecting",
     "PredictionGridDisplay": "_displays.prediction_grid",
     "SaliencyDisplay": "_displays.saliency",
     "Stages": "_networks.stages",
     "TopLossesDisplay": "_displays.top_losses",
     "TrainingHistoryDisplay": "_displays.history",
     "UnfreezeSchedule": "_training.callbacks.unfreezing",
+    "inspect": "_estimators.persistence.inspecting",
+    "load": "_estimators.persistence.loading",
     "most_confused": "_displays.content.confusions",
 }
 

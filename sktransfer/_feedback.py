@@ -21,11 +21,12 @@ LAYOUT = (
 )
 
 
-def warn(message: str) -> None:
+def warn(message: str | Warning) -> None:
     """Issue a UserWarning at the line of the user's code that called this package.
 
     The package may be on the stack more than once, as when it is called back by
-    scikit-learn; the outermost call counts.
+    scikit-learn; the outermost call counts. Instead of a text, a warning of another
+    kind may be given.
     """
     # `skip_file_prefixes` of warnings.warn would stop at the innermost call, and needs
     # Python 3.12.

@@ -300,6 +300,10 @@ class BaseImageClassifier(ClassifierMixin, Computing, ImageInput):
 
         if goes_on:
             self._check_warm_start(classes, last_shape)
+        self._trained_on = {
+            "n_per_class": np.bincount(labels[rows], minlength=len(classes)),
+            "n_validation": 0 if valid_set is None else len(valid_set.rows),
+        }
         settings = self._make_settings(len(rows), device, precision, seed, goes_on)
         train_set = ImageDataset(images, labels, weights, rows)
         n_classes = len(classes)

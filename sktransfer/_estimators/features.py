@@ -190,6 +190,8 @@ class FeatureExtractor(
             with fork_rng(self._draw_seed(), device):
                 stages = self._load_backbone(1, 0.0, images.shape[1:])
             self.stages_ = move_to(stages, device).eval()
+            names = ("backbone", "image_size", "resize")
+            self._fitted_network = {name: getattr(self, name) for name in names}
             self.device_, self.precision_ = str(device), precision
         return images
 

@@ -18,6 +18,7 @@ from sklearn.utils.validation import (
 )
 
 from sktransfer._estimators.documentation import Documented
+from sktransfer._estimators.persistence.saved import Saved
 from sktransfer._feedback import Bar, warn
 from sktransfer._images.containers import (
     as_pictures,
@@ -118,7 +119,7 @@ def warn_of_findings(images: Images, grey_is_meant: bool = False) -> None:
             )
 
 
-class ImageInput(Documented):
+class ImageInput(Saved, Documented):
     """The base of every estimator here: it checks ``X`` and remembers its shape."""
 
     image_shape: Shape | None

@@ -100,7 +100,7 @@ def train(
             full = "; memory is full, so some were computed more than once"
             end = full if is_any_full(sets) else ""
             print(f"activation_cache: {net.cache_info_}{end}.")
-    _forget_training_state(net, best)
+    forget_training_state(net, best)
     return net
 
 
@@ -202,7 +202,7 @@ def _make_net(
         ) from error
 
 
-def _forget_training_state(net: StagesNet, best: EarlyStopping | None) -> None:
+def forget_training_state(net: StagesNet, best: EarlyStopping | None) -> None:
     """Drop what prediction does not need; a pickle would carry it along."""
     net.module_.eval()
     net.compiled_ = None

@@ -86,6 +86,14 @@ class PackagedFile:
         """Identify the file in its present state."""
         return identify_file(self.find())
 
+    def is_local(self) -> bool:
+        """Return whether the package is installed."""
+        try:
+            self.find()
+        except OSError:
+            return False
+        return True
+
     def read(self) -> State:
         """Read the weights, under timm's names.
 

@@ -59,7 +59,7 @@ def describe_timm(name: str) -> Backbone:
     ValueError
         If timm has no such model, or it gives no features of images.
     """
-    _check_name(name)
+    check_name(name)
     how = plan(name)
     config, fixed = read_config(name), is_fixed(name)
     small = SMALL_FIXED if fixed else SMALL
@@ -83,7 +83,7 @@ def describe_timm(name: str) -> Backbone:
     )
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
     """Raise a ValueError unless timm has a model of this name."""
     known = timm.list_models()
     architecture, _, tag = name.partition(".")

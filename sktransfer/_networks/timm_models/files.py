@@ -45,6 +45,11 @@ class HubWeights:
         file = _find_file(hub_id) if hub_id else None
         return (self.model, timm.__version__, file and identify_file(file))
 
+    def is_local(self) -> bool:
+        """Return whether the file is in the hub's cache."""
+        hub_id = timm.get_pretrained_cfg(self.model).hf_hub_id
+        return bool(hub_id) and _find_file(hub_id) is not None
+
     def read(self) -> State:
         """Read the weights, under timm's names.
 

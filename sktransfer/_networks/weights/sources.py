@@ -31,6 +31,9 @@ class Source(Protocol):
     def identity(self) -> Hashable:
         """Identify these weights in their present state."""
 
+    def is_local(self) -> bool:
+        """Return whether the weights are on this machine."""
+
     def read(self) -> State:
         """Read the weights.
 
@@ -55,6 +58,10 @@ class WeightFile:
         """Identify this file in its present state."""
         return identify_file(self.path)
 
+    def is_local(self) -> bool:
+        """Return whether there is such a file."""
+        return self.path.is_file()
+
     def read(self) -> State:
         """Read the weights."""
         return read_state(self.path)
@@ -76,6 +83,10 @@ class DownloadedFile:
     def identity(self) -> Hashable:
         """Identify the downloaded file in its present state."""
         return identify_file(self.path)
+
+    def is_local(self) -> bool:
+        """Return whether the file was downloaded."""
+        return self.path.is_file()
 
     def read(self) -> State:
         """Get the weights from torch's local folder, or else from the network."""

@@ -1,0 +1,1 @@
+"""Fitted estimators as files: saved, inspected and loaded without running code."""

@@ -1,0 +1,130 @@
+"""The model card: what a model is, as text for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+# Classes listed by name; of more, only how many.
+MOST_CLASSES = 50
+
+
+def write_card(
+    estimator: Any, versions: Mapping[str, str], description: str | None
+) -> str:
+    """Write the card of a fitted estimator, as Markdown.
+
+    Parameters
+    ----------
+    estimator : object
+        Fitted.
+
+    versions : mapping of str to str
+        Releases by name.
+
+    description : str or None
+        The user's own words.
+
+    Returns
+    -------
+    str
+    """
+    sections = [
+        ("", [description] if description else []),
+        ("Model", _describe_model(estimator)),
+        ("Data", _describe_data(estimator)),
+        ("Recipe", _describe_recipe(estimator)),
+        ("Scores", _describe_scores(estimator)),
+        ("Made with", [f"{name} {number}" for name, number in versions.items()]),
+    ]
+    lines = [f"# {type(estimator).__name__}", ""]
+    for title, items in sections:
+        if items:
+            lines += [f"## {title}", ""] if title else []
+            lines += [f"- {item}" if title else item for item in items]
+            lines.append("")
+    return "\n".join(lines)
+
+
+def _describe_model(estimator: Any) -> list[str]:
+    height, width, n_channels = estimator.image_shape_
+    size = estimator._size_seen(estimator.image_shape_)
+    network = estimator._fitted_network.get("backbone", "a small CNN")
+    seen = "their own size" if size is None else f"{size} x {size} pixels"
+    day = datetime.now(UTC).date().isoformat()
+    return [
+        f"Network: {getattr(network, 'name', network)}.",
+        f"Input: images of {height} x {width} pixels, {n_channels} channels; the "
+        f"network sees them at {seen}.",
+        f"Saved on {day}.",
+    ]
+
+
+def _describe_data(estimator: Any) -> list[str]:
+    """Say on how many images of which classes an estimator was trained."""
+    if not hasattr(estimator, "classes_"):
+        return []
+    trained_on = estimator._trained_on
+    counts = np.asarray(trained_on["n_per_class"]).tolist()
+    items = [
+        f"Trained on {sum(counts):,} images of {len(counts)} classes; "
+        f"{trained_on['n_validation']:,} others chose the best epoch."
+    ]
+    if len(counts) <= MOST_CLASSES:
+        pairs = zip(estimator.classes_.tolist(), counts, strict=True)
+        items.append(
+            "Images per class: " + ", ".join(f"{c!s}: {n:,}" for c, n in pairs)
+        )
+    return items
+
+
+def _describe_recipe(estimator: Any) -> list[str]:
+    """List the parameters that are not the defaults, and what became of the rest."""
+    defaults = type(estimator)().get_params(deep=False)
+    params = estimator.get_params(deep=False)
+    changed = [
+        f"{name}={_show(value)}"
+        for name, value in params.items()
+        if not _is_same(value, defaults[name])
+    ]
+    items = ["Parameters: " + (", ".join(changed) or "the defaults") + "."]
+    if hasattr(estimator, "n_iter_"):
+        items.append(
+            f"Trained for {estimator.n_iter_} epochs; the weights are those of epoch "
+            f"{estimator.best_epoch_}. Device: {estimator.device_}, "
+            f"{estimator.precision_}."
+        )
+    if hasattr(estimator, "depth_reason_"):
+        items.append(estimator.depth_reason_)
+    return items
+
+
+def _describe_scores(estimator: Any) -> list[str]:
+    """Show loss and accuracy of the epoch whose weights were kept."""
+    if not getattr(estimator, "history_", None):
+        return []
+    row = estimator.history_[estimator.best_epoch_ - 1]
+    names = {"valid": "Validation images", "train": "Training images"}
+    items = [
+        f"{called}: accuracy {row[f'{name}_accuracy']:.4f}, log loss "
+        f"{row[f'{name}_loss']:.4f} in epoch {row['epoch']}."
+        for name, called in names.items()
+        if f"{name}_accuracy" in row
+    ]
+    if "valid_accuracy" in row:
+        items.append(
+            "The validation images chose the epoch, which favours it a little."
+        )
+    return items
+
+
+def _show(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _is_same(value: Any, default: Any) -> bool:
+    return type(value) is type(default) and bool(np.all(value == default))

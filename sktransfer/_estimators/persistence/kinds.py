@@ -1,0 +1,97 @@
+"""What a model file may hold besides plain values: a closed list, and no code."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from sktransfer._files.encoding import Codec, Codecs
+from sktransfer._images.views import DrawnViews
+from sktransfer._networks.backbones.record import Backbone
+
+if TYPE_CHECKING:
+    from sktransfer._activations.cache import ActivationCache, CacheInfo
+
+# Optimizers of torch that take learning rates per stage.
+OPTIMIZERS = (
+    "ASGD",
+    "Adadelta",
+    "Adafactor",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Adamax",
+    "NAdam",
+    "RAdam",
+    "RMSprop",
+    "Rprop",
+    "SGD",
+)
+DTYPES = ("float64", "float32", "float16", "bfloat16")
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnBackbone:
+    """Stands in a file for a `Backbone` of the user's, which is code."""
+
+    name: str
+
+
+def list_codecs() -> Codecs:
+    """List the kinds of objects that model files hold, by name."""
+    import torch
+
+    from sktransfer._activations.cache import ActivationCache, CacheInfo
+
+    optimizers = {
+        name: getattr(torch.optim, name)
+        for name in OPTIMIZERS
+        if hasattr(torch.optim, name)
+    }
+    return {
+        "optimizer": _make_choice(optimizers),
+        "dtype": _make_choice({name: getattr(torch, name) for name in DTYPES}),
+        "views": Codec(
+            lambda value: type(value) is DrawnViews,
+            dataclasses.asdict,
+            lambda options: DrawnViews(**options),
+        ),
+        "cache": Codec(
+            lambda value: type(value) is ActivationCache,
+            _pack_cache,
+            lambda max_bytes: ActivationCache(max_bytes),
+        ),
+        "cache_info": Codec(
+            lambda value: type(value) is CacheInfo,
+            list,
+            _unpack_info,
+        ),
+        "backbone": Codec(
+            lambda value: isinstance(value, (Backbone, OwnBackbone)),
+            lambda value: value.name,
+            lambda name: OwnBackbone(str(name)),
+        ),
+    }
+
+
+def _make_choice(known: dict[str, Any]) -> Codec:
+    """Encode each of some objects by its name."""
+    names = {id(item): name for name, item in known.items()}
+    return Codec(
+        lambda value: names.get(id(value)) is not None,
+        lambda value: names[id(value)],
+        lambda name: known[name],
+    )
+
+
+def _pack_cache(cache: ActivationCache) -> int | str:
+    """Keep the size of a cache; what it holds, and its folder, belong to a machine."""
+    size: int | str = cache.max_bytes
+    return size
+
+
+def _unpack_info(values: list[Any]) -> CacheInfo:
+    from sktransfer._activations.cache import CacheInfo
+
+    hits, misses, n_bytes, seconds, on_disk = values
+    return CacheInfo(int(hits), int(misses), int(n_bytes), float(seconds), int(on_disk))

@@ -1,0 +1,319 @@
+"""Loading: an estimator made from a model file, which may hold anything."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from sklearn.exceptions import InconsistentVersionWarning
+
+from sktransfer._estimators.features import FeatureExtractor, ResNetFeatureExtractor
+from sktransfer._estimators.persistence.attributes import find_fault, list_attributes
+from sktransfer._estimators.persistence.kinds import OwnBackbone, list_codecs
+from sktransfer._estimators.persistence.saving import (
+    ESTIMATORS,
+    KIND,
+    PLACES,
+    hash_tensors,
+)
+from sktransfer._estimators.persistence.versions import compare_versions
+from sktransfer._estimators.scratch import ScratchCNNClassifier
+from sktransfer._estimators.transfer import (
+    ResNetTransferClassifier,
+    TransferClassifier,
+)
+from sktransfer._feedback import warn
+from sktransfer._files.model_file import ModelFile, ModelFileError, open_model_file
+from sktransfer._networks.backbones.record import Backbone
+from sktransfer._networks.blueprint import (
+    BlueprintError,
+    build_network,
+    load_referenced,
+)
+from sktransfer._networks.device import move_to, recheck_precision, resolve_device
+from sktransfer._networks.stages import Stages
+from sktransfer._training.restoring import restore_net
+
+CLASSES = {
+    kind.__name__: kind
+    for kind in (
+        FeatureExtractor,
+        ResNetFeatureExtractor,
+        ResNetTransferClassifier,
+        ScratchCNNClassifier,
+        TransferClassifier,
+    )
+}
+assert tuple(CLASSES) == ESTIMATORS
+
+
+class ModelVersionWarning(InconsistentVersionWarning):
+    """A model was saved with other releases of the packages that compute."""
+
+    def __init__(self, message: str) -> None:
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
+
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    params: Mapping[str, Any] | None = None,
+    sha256: str | None = None,
+) -> Any:
+    """Read an estimator that its ``save`` has written.
+
+    Nothing in the file is run as code, no module is imported because the file names
+    it, and nothing is downloaded. Time and memory are bounded by the size of the file
+    and by the network that it names.
+
+    Parameters
+    ----------
+    path : str or path-like
+        Of the file.
+
+    params : mapping of str to object, default=None
+        Parameters to set instead of those in the file, such as ``{"device": "cpu"}``;
+        among them those that were left out when it was saved, and the
+        :class:`Backbone` of a network of your own.
+
+    sha256 : str, default=None
+        The SHA-256 of the file, as ``sha256sum`` prints it, if you have it from a
+        source that you trust. The hash within the file only shows damage: whoever
+        writes a file writes its hash as well.
+
+    Returns
+    -------
+    TransferClassifier, ScratchCNNClassifier, FeatureExtractor or one of their variants
+        Fitted. Its predictions are those of the estimator that was saved, bit for bit
+        on the same kind of machine with the same releases.
+
+    Raises
+    ------
+    ModelFileError
+        If the file is damaged, of another origin, or of a newer format, or if a
+        parameter is needed that it does not hold. It is a ValueError.
+    OSError
+        If the file cannot be read, or weights that it refers to are not on this
+        machine.
+
+    Warns
+    -----
+    InconsistentVersionWarning
+        If it was saved with another release of sktransfer, torch, torchvision, timm or
+        Pillow.
+
+    See Also
+    --------
+    inspect : Shows what is in a file.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from sklearn.datasets import load_digits
+    >>> import sktransfer
+    >>> X, y = load_digits(n_class=2, return_X_y=True)
+    >>> clf = sktransfer.ScratchCNNClassifier(width=8, max_epochs=1, random_state=0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "digits.sktransfer"
+    ...     clf.fit(X / 16, y).save(path)
+    ...     loaded = sktransfer.load(path)
+    >>> (loaded.predict_proba(X / 16) == clf.predict_proba(X / 16)).all()
+    np.True_
+    """
+    path, given = Path(path), dict(params or {})
+    with open_model_file(path, list_codecs(), sha256) as opened:
+        try:
+            estimator = _build(opened, given)
+        except ModelFileError:
+            raise
+        except (BlueprintError, _ContentError) as error:
+            raise ModelFileError(f"{str(path)!r} cannot be loaded: {error}.") from error
+        versions = opened.content.get("versions")
+    differing = compare_versions(versions if isinstance(versions, dict) else {})
+    if differing:
+        warn(
+            ModelVersionWarning(
+                f"{str(path)!r} was saved with {differing}; its predictions may differ "
+                "a little from those before."
+            )
+        )
+    return estimator
+
+
+load.__module__ = "sktransfer"
+
+
+class _ContentError(ValueError):
+    """A description that is none of an estimator."""
+
+
+def _build(opened: ModelFile, given: dict[str, Any]) -> Any:
+    """Make the estimator that a file describes."""
+    content = opened.content
+    if opened.kind != KIND:
+        raise _ContentError(f"it holds no estimator, but a {opened.kind[:40]!r}")
+    name = content.get("estimator")
+    if not isinstance(name, str) or name not in CLASSES:
+        raise _ContentError(f"the estimator {name!r:.40} is unknown")
+    estimator = _make_estimator(CLASSES[name], content, given)
+    attributes = _check_attributes(estimator, content)
+    network = content.get("network")
+    if not isinstance(network, dict):
+        raise _ContentError("it describes no network")
+    own = _find_own_backbone(attributes, given)
+    referenced = _load_referenced(content, own, attributes["image_shape_"], given)
+    shapes = {
+        **{name: form.shape for name, form in opened.forms.items()},
+        **{name: tuple(tensor.shape) for name, tensor in referenced.items()},
+    }
+    stages = build_network(network, own, shapes)
+    _check_fit(estimator, attributes, stages)
+    _check_dtypes(opened, stages)
+    stages.load_state_dict({**opened.read_tensors(), **referenced})
+    vars(estimator).update(attributes)
+    _set_network(estimator, stages, content)
+    return estimator
+
+
+def _make_estimator(
+    kind: type[Any], content: Mapping[str, Any], given: dict[str, Any]
+) -> Any:
+    """Make an estimator with the parameters of a file and those given."""
+    params = content.get("params")
+    known = kind().get_params(deep=False)
+    unknown = set(given) - set(known)
+    if unknown:
+        raise ValueError(
+            f"params holds {', '.join(sorted(map(repr, unknown)))}, which "
+            f"{kind.__name__} does not have."
+        )
+    if not isinstance(params, dict) or not set(params) <= set(known):
+        raise _ContentError(f"its parameters are not those of {kind.__name__}")
+    places = [n for n in PLACES if n in params and not _is_no_place(n, params[n])]
+    if places:
+        raise _ContentError(f"its {places[0]} is a place on some machine")
+    merged = {**params, **given}
+    if isinstance(merged.get("backbone"), OwnBackbone):
+        raise _ContentError(_ask_for_backbone(merged["backbone"]))
+    try:
+        estimator = kind(**merged)
+        estimator._validate_params()
+    except (TypeError, ValueError) as error:
+        raise _ContentError(f"its parameters are wrong: {error}") from None
+    return estimator
+
+
+def _is_no_place(name: str, value: Any) -> bool:
+    is_path = isinstance(value, (str, os.PathLike)) and value != PLACES[name]
+    return not is_path
+
+
+def _ask_for_backbone(backbone: OwnBackbone) -> str:
+    return (
+        f"its network was built from the Backbone {backbone.name[:80]!r}, which is "
+        "code and not in the file; pass load(path, params={'backbone': ...})"
+    )
+
+
+def _check_attributes(estimator: Any, content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fitted attributes, if they can be those of such an estimator."""
+    attributes = content.get("attributes")
+    is_classifier = hasattr(estimator, "predict")
+    checks = list_attributes(is_classifier, hasattr(estimator, "backbone"))
+    if not isinstance(attributes, dict):
+        raise _ContentError("it holds no fitted attributes")
+    fault = find_fault(attributes, checks)
+    if fault:
+        raise _ContentError(fault)
+    return attributes
+
+
+def _find_own_backbone(
+    attributes: dict[str, Any], given: Mapping[str, Any]
+) -> Backbone | None:
+    """Return the user's Backbone that the network was built from, if it was."""
+    network = attributes["_fitted_network"]
+    if not isinstance(network.get("backbone"), OwnBackbone):
+        return None
+    own = given.get("backbone")
+    if not isinstance(own, Backbone):
+        raise _ContentError(_ask_for_backbone(network["backbone"]))
+    network["backbone"] = own
+    return own
+
+
+def _load_referenced(
+    content: Mapping[str, Any],
+    own: Backbone | None,
+    image_shape: tuple[int, int, int],
+    given: Mapping[str, Any],
+) -> dict[str, torch.Tensor]:
+    """Take the weights that a file refers to from where they are on this machine."""
+    reference = content.get("reference")
+    if reference is None:
+        return {}
+    if not isinstance(reference, dict) or own is not None:
+        raise _ContentError("its reference to weights cannot be read")
+    weights, names = reference.get("weights"), reference.get("names")
+    if not isinstance(weights, str) or not isinstance(names, list):
+        raise _ContentError("its reference to weights cannot be read")
+    backbone = content["network"].get("backbone")
+    pretrained = load_referenced(content["network"], backbone, weights, image_shape)
+    if not all(isinstance(name, str) and name in pretrained for name in names):
+        raise _ContentError("it refers to weights that its backbone does not have")
+    found = {name: pretrained[name] for name in names}
+    if hash_tensors(found) != reference.get("sha256"):
+        raise _ContentError(
+            f"the weights {weights[:80]!r} of {backbone!r} on this machine are not "
+            "those that it was saved with"
+        )
+    return found
+
+
+def _check_fit(estimator: Any, attributes: Mapping[str, Any], stages: Stages) -> None:
+    """Raise a _ContentError if classes and outputs are not as many."""
+    if not hasattr(estimator, "predict"):
+        return
+    n_classes = len(attributes["classes_"])
+    n_outputs = stages.get_submodule("head.linear").out_features
+    if n_classes != n_outputs:
+        raise _ContentError(f"it has {n_classes} classes for {n_outputs} outputs")
+    if not 1 <= attributes["best_epoch_"] <= len(attributes["history_"]):
+        raise _ContentError("its best epoch is not in its history")
+
+
+def _check_dtypes(opened: ModelFile, stages: Stages) -> None:
+    """Raise a _ContentError if weights are other numbers than the network has."""
+    own = stages.state_dict()
+    wrong = [n for n, form in opened.forms.items() if form.dtype != own[n].dtype]
+    if wrong:
+        raise _ContentError(f"{wrong[0]} holds {opened.forms[wrong[0]].dtype} numbers")
+
+
+def _set_network(estimator: Any, stages: Stages, content: Mapping[str, Any]) -> None:
+    """Put the network on a device of this machine, and into the estimator."""
+    try:
+        device = resolve_device(estimator.device)
+    except RuntimeError:  # trained on a GPU that is not here
+        device = torch.device("cpu")
+    except ValueError as error:
+        raise _ContentError(str(error)) from None
+    estimator.device_ = str(device)
+    precision = recheck_precision(estimator.precision_, estimator.precision, device)
+    estimator.precision_ = precision
+    if not hasattr(estimator, "predict"):
+        estimator.stages_ = move_to(stages, device)
+        return
+    n_prefix = content.get("n_prefix")
+    if type(n_prefix) is not int or not 0 <= n_prefix < len(stages.names):
+        raise _ContentError(f"its n_prefix is {n_prefix!r:.40}")
+    estimator.net_ = restore_net(
+        stages, n_prefix, device, precision, estimator.history_, estimator.cache_info_
+    )

@@ -1,0 +1,192 @@
+"""Saving: what a fitted estimator is, put into a model file."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from sklearn.utils.validation import check_is_fitted
+
+from sktransfer._estimators.persistence.attributes import list_attributes
+from sktransfer._estimators.persistence.card import write_card
+from sktransfer._estimators.persistence.kinds import list_codecs
+from sktransfer._estimators.persistence.versions import list_versions
+from sktransfer._files.encoding import Encoder, EncodingError
+from sktransfer._files.model_file import write_model_file
+from sktransfer._networks.blueprint import draw_blueprint, load_referenced
+
+if TYPE_CHECKING:
+    from sktransfer._networks.stages import Stages
+
+KIND = "estimator"
+
+ESTIMATORS = (
+    "FeatureExtractor",
+    "ResNetFeatureExtractor",
+    "ResNetTransferClassifier",
+    "ScratchCNNClassifier",
+    "TransferClassifier",
+)
+
+# Parameters that name places on one machine, and what they become in a file.
+PLACES = {"activation_cache": "auto", "checkpoint": None}
+
+
+def save_estimator(
+    estimator: Any,
+    path: str | os.PathLike[str],
+    backbone: str,
+    omit: Collection[str],
+    description: str | None,
+) -> None:
+    """Write an estimator into a file; see :meth:`Saved.save`."""
+    check_is_fitted(estimator)
+    _check_class(estimator)
+    estimator._validate_params()
+    if backbone not in ("embed", "reference"):
+        raise ValueError(f"backbone={backbone!r}: pass 'embed' or 'reference'.")
+    params = _pack_params(estimator, omit)
+    attributes = _pack_attributes(estimator, set(omit))
+    stages: Stages = find_stages(estimator)
+    tensors = stages.state_dict()
+    reference = None
+    blueprint = draw_blueprint(stages, estimator._fitted_network.get("backbone"))
+    if backbone == "reference":
+        reference = _refer(estimator, blueprint, tensors)
+        for name in reference["names"]:
+            del tensors[name]
+    versions = list_versions()
+    content = {
+        "estimator": type(estimator).__name__,
+        "params": params,
+        "omitted": sorted(omit),
+        "attributes": attributes,
+        "network": blueprint,
+        "n_prefix": estimator.net_.n_prefix if hasattr(estimator, "net_") else 0,
+        "reference": reference,
+        "versions": versions,
+    }
+    card = write_card(estimator, versions, description)
+    write_model_file(Path(path), KIND, content, tensors, list_codecs(), card)
+
+
+def find_stages(estimator: Any) -> Stages:
+    """Return the network of a fitted estimator."""
+    has_net = hasattr(estimator, "net_")
+    stages: Stages = estimator.net_.module_ if has_net else estimator.stages_
+    return stages
+
+
+def _check_class(estimator: Any) -> None:
+    """Raise a TypeError unless the estimator is of a class that `load` makes."""
+    kind = type(estimator)
+    if kind.__name__ not in ESTIMATORS or kind.__module__ != "sktransfer":
+        raise TypeError(
+            f"{kind.__name__} is a class of your own, which a file without code cannot "
+            "name; save an estimator of this package, or use pickle for files that "
+            "nobody else can write."
+        )
+
+
+def _pack_params(estimator: Any, omit: Collection[str]) -> dict[str, Any]:
+    """Return the parameters that can be saved; TypeError for others."""
+    params = estimator.get_params(deep=False)
+    if isinstance(omit, str) or not set(omit) <= set(params):
+        raise ValueError(
+            f"omit={omit!r} must be a list of parameters of {type(estimator).__name__}."
+        )
+    kept = {
+        name: _leave_place(name, value)
+        for name, value in params.items()
+        if name not in omit
+    }
+    for name, value in kept.items():
+        try:
+            Encoder(list_codecs()).encode(value)
+        except EncodingError as error:
+            raise TypeError(
+                f"{name}={value!r:.80} cannot be saved, since a file without code "
+                f"holds no {error}. Ways out: save(path, omit=[{name!r}]), then "
+                f"load(path, params={{{name!r}: ...}}); or set_params({name}=...) to a "
+                "value that can be saved."
+            ) from None
+    return kept
+
+
+def _leave_place(name: str, value: Any) -> Any:
+    """Replace a folder or file of this machine by the default."""
+    if name not in PLACES or value in (None, "auto"):
+        return value
+    is_path = isinstance(value, (str, os.PathLike))
+    return PLACES[name] if is_path or getattr(value, "path", None) else value
+
+
+def _pack_attributes(estimator: Any, omit: set[str]) -> dict[str, Any]:
+    """Return the fitted attributes; TypeError for one that cannot be saved."""
+    checks = list_attributes(
+        hasattr(estimator, "classes_"), hasattr(estimator, "backbone")
+    )
+    attributes = {n: v for n, v in vars(estimator).items() if n in checks}
+    # A value that a parameter had in `fit`, and that is left out.
+    network = attributes["_fitted_network"]
+    attributes["_fitted_network"] = {n: v for n, v in network.items() if n not in omit}
+    for name, value in attributes.items():
+        try:
+            Encoder(list_codecs()).encode(value)
+        except EncodingError as error:
+            raise TypeError(
+                f"{name} cannot be saved: a file without code holds no {error}."
+            ) from None
+    return attributes
+
+
+def _refer(
+    estimator: Any, blueprint: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]
+) -> dict[str, Any]:
+    """Name the tensors that are still those of the pretrained backbone."""
+    weights = getattr(estimator, "weights", None)
+    if not isinstance(weights, str):
+        raise ValueError(
+            f"backbone='reference' needs a backbone and weights with a name, and not "
+            f"weights={weights!r:.80}; pass backbone='embed'."
+        )
+    own = estimator._fitted_network["backbone"]
+    pretrained = load_referenced(blueprint, own, weights, estimator.image_shape_)
+    names = [
+        name
+        for name in sorted(tensors)
+        if name in pretrained and is_same(tensors[name], pretrained[name])
+    ]
+    return {
+        "weights": weights,
+        "names": names,
+        "sha256": hash_tensors({name: pretrained[name] for name in names}),
+    }
+
+
+def is_same(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Return whether two tensors are equal in every bit."""
+    if one.dtype != other.dtype or one.shape != other.shape:
+        return False
+    return np.array_equal(_as_bytes(one), _as_bytes(other))
+
+
+def hash_tensors(tensors: Mapping[str, torch.Tensor]) -> str:
+    """Compute the SHA-256 of tensors with their names, in the order of these."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}:".encode())
+        digest.update(_as_bytes(tensor).data)
+    return digest.hexdigest()
+
+
+def _as_bytes(tensor: torch.Tensor) -> np.ndarray:
+    flat = tensor.detach().cpu().contiguous().flatten()
+    content: np.ndarray = flat.view(torch.uint8).numpy()
+    return content

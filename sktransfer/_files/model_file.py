@@ -1,0 +1,323 @@
+"""Model files: tensors and a description of them, as one safetensors file with a hash.
+
+Any tool for safetensors opens such a file. Its metadata are `format`, `version`,
+`kind`, `content` (JSON, see :mod:`~sktransfer._files.encoding`), `card` (text for
+people) and `sha256`, of all of these and of every tensor.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from io import FileIO
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from safetensors.torch import save
+
+from sktransfer._files.encoding import Codecs, Decoder, Encoder, EncodingError
+from sktransfer._files.headers import (
+    MOST_HEADER_BYTES,
+    Entry,
+    Header,
+    HeaderError,
+    parse_json,
+    read_exactly,
+    read_header,
+)
+from sktransfer._files.opening import NotAFileError, hash_file, open_regular
+from sktransfer._files.replacing import replace_file, write_all
+
+FORMAT = "sktransfer"
+VERSION = 1
+METADATA = {"format", "version", "kind", "content", "card", "sha256"}
+
+# What the bytes of arrays in the description are called among the tensors.
+ARRAY = "array."
+
+DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+NAMES = {dtype: name for name, dtype in DTYPES.items()}
+
+
+class ModelFileError(ValueError):
+    """A model file that cannot be read: damaged, foreign, or of a newer version."""
+
+    __module__ = "sktransfer"
+
+
+class Form(NamedTuple):
+    """Dtype and shape of a tensor."""
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+
+
+def write_model_file(
+    path: Path,
+    kind: str,
+    content: Mapping[str, Any],
+    tensors: Mapping[str, torch.Tensor],
+    codecs: Codecs,
+    card: str = "",
+) -> None:
+    """Write a model file, or replace an old one once the new one is on the disk.
+
+    Parameters
+    ----------
+    path : Path
+        Of the file.
+
+    kind : str
+        What it is.
+
+    content : mapping of str to object
+        The description, of encodable values.
+
+    tensors : mapping of str to tensor
+        On any device.
+
+    codecs : mapping of str to Codec
+        For values of other kinds.
+
+    card : str, default=""
+        Text for people.
+
+    Raises
+    ------
+    EncodingError
+        If a value or a tensor is of a kind that such files do not hold.
+    OSError
+        If the file cannot be written; the old one is still there.
+    """
+    encoder = Encoder(codecs)
+    text = json.dumps(encoder.encode(dict(content)), allow_nan=False)
+    arrays = {
+        f"{ARRAY}{i}": torch.from_numpy(np.array(array))
+        for i, array in enumerate(encoder.arrays)
+    }
+    # Copies of their own: networks share tensors, which safetensors refuses.
+    whole = {**{n: _own(n, tensor) for n, tensor in tensors.items()}, **arrays}
+    metadata = {
+        "format": FORMAT,
+        "version": str(VERSION),
+        "kind": kind,
+        "content": text,
+        "card": card,
+    }
+    digest = _begin_hash(metadata)
+    for name in sorted(whole):
+        tensor = whole[name]
+        _add_entry(digest, name, NAMES[tensor.dtype], tuple(tensor.shape))
+        digest.update(_bytes_of(tensor))
+    packed = save(whole, {**metadata, "sha256": digest.hexdigest()})
+    if int.from_bytes(packed[:8], "little") > MOST_HEADER_BYTES:
+        raise EncodingError(f"more than {MOST_HEADER_BYTES:,} bytes of text")
+    with replace_file(path) as file:
+        write_all(file, [packed])
+
+
+class ModelFile:
+    """An open model file.
+
+    Attributes
+    ----------
+    path : Path
+        Where it is.
+
+    kind, card, sha256 : str
+        As they were written.
+
+    content : dict
+        The description; its arrays have been read, but not yet hashed.
+
+    forms : dict of str to Form
+        The tensors that it holds.
+
+    n_bytes : int
+        Its size.
+    """
+
+    def __init__(self, path: Path, file: FileIO, codecs: Codecs) -> None:
+        self.path, self._file = path, file
+        self._header = _read_own_header(path, file)
+        metadata = self._header.metadata
+        self.kind, self.card = metadata["kind"], metadata["card"]
+        self.sha256 = metadata["sha256"]
+        self.n_bytes = os.fstat(file.fileno()).st_size
+        self.forms = {
+            name: Form(DTYPES[entry.dtype], entry.shape)
+            for name, entry in self._header.tensors.items()
+            if not name.startswith(ARRAY)
+        }
+        content = Decoder(codecs, self._read_arrays()).decode(
+            parse_json(metadata["content"].encode("utf-8"))
+        )
+        if not isinstance(content, dict):
+            raise EncodingError("its description is not a mapping")
+        self.content: dict[str, Any] = content
+
+    def read_tensors(self) -> dict[str, torch.Tensor]:
+        """Read every tensor, and compare the hash of the file.
+
+        Raises
+        ------
+        ModelFileError
+            If a byte is not what was written.
+        """
+        digest = _begin_hash(self._header.metadata)
+        tensors = {}
+        for name in sorted(self._header.tensors):
+            entry = self._header.tensors[name]
+            _add_entry(digest, name, entry.dtype, entry.shape)
+            content = self._read(entry)
+            digest.update(content)
+            if name in self.forms:
+                tensors[name] = _unpack(content, entry)
+        if digest.hexdigest() != self.sha256:
+            raise ModelFileError(
+                f"{str(self.path)!r} is damaged: its content does not have the SHA-256 "
+                "that was written into it."
+            )
+        return tensors
+
+    def _read_arrays(self) -> list[bytearray]:
+        entries = self._header.tensors
+        names = [f"{ARRAY}{i}" for i in range(len(entries) - len(self.forms))]
+        if any(name not in entries or entries[name].dtype != "U8" for name in names):
+            raise EncodingError("its arrays are not numbered")
+        return [self._read(entries[name]) for name in names]
+
+    def _read(self, entry: Entry) -> bytearray:
+        self._file.seek(entry.begin)
+        return read_exactly(self._file, entry.n_bytes)
+
+
+@contextmanager
+def open_model_file(
+    path: Path, codecs: Codecs, sha256: str | None = None
+) -> Iterator[ModelFile]:
+    """Open a model file and read its description; errors name the file.
+
+    Parameters
+    ----------
+    path : Path
+        Of a file that :func:`write_model_file` wrote.
+
+    codecs : mapping of str to Codec
+        For values of other kinds than those of :class:`Decoder`.
+
+    sha256 : str or None, default=None
+        Hash that the whole file must have, if it is known.
+
+    Yields
+    ------
+    ModelFile
+
+    Raises
+    ------
+    ModelFileError
+        If it is none, is damaged, or is of a newer version.
+    OSError
+        If it cannot be opened or read.
+    """
+    try:
+        file = open_regular(path)
+    except NotAFileError as error:
+        raise ModelFileError(f"{str(path)!r} is not a model: {error}.") from None
+    with file:
+        _compare_hash(path, file, sha256)
+        try:
+            opened = ModelFile(path, file, codecs)
+        except ModelFileError:
+            raise
+        except (HeaderError, EncodingError) as error:
+            raise ModelFileError(
+                f"{str(path)!r} is not a model of sktransfer, or is damaged: {error}."
+            ) from None
+        try:
+            yield opened
+        except HeaderError as error:
+            raise ModelFileError(f"{str(path)!r} is damaged: {error}.") from None
+
+
+def _compare_hash(path: Path, file: FileIO, sha256: str | None) -> None:
+    """Raise a ModelFileError unless a file has a hash, if one is known."""
+    found = None if sha256 is None else hash_file(file)
+    if sha256 is not None and found != sha256.strip().lower():
+        raise ModelFileError(
+            f"{str(path)!r} has the SHA-256 {found}, not the {sha256!r} that was asked "
+            "for: it is another file, or was changed."
+        )
+
+
+def _read_own_header(path: Path, file: FileIO) -> Header:
+    """Read a header, and check that it is of this format and version."""
+    header = read_header(file)
+    if header.metadata.get("format") != FORMAT:
+        raise HeaderError("it is a safetensors file of another origin")
+    version = header.metadata.get("version", "")
+    if version != str(VERSION) and version.isdecimal() and len(version) < 10:
+        raise ModelFileError(
+            f"{str(path)!r} is of a newer release: it has format {version}, and this "
+            f"one reads up to {VERSION}. Install a newer sktransfer."
+        )
+    if version != str(VERSION) or set(header.metadata) != METADATA:
+        raise HeaderError("its metadata are not those of a model")
+    unknown = {e.dtype for e in header.tensors.values()} - set(DTYPES)
+    if unknown:
+        raise HeaderError(f"it holds numbers of kind {', '.join(sorted(unknown))}")
+    return header
+
+
+def _begin_hash(metadata: Mapping[str, str]) -> Any:
+    """Begin the hash of a file with its metadata."""
+    digest = hashlib.sha256()
+    for name in sorted(METADATA - {"sha256"}):
+        text = metadata[name].encode("utf-8", "surrogatepass")
+        digest.update(f"{name} {len(text)}:".encode() + text)
+    return digest
+
+
+def _add_entry(digest: Any, name: str, dtype: str, shape: tuple[int, ...]) -> None:
+    """Add to a hash what the header says of a tensor."""
+    entry = json.dumps([name, dtype, list(shape)]).encode()
+    digest.update(f"{len(entry)}:".encode() + entry)
+
+
+def _own(name: str, tensor: torch.Tensor) -> torch.Tensor:
+    """Copy a tensor to memory of its own, on the CPU, in the usual order."""
+    if tensor.dtype not in NAMES or tensor.layout != torch.strided:
+        raise EncodingError(f"{name}, a tensor of {tensor.dtype}, {tensor.layout}")
+    return (
+        tensor.detach().cpu().contiguous().clone(memory_format=torch.contiguous_format)
+    )
+
+
+def _bytes_of(tensor: torch.Tensor) -> memoryview:
+    return tensor.flatten().view(torch.uint8).numpy().data
+
+
+def _unpack(content: bytearray, entry: Entry) -> torch.Tensor:
+    """Return the tensor of these bytes."""
+    dtype = DTYPES[entry.dtype]
+    if not content:
+        return torch.empty(entry.shape, dtype=dtype)
+    if dtype == torch.bool and max(content) > 1:
+        raise HeaderError("it holds truth values that are neither 0 nor 1")
+    return torch.frombuffer(content, dtype=dtype).reshape(entry.shape)
