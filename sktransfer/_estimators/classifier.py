@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -96,6 +98,7 @@ class BaseImageClassifier(ClassifierMixin, Computing, ImageInput):
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
         "compile": ["boolean"],
         "tta": [StrOptions({"flip", "flip_shift"}), None],
+        "checkpoint": [str, os.PathLike, None],
         "callbacks": [list, tuple, None],
         "net_params": [dict, None],
         "warm_start": ["boolean"],
@@ -267,11 +270,14 @@ class BaseImageClassifier(ClassifierMixin, Computing, ImageInput):
         """Return the trained net and the classes; only set the shape of the images."""
         from sktransfer._images.variation import check_brightness
         from sktransfer._training.image_sets import ImageDataset
+        from sktransfer._training.resuming import check_checkpoint
         from sktransfer._training.train import train
 
         goes_on = self.warm_start and hasattr(self, "net_")
         device, precision = self._resolve_device()
-        self._resolve_plan(goes_on)  # for its errors, which must not wait for images
+        # For their errors, which must not wait for images.
+        self._resolve_plan(goes_on)
+        checkpoint = check_checkpoint(self.checkpoint, self.random_state)
         last_shape = getattr(self, "image_shape_", None)
 
         refuse_bad_labels("y", y)
@@ -304,7 +310,11 @@ class BaseImageClassifier(ClassifierMixin, Computing, ImageInput):
             "n_per_class": np.bincount(labels[rows], minlength=len(classes)),
             "n_validation": 0 if valid_set is None else len(valid_set.rows),
         }
-        settings = self._make_settings(len(rows), device, precision, seed, goes_on)
+        settings = replace(
+            self._make_settings(len(rows), device, precision, seed, goes_on),
+            checkpoint=checkpoint,
+            network_params=self._network_params(),
+        )
         train_set = ImageDataset(images, labels, weights, rows)
         n_classes = len(classes)
         with self._seeded_stages(

@@ -164,6 +164,17 @@ default="flip_crop"
         ``"flip"``: the image and its mirror image. ``"flip_shift"``: also shifted
         copies of both, with half the weight.
 
+    checkpoint : path-like or None, default=None
+        Where :meth:`fit` keeps its state after every epoch, and resumes from if it is
+        there: a file whose name ends in ``.checkpoint``, or a folder, in which every
+        fit has a file of its own. `random_state` must be an integer. After the process
+        was killed, the same fit ends with the weights that it would have had, bit for
+        bit on the same CPU with as many threads; `max_epochs` counts all epochs. If
+        images, labels, parameters or the release of torch are others, a file is refused
+        and a folder is used anew. A file of a fit that has ended is loaded without
+        training; delete it to train again. Unlike `warm_start`, which trains further
+        from the weights of an earlier fit, this finishes one fit.
+
     callbacks : list of skorch callbacks, default=None
         Copied before use. The history that they see contains ``train_loss``,
         ``train_accuracy``, ``valid_loss`` and ``valid_accuracy``. Callbacks that score
@@ -340,6 +351,7 @@ default="flip_crop"
         precision: str = "auto",
         compile: bool = False,
         tta: str | None = None,
+        checkpoint: Any = None,
         callbacks: Any = None,
         net_params: Any = None,
         warm_start: bool = False,
@@ -376,6 +388,7 @@ default="flip_crop"
         self.precision = precision
         self.compile = compile
         self.tta = tta
+        self.checkpoint = checkpoint
         self.callbacks = callbacks
         self.net_params = net_params
         self.warm_start = warm_start

@@ -54,6 +54,18 @@ class Batches:
         # Whether each image is mirrored in the next epoch, with `alternate_flip`.
         self.is_mirrored: torch.Tensor | None = None
 
+    def get_progress(self) -> dict[str, torch.Tensor | None]:
+        """Return what the epochs to come depend on."""
+        generator = self.generator
+        state = None if generator is None else generator.get_state()
+        return {"generator": state, "is_mirrored": self.is_mirrored}
+
+    def set_progress(self, progress: dict[str, torch.Tensor | None]) -> None:
+        """Go on from what :meth:`get_progress` returned."""
+        self.is_mirrored = progress["is_mirrored"]
+        if self.generator is not None and progress["generator"] is not None:
+            self.generator.set_state(progress["generator"])
+
     def __len__(self) -> int:
         return count_batches(len(self.dataset), self.batch_size)
 

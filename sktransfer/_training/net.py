@@ -98,6 +98,9 @@ class StagesNet(NeuralNet):
         # Images that pass at a time; fewer than a batch if memory was short.
         self.most_at_once_: int | None = None
         self.compiled_: Any = None
+        # The batches of the present training, and where those of a checkpoint were.
+        self.batches_: Any = None
+        self.resumed_batches_: Any = None
         super().__init__(module, criterion, **kwargs)
 
     @property
@@ -127,6 +130,8 @@ class StagesNet(NeuralNet):
         """Train; remember a Ctrl-C, which skorch swallows."""
         self.interrupt_: KeyboardInterrupt | None = None
         self.is_between_epochs_ = False
+        if epochs is None and self.resumed_batches_ is not None:
+            epochs = self.max_epochs - len(self.history)
         with hear_interrupts() as heard:
             try:
                 super().fit_loop(X, y, epochs, **fit_params)
@@ -160,6 +165,8 @@ class StagesNet(NeuralNet):
                 f"keeps the first {self.n_prefix} stages frozen throughout; pass a "
                 "larger unfreeze_depth to the estimator."
             )
+        if training:
+            self._follow(iterator)
         self.module_.train(training)
         self._pass(iterator.dataset)
         if training and self.probe is not None and len(self.history) == 1:
@@ -182,6 +189,13 @@ class StagesNet(NeuralNet):
         right = (torch.cat(predicted) == torch.cat(labels)) * weight
         total = weight.sum()
         self._record(prefix, float(loss.sum() / total), float(right.sum() / total))
+
+    def _follow(self, batches: Batches) -> None:
+        """Note the batches of this training; bring them to where a checkpoint was."""
+        self.batches_ = batches
+        if self.resumed_batches_ is not None:
+            batches.set_progress(self.resumed_batches_)
+            self.resumed_batches_ = None
 
     def _record(self, prefix: str, mean: float, accuracy: float) -> None:
         """Record the mean loss and the accuracy of an epoch."""
@@ -228,7 +242,7 @@ class StagesNet(NeuralNet):
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = super().__getstate__()
-        return {**state, "compiled_": None, "probe": None}
+        return {**state, "compiled_": None, "probe": None, "batches_": None}
 
     def train_step_single(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
         """Run forward and backward over one batch, in parts if memory is short."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,7 +22,8 @@ class TrainingSettings:
     """Settings of a fit, in the words of the estimators' parameters.
 
     `plan` holds the depth of every epoch: how many stages besides the head learn in it,
-    and `depth_reason` says why, if the user did not choose it.
+    and `depth_reason` says why, if the user did not choose it. `network_params` are the
+    parameters that decide what the network is.
     """
 
     plan: tuple[int, ...]
@@ -55,6 +57,8 @@ class TrainingSettings:
     lookahead: bool = False
     mixup: float = 0.0
     cutmix: float = 0.0
+    checkpoint: Path | None = None
+    network_params: Mapping[str, Any] = field(default_factory=dict)
 
 
 def copy_callbacks(callbacks: list[Any]) -> list[Any]:

@@ -5,15 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from skorch.callbacks import EarlyStopping
 from skorch.helper import predefined_split
 
 from sktransfer._activations.prefix import Prefix
 from sktransfer._networks.device import move_to
 from sktransfer._networks.stages import Stages
 from sktransfer._training.callbacks.averaging import ProbeAverage, StopAtProbe
+from sktransfer._training.callbacks.checkpoint import Checkpoint
 from sktransfer._training.callbacks.lookahead import Lookahead
 from sktransfer._training.callbacks.progress import open_bar
+from sktransfer._training.callbacks.stopping import StopEarly
 from sktransfer._training.callbacks.unfreezing import UnfreezeSchedule
 from sktransfer._training.image_sets import (
     ImageDataset,
@@ -28,6 +29,7 @@ from sktransfer._training.image_sets import (
 from sktransfer._training.mixing import name_mixing
 from sktransfer._training.net import StagesNet
 from sktransfer._training.probe import Probe, make_probe
+from sktransfer._training.resuming import make_checkpoint
 from sktransfer._training.settings import TrainingSettings
 
 
@@ -80,14 +82,15 @@ def train(
     if verbose:
         for line in filter(None, (settings.depth_reason, reason)):
             print(line)
-    best = None if valid_set is None else _stop_early(settings.patience)
+    best = None if valid_set is None else StopEarly(settings.patience)
+    checkpoint = make_checkpoint(stages, train_set, valid_set, settings)
     both = (train_set, valid_set)
     with with_activations(
         prefix, both, settings.augment, cache, verbose, is_mixed=mixed is not None
     ) as sets:
         probe = make_probe(stages, sets[0], settings)
         sets = keep_on_device(sets, device)
-        callbacks = _list_callbacks(settings, best, probe)
+        callbacks = _list_callbacks(settings, best, probe, checkpoint)
         with open_bar(verbose) as bars:
             net = _make_net(stages, n_prefix, sets[1], settings, [*bars, *callbacks])
             net.probe, net.has_probe_ = probe, probe is not None
@@ -104,15 +107,11 @@ def train(
     return net
 
 
-def _stop_early(patience: int) -> EarlyStopping:
-    """Make the callback that stops early and restores the best weights."""
-    return EarlyStopping(
-        "valid_loss", patience, threshold=0, load_best=True, sink=_discard
-    )
-
-
 def _list_callbacks(
-    settings: TrainingSettings, best: EarlyStopping | None, probe: Probe | None
+    settings: TrainingSettings,
+    best: StopEarly | None,
+    probe: Probe | None,
+    checkpoint: Checkpoint | None,
 ) -> list[Any]:
     """List the callbacks of a fit, with the user's among them."""
     schedule = UnfreezeSchedule(
@@ -143,6 +142,8 @@ def _list_callbacks(
         *lookahead,
         *stopping,
         *at_probe,
+        # Last: what it writes is the end of the epoch.
+        *([] if checkpoint is None else [("checkpoint", checkpoint)]),
     ]
 
 
@@ -202,18 +203,14 @@ def _make_net(
         ) from error
 
 
-def forget_training_state(net: StagesNet, best: EarlyStopping | None) -> None:
+def forget_training_state(net: StagesNet, best: StopEarly | None) -> None:
     """Drop what prediction does not need; a pickle would carry it along."""
     net.module_.eval()
     net.compiled_ = None
-    net.probe = None  # it holds the images
+    net.probe = net.batches_ = None  # they hold the images
     # skorch pickles `module` in addition to `module_`, on the device it is on.
     net.module = Stages
     net.optimizer_.state.clear()
     net.train_split = None
     if best is not None:
         best.best_model_weights_ = None
-
-
-def _discard(*args: Any, **kwargs: Any) -> None:
-    """Swallow a message of skorch's."""

@@ -142,6 +142,22 @@ class ProbeAverage(Callback):
                     print(self.reason_)
         self._average(net)
 
+    def get_progress(self) -> dict[str, Any]:
+        """Return what the epochs to come depend on."""
+        return {
+            "probe": self.probe_,
+            "trained": self.trained_,
+            "is_averaged": self.is_averaged_,
+            "share": self.share_,
+            "reason": self.reason_,
+        }
+
+    def set_progress(self, net: NeuralNet, progress: dict[str, Any]) -> None:
+        """Go on from what :meth:`get_progress` returned."""
+        self.probe_, self.trained_ = progress["probe"], progress["trained"]
+        self.is_averaged_ = progress["is_averaged"]
+        self.share_, self.reason_ = progress["share"], progress["reason"]
+
     def on_train_end(self, net: NeuralNet, X: Any = None, **kwargs: Any) -> None:
         """Average what an interrupted epoch left, and drop the copies."""
         self._average(net)

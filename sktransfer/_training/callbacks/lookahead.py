@@ -53,6 +53,14 @@ class Lookahead(Callback):
             for slow, weights in zip(self.slow_, fast, strict=True):
                 weights.copy_(slow.lerp_(weights, 1 - kept))
 
+    def get_progress(self) -> dict[str, Any]:
+        """Return what the epochs to come depend on."""
+        return {"step": self.step_, "slow": self.slow_}
+
+    def set_progress(self, net: NeuralNet, progress: dict[str, Any]) -> None:
+        """Go on from what :meth:`get_progress` returned."""
+        self.step_, self.slow_ = progress["step"], progress["slow"]
+
     def on_train_end(self, net: NeuralNet, **kwargs: Any) -> None:
         """Drop the average; the network has it now."""
         self.slow_ = None

@@ -84,6 +84,8 @@ default="gradual"
         self.epoch_ = self.step_ = 0
         # Epochs in which the head was solved rather than trained have no steps.
         self.n_without_steps_ = 0
+        # Each depth that was opened, with the step at which it was.
+        self.openings_: list[tuple[int, int]] = []
         stages = net.module_.unfreeze(self.plan_[0])
         ours = {id(p) for p in stages.parameters()}
         others = [
@@ -103,11 +105,8 @@ default="gradual"
         iterator = net.get_iterator(dataset_train, training=True)
         self.steps_per_epoch_ = len(iterator)
         depth = self.plan_[min(self.epoch_, len(self.plan_) - 1)]
-        stages = net.module_
-        if depth != stages.unfreeze_depth:
-            before = stages.learning()
-            stages.unfreeze(depth)
-            self._open(net, [n for n in stages.learning() if n not in before])
+        if depth != net.module_.unfreeze_depth:
+            self._open_depth(net, depth)
         net.history.record("unfreeze_depth", depth)
 
     def on_batch_begin(
@@ -135,6 +134,31 @@ default="gradual"
         self.epoch_ += 1
         if self.step_ == 0:
             self.n_without_steps_ += 1
+
+    def get_progress(self) -> dict[str, Any]:
+        """Return what the epochs to come depend on."""
+        return {
+            "epoch": self.epoch_,
+            "step": self.step_,
+            "n_without_steps": self.n_without_steps_,
+            "openings": [list(opening) for opening in self.openings_],
+        }
+
+    def set_progress(self, net: NeuralNet, progress: dict[str, Any]) -> None:
+        """Go on, after `on_train_begin`, from what :meth:`get_progress` returned."""
+        for depth, step in progress["openings"]:
+            self.step_ = step
+            self._open_depth(net, depth)
+        self.epoch_, self.step_ = progress["epoch"], progress["step"]
+        self.n_without_steps_ = progress["n_without_steps"]
+
+    def _open_depth(self, net: NeuralNet, depth: int) -> None:
+        """Open the stages down to a depth, each with a group in the optimizer."""
+        stages = net.module_
+        before = stages.learning()
+        stages.unfreeze(depth)
+        self._open(net, [n for n in stages.learning() if n not in before])
+        self.openings_.append((depth, self.step_))
 
     def _open(self, net: NeuralNet, names: Any) -> None:
         """Give each stage of these names its own group in the optimizer."""

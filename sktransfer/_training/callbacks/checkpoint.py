@@ -1,0 +1,262 @@
+"""Checkpoints as a skorch callback: a fit that died goes on where it was."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from skorch import NeuralNet
+from skorch.callbacks import Callback
+
+from sktransfer._feedback import warn
+from sktransfer._files.encoding import Codec, EncodingError
+from sktransfer._files.model_file import (
+    ModelFileError,
+    open_model_file,
+    write_model_file,
+)
+
+KIND = "checkpoint"
+PREVIOUS = ".previous"
+
+# What a name of a checkpoint ends in: no other file is ever replaced.
+ENDING = ".checkpoint"
+
+
+class TensorName(NamedTuple):
+    """Stands in a state for a tensor, which a file holds under this name."""
+
+    name: str
+
+
+CODECS = {
+    "tensor": Codec(
+        lambda value: type(value) is TensorName,
+        lambda value: value.name,
+        lambda name: TensorName(str(name)),
+    )
+}
+
+
+class Checkpoint(Callback):
+    """Write the state of training after every epoch; resume from a state that is there.
+
+    The file is replaced as a whole, and the one before is kept beside it, with
+    ``.previous`` at the end of its name.
+
+    Parameters
+    ----------
+    path : Path
+        Of the file.
+
+    fingerprint : mapping of str to str
+        What the fit depends on. A file of another fit is refused.
+    """
+
+    def __init__(self, path: Path, fingerprint: Mapping[str, str]) -> None:
+        self.path, self.fingerprint = path, dict(fingerprint)
+
+    def on_train_begin(self, net: NeuralNet, **kwargs: Any) -> None:
+        """Resume, if there is something to resume from."""
+        self.can_write_ = True
+        for path in (self.path, self.path.with_name(self.path.name + PREVIOUS)):
+            state = self._read(path)
+            if state is not None:
+                _restore(net, state, path)
+                if net.verbose:
+                    print(
+                        f"checkpoint: {path} resumed after epoch {len(net.history)} "
+                        f"of {net.max_epochs}."
+                    )
+                return
+
+    def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
+        """Write the state, or warn if that is impossible."""
+        tensors: dict[str, torch.Tensor] = {}
+        state = take_out(collect_state(net), "", tensors)
+        content = {"fingerprint": self.fingerprint, "state": state}
+        new = self.path.with_name(self.path.name + ".new")
+        try:
+            write_model_file(new, KIND, content, tensors, CODECS)
+            if self.path.exists():
+                self.path.replace(self.path.with_name(self.path.name + PREVIOUS))
+            new.replace(self.path)
+        except EncodingError as error:
+            raise ValueError(
+                f"checkpoint={str(self.path)!r}: a callback or an optimizer has state "
+                f"that cannot be saved ({error}); pass checkpoint=None."
+            ) from error
+        except OSError as error:
+            self._warn_once(error, tensors)
+
+    def _warn_once(self, error: OSError, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Warn that a checkpoint could not be written, and train on."""
+        if not self.can_write_:
+            return
+        self.can_write_ = False
+        n_bytes = sum(t.numel() * t.element_size() for t in tensors.values())
+        try:
+            free = f"{shutil.disk_usage(self.path.parent).free:,} are free"
+        except OSError:
+            free = "the folder is not there"
+        warn(
+            f"checkpoint={str(self.path)!r} could not be written ({error}); about "
+            f"{n_bytes:,} bytes are needed, and {free}. Training goes on, and tries "
+            "again after the next epoch."
+        )
+
+    def _read(self, path: Path) -> dict[str, Any] | None:
+        """Read the state of this fit; None if there is no file, or a damaged one."""
+        try:
+            with open_model_file(path, CODECS) as opened:
+                if opened.kind != KIND:
+                    raise ModelFileError(
+                        f"{str(path)!r} holds a {opened.kind[:40]!r}, no checkpoint."
+                    )
+                tensors = opened.read_tensors()
+                content = opened.content
+        except FileNotFoundError:
+            return None
+        except ModelFileError as error:
+            warn(f"{error} The fit does not resume from it.")
+            return None
+        self._compare(path, content.get("fingerprint"))
+        try:
+            state: dict[str, Any] = put_back(content["state"], tensors)
+        except (KeyError, TypeError) as error:
+            raise ModelFileError(f"{str(path)!r} is incomplete: {error}.") from error
+        return state
+
+    def _compare(self, path: Path, saved: Any) -> None:
+        """Raise a ValueError if a file is of another fit."""
+        saved = saved if isinstance(saved, dict) else {}
+        names = sorted(
+            name
+            for name in {**self.fingerprint, **saved}
+            if saved.get(name) != self.fingerprint.get(name)
+        )
+        if names:
+            shown = "; ".join(
+                f"{name} (then {saved.get(name, 'nothing')!s:.60}, now "
+                f"{self.fingerprint.get(name, 'nothing')!s:.60})"
+                for name in names[:5]
+            )
+            more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+            raise ValueError(
+                f"checkpoint={str(path)!r} belongs to another fit. What differs: "
+                f"{shown}{more}. Pass another path, or delete the file to begin anew."
+            )
+
+
+def collect_state(net: NeuralNet) -> dict[str, Any]:
+    """Collect everything that the epochs to come depend on."""
+    cuda = torch.device(net.device).type == "cuda"
+    return {
+        "stages": {**_open_tensors(net)},
+        "optimizer": net.optimizer_.state_dict(),
+        "callbacks": {
+            name: _get_progress(callback)
+            for name, callback in net.callbacks_
+            if has_progress(callback)
+        },
+        "history": [
+            {key: value for key, value in row.items() if key != "batches"}
+            for row in net.history
+        ],
+        "random": torch.get_rng_state(),
+        "random_cuda": torch.cuda.get_rng_state(net.device) if cuda else None,
+        "batches": net.batches_.get_progress(),
+        "most_at_once": net.most_at_once_,
+    }
+
+
+def _restore(net: NeuralNet, state: Mapping[str, Any], path: Path) -> None:
+    """Bring a net, whose training has just begun, into a state."""
+    try:
+        callbacks = dict(net.callbacks_)
+        for row in state["history"]:
+            net.history.new_epoch()
+            for name, value in row.items():
+                net.history.record(name, value)
+        # The schedule makes the groups of the optimizer.
+        for name, progress in state["callbacks"].items():
+            _set_progress(callbacks[name], net, progress)
+        net.optimizer_.load_state_dict(state["optimizer"])
+        own = _open_tensors(net)
+        if own.keys() != state["stages"].keys():
+            raise KeyError("stages")
+        with torch.no_grad():
+            for name, tensor in own.items():
+                tensor.copy_(state["stages"][name])
+        net.most_at_once_ = state["most_at_once"]
+        net.resumed_batches_ = state["batches"]
+        if state["random_cuda"] is not None:
+            torch.cuda.set_rng_state(state["random_cuda"], net.device)
+        torch.set_rng_state(state["random"])
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        raise ModelFileError(
+            f"{str(path)!r} cannot be resumed from: {type(error).__name__}, {error}."
+        ) from error
+
+
+def _open_tensors(net: NeuralNet) -> dict[str, torch.Tensor]:
+    """Return the tensors of the stages that may learn, by name."""
+    stages = net.module_
+    own = stages.names[net.n_prefix :]
+    state: dict[str, torch.Tensor] = stages.state_dict()
+    return {name: t for name, t in state.items() if name.split(".")[0] in own}
+
+
+def has_progress(callback: Any) -> bool:
+    """Return whether a callback can be asked for its state, and given one back."""
+    return any(
+        hasattr(callback, get) and hasattr(callback, put)
+        for get, put in (
+            ("get_progress", "set_progress"),
+            ("state_dict", "load_state_dict"),
+        )
+    )
+
+
+def _get_progress(callback: Any) -> Any:
+    ours = hasattr(callback, "get_progress")
+    return callback.get_progress() if ours else callback.state_dict()
+
+
+def _set_progress(callback: Any, net: NeuralNet, progress: Any) -> None:
+    if hasattr(callback, "set_progress"):
+        callback.set_progress(net, progress)
+    else:
+        callback.load_state_dict(progress)
+
+
+def take_out(tree: Any, name: str, tensors: dict[str, torch.Tensor]) -> Any:
+    """Replace every tensor in dictionaries, lists and tuples by its name.
+
+    The tensors are added to `tensors`.
+    """
+    if isinstance(tree, torch.Tensor):
+        name = f"{len(tensors)}{name}"
+        tensors[name] = tree
+        return TensorName(name)
+    if isinstance(tree, Mapping):
+        return {k: take_out(v, f"{name}.{k}", tensors) for k, v in tree.items()}
+    if isinstance(tree, (list, tuple)):
+        items = [take_out(v, f"{name}.{i}", tensors) for i, v in enumerate(tree)]
+        return items if isinstance(tree, list) else tuple(items)
+    return tree
+
+
+def put_back(tree: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
+    """Undo :func:`take_out`."""
+    if isinstance(tree, TensorName):
+        return tensors[tree.name]
+    if isinstance(tree, dict):
+        return {k: put_back(v, tensors) for k, v in tree.items()}
+    if isinstance(tree, (list, tuple)):
+        items = [put_back(v, tensors) for v in tree]
+        return items if isinstance(tree, list) else tuple(items)
+    return tree

@@ -1,0 +1,171 @@
+"""What a fit depends on, so that it is resumed from its own checkpoint only."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from skorch.callbacks import Callback
+
+from sktransfer._activations.keys import hash_images
+from sktransfer._networks.read_once import hash_tensor
+from sktransfer._networks.stages import Stages
+from sktransfer._training.callbacks.checkpoint import ENDING, Checkpoint, has_progress
+from sktransfer._training.image_sets import ImageDataset
+from sktransfer._training.settings import TrainingSettings
+
+# Settings that change nothing in the result, or are told apart by other names.
+WITHOUT_EFFECT = {
+    "activation_cache",
+    "callbacks",
+    "checkpoint",
+    "depth_reason",
+    "device",
+    "network_params",
+    "verbose",
+}
+
+
+def make_checkpoint(
+    stages: Stages,
+    train_set: ImageDataset,
+    valid_set: ImageDataset | None,
+    settings: TrainingSettings,
+) -> Checkpoint | None:
+    """Make the callback that writes checkpoints, and resumes from one that is there.
+
+    Parameters
+    ----------
+    stages : Stages
+        Before training.
+
+    train_set, valid_set : ImageDataset
+        `valid_set` may be None.
+
+    settings : TrainingSettings
+        Of the fit.
+
+    Returns
+    -------
+    Checkpoint or None
+        None if no checkpoints are wanted.
+
+    Raises
+    ------
+    ValueError
+        If a callback of the user's cannot be resumed.
+    OSError
+        If the folder does not exist and cannot be made.
+    """
+    if settings.checkpoint is None:
+        return None
+    for callback in settings.callbacks:
+        _refuse_without_state(callback)
+    found = fingerprint(stages, train_set, valid_set, settings)
+    path = settings.checkpoint
+    if path.suffix != ENDING:  # a folder, for several fits
+        name = hashlib.sha256(repr(sorted(found.items())).encode()).hexdigest()[:32]
+        path = path / f"{name}{ENDING}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return Checkpoint(path, found)
+
+
+def _take_callback(item: Any) -> Callback:
+    """Return a callback that has a name or none."""
+    return item[1] if isinstance(item, tuple) else item
+
+
+def _refuse_without_state(item: Any) -> None:
+    callback = _take_callback(item)
+    if not has_progress(callback):
+        raise ValueError(
+            f"callbacks holds a {type(callback).__name__}, whose state a checkpoint "
+            "cannot hold; give it the methods state_dict() and load_state_dict(state), "
+            "or pass checkpoint=None."
+        )
+
+
+def fingerprint(
+    stages: Stages,
+    train_set: ImageDataset,
+    valid_set: ImageDataset | None,
+    settings: TrainingSettings,
+) -> dict[str, str]:
+    """List what the result of a fit depends on, by name, as texts or hashes."""
+    found = {
+        field.name: _describe(getattr(settings, field.name))
+        for field in dataclasses.fields(settings)
+        if field.name not in WITHOUT_EFFECT
+    }
+    for name, value in settings.network_params.items():
+        found[name] = _describe(value)
+    kinds = [type(_take_callback(item)).__name__ for item in settings.callbacks]
+    found["callbacks"] = ", ".join(kinds)
+    found["device"] = settings.device.type
+    found["torch"] = str(torch.__version__)
+    tensors = stages.state_dict().items()
+    hashes = [hash_tensor(name, tensor) for name, tensor in tensors]
+    found["network"] = hash_all([repr(stages).encode(), *hashes])
+    for suffix, dataset in {"": train_set, "_val": valid_set}.items():
+        if dataset is not None:
+            rows = dataset.rows
+            digests = hash_images(dataset.images, rows)
+            found[f"X{suffix}"] = hash_all([np.ascontiguousarray(digests).data])
+            found[f"y{suffix}"] = hash_all([dataset.labels[rows].data])
+            found[f"sample_weight{suffix}"] = hash_all([dataset.weights[rows].data])
+    return found
+
+
+def hash_all(parts: Iterable[bytes | memoryview]) -> str:
+    """Compute one SHA-256 of several parts, each with its length."""
+    digest = hashlib.sha256()
+    for part in parts:
+        view = memoryview(part)
+        digest.update(f"{view.nbytes}:".encode())
+        digest.update(view)
+    return digest.hexdigest()
+
+
+def _describe(value: Any) -> str:
+    """Describe a setting in a way that is the same in every process."""
+    if callable(value) and hasattr(value, "__qualname__"):
+        return f"{value.__module__}.{value.__qualname__}"
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
+
+
+def check_checkpoint(checkpoint: Any, random_state: Any) -> Path | None:
+    """Return the path of checkpoints; ValueError if a fit could not be resumed.
+
+    Parameters
+    ----------
+    checkpoint, random_state
+        As users pass them.
+
+    Returns
+    -------
+    Path or None
+    """
+    if checkpoint is None:
+        return None
+    path = Path(checkpoint)
+    if not isinstance(random_state, (int, np.integer)):
+        raise ValueError(
+            f"checkpoint={str(path)!r} needs an integer as random_state, not "
+            f"{random_state!r}: what was drawn before must be drawn again."
+        )
+    if path.suffix == ENDING and path.is_dir():
+        raise ValueError(
+            f"checkpoint={str(path)!r} is a folder, although its name ends in {ENDING}."
+        )
+    if path.suffix != ENDING and path.exists() and not path.is_dir():
+        raise ValueError(
+            f"checkpoint={str(path)!r} is a file whose name does not end in {ENDING}; "
+            f"pass a name that does, or a folder."
+        )
+    return path
