@@ -15,7 +15,7 @@ import huggingface_hub
 import timm
 import torch
 from huggingface_hub import constants
-from huggingface_hub.utils import EntryNotFoundError, LocalEntryNotFoundError
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from torch import nn
 
 from sktransfer._files.opening import hash_file
@@ -205,12 +205,12 @@ def _knock() -> None:
 def _explain(name: str, cfg: Any, file: Path | None, error: Exception) -> str:
     """Say why weights could not be had, and what can be done."""
     what = f"weights='auto' of backbone='timm/{name}'"
-    why = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:200]}"
+    why = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:600]}"
     if file is not None:
+        also = f" and {file.resolve()}" if file.is_symlink() else ""
         return (
             f"{what}: {file} could not be loaded ({why}). If it is damaged, delete it"
-            f"{f' and {file.resolve()}' if file.is_symlink() else ''}, and the next fit "
-            "downloads it again."
+            f"{also}, and the next fit downloads it again."
         )
     if cfg.hf_hub_id:
         folder = Path(constants.HF_HUB_CACHE) / (

@@ -37,8 +37,8 @@ MAX_NESTING = 6
 # Entries of all dicts that are looked at; a few shared ones can make up billions.
 MOST_ENTRIES = 1_000_000
 
-# Characters of all keys that lead to a tensor.
-MOST_NAME = 1_000
+# Letters and dots in the name of a tensor.
+MOST_NAME, MOST_DOTS = 500, 50
 
 Keys = tuple[str, ...]
 
@@ -148,9 +148,20 @@ def _read_content(
     """Read a file by its ending: all that it holds, and its tensors."""
     if path.name.lower().endswith(".safetensors"):
         state = read_safetensors(file)
+        for name in state:
+            _check_name(name)
         return state, [((name,), tensor) for name, tensor in state.items()]
     found = read_torch(file, os.fstat(file.fileno()).st_size)
     return found.content, _read_found(found)
+
+
+def _check_name(name: str) -> None:
+    """Refuse a name that no network has: prefixes are searched in names."""
+    if len(name) > MOST_NAME or name.count(".") > MOST_DOTS:
+        raise RefusedError(
+            f"a tensor has a name of {len(name):,} letters and {name.count('.'):,} "
+            f"dots, of at most {MOST_NAME} and {MOST_DOTS}."
+        )
 
 
 def _read_found(found: TorchFile) -> list[tuple[Keys, torch.Tensor]]:
@@ -159,6 +170,7 @@ def _read_found(found: TorchFile) -> list[tuple[Keys, torch.Tensor]]:
         return []
     tensors: list[tuple[Keys, torch.Tensor]] = []
     for keys, value in _walk(found.content):
+        _check_name(".".join(keys))
         if isinstance(value, UnusableTensor):
             raise RefusedError(
                 f"{'.'.join(keys)} is {value.kind}. Save ordinary tensors, as the "
@@ -179,17 +191,12 @@ def _walk(content: Any) -> Iterator[tuple[Keys, StoredTensor | UnusableTensor]]:
         for key, value in items:
             n_entries += 1
             keys = (*before, key)
-            is_tensor = isinstance(value, (StoredTensor, UnusableTensor))
             if n_entries > MOST_ENTRIES:
                 raise RefusedError(f"it has more than {MOST_ENTRIES:,} entries.")
             if isinstance(value, dict) and len(keys) <= MAX_NESTING:
                 inside.append((keys, iter(value.items())))
                 break
-            if is_tensor and sum(map(len, keys)) > MOST_NAME:
-                raise RefusedError(
-                    f"a tensor has a name of over {MOST_NAME:,} letters."
-                )
-            if is_tensor:
+            if isinstance(value, (StoredTensor, UnusableTensor)):
                 yield keys, value
         else:
             inside.pop()

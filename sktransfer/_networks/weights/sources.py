@@ -151,7 +151,7 @@ def open_download(url: str, path: Path) -> Iterator[FileIO]:
     """
     try:
         file = open_regular(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         try:
             _download(url, path)
         except (OSError, RuntimeError, HTTPException) as error:
