@@ -26,8 +26,8 @@ from record import Record, Shown, tabulate
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from sktransfer._networks.weights.checkpoints import read_state
-from sktransfer._networks.weights.pickles import MOST_STEPS
-from sktransfer._networks.weights.safetensors_files import MOST_HEADER
+from sktransfer._networks.weights.formats.pickles import MOST_STEPS
+from sktransfer._networks.weights.formats.safetensors_files import MOST_HEADER
 from tests.networks.weights.mutants import make_mutants, make_seeds, repack
 
 N_SEEDS, N_MUTANTS = 10, 5_000

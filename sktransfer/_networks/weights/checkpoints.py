@@ -16,16 +16,15 @@ from typing import Any
 import torch
 
 from sktransfer._files.opening import NotAFileError, open_regular
-from sktransfer._networks.weights.parts import DAMAGED, RefusedError
-from sktransfer._networks.weights.safetensors_files import (
+from sktransfer._networks.weights.formats.parts import DAMAGED, RefusedError
+from sktransfer._networks.weights.formats.safetensors_files import (
     MOST_TENSORS,
     read_safetensors,
 )
-from sktransfer._networks.weights.torch_files import (
+from sktransfer._networks.weights.formats.torch_files import TorchFile, read_torch
+from sktransfer._networks.weights.formats.torch_names import (
     StoredTensor,
-    TorchFile,
     UnusableTensor,
-    read_torch,
 )
 
 ENDINGS = (".safetensors", ".pth", ".pt", ".pth.tar", ".ckpt", ".bin")

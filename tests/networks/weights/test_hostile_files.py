@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 from sktransfer._networks.weights.checkpoints import read_state
-from sktransfer._networks.weights.pickles import MOST_STEPS
+from sktransfer._networks.weights.formats.pickles import MOST_STEPS
 from tests.helpers import pictures, transfer
 
 START = b"\x80\x02"

@@ -187,7 +187,7 @@ def test_only_tensors_under_names_are_read_into_memory(tmp_path, monkeypatch):
     torch.save(content, tmp_path / "a.pth")
     sizes = []
     monkeypatch.setattr(
-        "sktransfer._networks.weights.torch_files.read_numbers",
+        "sktransfer._networks.weights.formats.torch_files.read_numbers",
         lambda file, part, dtype, order: (sizes.append(part.size), torch.ones(2))[1],
     )
     read(tmp_path / "a.pth")

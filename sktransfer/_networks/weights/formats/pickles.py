@@ -13,7 +13,7 @@ import struct
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from sktransfer._networks.weights.parts import DAMAGED, RefusedError
+from sktransfer._networks.weights.formats.parts import DAMAGED, RefusedError
 
 # A checkpoint of 20,000 tensors takes 800,000. Time and memory follow from this.
 MOST_STEPS = 1_000_000

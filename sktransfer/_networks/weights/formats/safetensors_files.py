@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from sktransfer._networks.weights.parts import (
+from sktransfer._networks.weights.formats.parts import (
     Part,
     RefusedError,
     read_numbers,
