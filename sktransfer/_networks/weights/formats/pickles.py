@@ -18,6 +18,9 @@ from sktransfer._networks.weights.formats.parts import DAMAGED, RefusedError
 # A checkpoint of 20,000 tensors takes 800,000. Time and memory follow from this.
 MOST_STEPS = 1_000_000
 
+# Containers that are begun inside each other.
+MOST_MARKS = 1_000
+
 # Characters of the name of a module or class.
 MOST_NAME = 300
 
@@ -211,6 +214,8 @@ class _Machine:
 
     def mark(self) -> None:
         """Remember how much is on the stack."""
+        if len(self.below) == MOST_MARKS:
+            raise RefusedError(DAMAGED)
         self.below.append(self.stack)
         self.stack = []
 
