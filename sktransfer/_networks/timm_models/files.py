@@ -52,9 +52,8 @@ class HubWeights:
         return (self.model, timm.__version__, file and identify_file(file))
 
     def is_local(self) -> bool:
-        """Return whether the file is in the hub's cache."""
-        hub_id = timm.get_pretrained_cfg(self.model).hf_hub_id
-        return bool(hub_id) and _find_file(hub_id) is not None
+        """Return whether the file was downloaded."""
+        return _find_file(timm.get_pretrained_cfg(self.model)) is not None
 
     def read(self) -> State:
         """Read the weights, under timm's names.
