@@ -9,8 +9,8 @@ from typing import Any, NamedTuple, NoReturn
 
 # A header takes about 300 bytes here; a flipped bit may claim any number.
 MOST_HEADER_BYTES = 100_000
-# Files hold some hundred rows with keys of 16 bytes. What a file of others' making holds
-# is bounded all the same: before it is read, and however large it is.
+# Files hold some hundred rows with keys of 16 bytes. What a file of somebody else's
+# making holds is bounded all the same: before it is read, and however large it is.
 MOST_ROWS = 2**16
 MOST_KEY_BYTES = 64
 MOST_ROW_BYTES = 2**28
