@@ -21,8 +21,8 @@ LAYOUT = (
 )
 
 
-def warn(message: str) -> None:
-    """Issue a UserWarning at the line of the user's code that called this package.
+def warn(message: str, category: type[UserWarning] = UserWarning) -> None:
+    """Issue a warning at the line of the user's code that called this package.
 
     The package may be on the stack more than once, as when it is called back by
     scikit-learn; the outermost call counts.
@@ -34,7 +34,7 @@ def warn(message: str) -> None:
         if frame.f_globals.get("__name__", "").split(".")[0] == __package__:
             outermost = level
         level, frame = level + 1, frame.f_back
-    warnings.warn(message, UserWarning, stacklevel=outermost + 1)
+    warnings.warn(message, category, stacklevel=outermost + 1)
 
 
 class Bar:

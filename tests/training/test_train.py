@@ -1,12 +1,15 @@
 import signal
 import sys
 import threading
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
-from sklearn.exceptions import NotFittedError
+from joblib import parallel_config
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.model_selection import GridSearchCV
 from skorch import NeuralNetClassifier
 from skorch.callbacks import Callback, Checkpoint, EpochScoring, LRScheduler
 
@@ -332,14 +335,54 @@ def test_ctrl_c_is_raised_again_and_the_best_weights_so_far_are_kept():
     X, y = pictures()
     valid = {"X_val": X[:15], "y_val": y[:15]}
     clf = transfer(max_epochs=6, callbacks=[CtrlC()])
-    with pytest.raises(KeyboardInterrupt):
+    said = "after epoch 2 of 6; the weights of epoch [12] are kept"
+    with (
+        pytest.warns(ConvergenceWarning, match=said),
+        pytest.raises(KeyboardInterrupt),
+    ):
         clf.fit(X, y, **valid)
+    assert clf.interrupted_
     losses = [row["valid_loss"] for row in clf.history_]
     assert clf.n_iter_ == len(losses) == 2
     assert clf.best_epoch_ == np.argmin(losses) + 1
     labels = np.searchsorted(clf.classes_, y[:15])
     proba = clf.predict_proba(X[:15])[np.arange(15), labels]
     assert -np.log(proba).mean() == pytest.approx(min(losses), rel=1e-4)
+
+
+def test_ctrl_c_is_raised_again_where_warnings_are_errors():
+    clf = transfer(max_epochs=6, callbacks=[CtrlC()])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(KeyboardInterrupt):
+            clf.fit(*pictures())
+    assert clf.interrupted_
+
+
+@pytest.mark.parametrize("n_jobs", [None, 2])
+def test_ctrl_c_in_a_search_ends_the_search(n_jobs):
+    clf = transfer(max_epochs=3, callbacks=[CtrlC()], unfreeze_depth=0)
+    clf.set_params(head_init="random")
+    search = GridSearchCV(clf, {"dropout": [0.0, 0.1]}, cv=2, n_jobs=n_jobs)
+    with (
+        parallel_config("loky", inner_max_num_threads=1),
+        warnings.catch_warnings(),
+        pytest.raises(KeyboardInterrupt),
+    ):
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        search.fit(*pictures())
+    assert not hasattr(search, "best_estimator_")
+
+
+def test_a_fit_that_is_not_interrupted_says_so():
+    clf = transfer(max_epochs=6, callbacks=[CtrlC()])
+    with (
+        pytest.warns(ConvergenceWarning, match="the present weights are kept"),
+        pytest.raises(KeyboardInterrupt),
+    ):
+        clf.fit(*pictures())
+    assert clf.interrupted_
+    assert not clf.set_params(callbacks=None).fit(*pictures()).interrupted_
 
 
 def test_ctrl_c_in_the_first_epoch_leaves_nothing_fitted():
