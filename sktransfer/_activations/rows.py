@@ -118,7 +118,8 @@ class ActivationRows:
             return
         while True:
             try:
-                return self._ensure(rows, chosen)
+                self._ensure(rows, chosen)
+                return
             except (torch.OutOfMemoryError, OtherBatchesError) as error:
                 self._take_smaller_batches(error)
 

@@ -58,6 +58,7 @@ def _warn_of_a_shared_gpu(device: torch.device) -> None:
     if device.type == "cuda" and is_worker and _warned_in != os.getpid():
         _warned_in = os.getpid()
         warn(
-            f"{device} is used by one of several processes. Those that share a GPU take "
-            "memory of it each, and wait for one another: n_jobs=1 is usually faster."
+            f"{device} is used by one of several processes. Each of those that share a "
+            "GPU takes memory of it, and they wait for one another: n_jobs=1 is usually "
+            "faster."
         )

@@ -79,7 +79,7 @@ def explain_shortage(
     """Raise an OutOfMemoryError that says what to do."""
     size = " x ".join(map(str, shape))
     raise torch.OutOfMemoryError(
-        f"not even {n_images} of the inputs of the stages that learn ({size} each) find "
-        "room in memory; pass a smaller image_size or unfreeze_depth, or device='cpu'. "
-        f"torch said: {error}"
+        f"not even {n_images} of the inputs of the stages that learn ({size} each) "
+        "find room in memory; pass a smaller image_size or unfreeze_depth, or "
+        f"device='cpu'. torch said: {error}"
     ) from error
