@@ -59,6 +59,6 @@ def _warn_of_a_shared_gpu(device: torch.device) -> None:
         _warned_in = os.getpid()
         warn(
             f"{device} is used by one of several processes. Each of those that share a "
-            "GPU takes memory of it, and they wait for one another: n_jobs=1 is usually "
-            "faster."
+            "GPU takes memory of it, and they wait for one another: n_jobs=1 is "
+            "usually faster."
         )

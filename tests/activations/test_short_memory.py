@@ -1,4 +1,4 @@
-"""Frozen stages and predictions where memory is short: smaller batches, honest names."""
+"""Frozen stages and predictions where memory is short: smaller batches, other names."""
 
 import numpy as np
 import pytest

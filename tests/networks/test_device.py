@@ -242,6 +242,7 @@ def test_a_number_format_set_outside_changes_nothing():
         np.testing.assert_array_equal(inside, alone)
 
 
+@pytest.mark.filterwarnings("ignore:a batch of 7 images")
 def test_no_part_of_a_batch_is_a_single_image(monkeypatch):
     device = ShortOfMemory(monkeypatch, most=3)
     scratch(batch_size=7, max_epochs=1).fit(*pictures(7))
