@@ -96,17 +96,20 @@ def test_ctrl_c_within_an_import_waits_until_the_module_is_there(
     assert signal.getsignal(signal.SIGINT) is handler
 
 
-def test_ctrl_c_outside_an_import_does_not_wait_even_if_an_import_is_around(module):
+def test_ctrl_c_outside_an_import_does_not_wait_even_if_an_import_is_around(
+    module, tmp_path
+):
     text = (
-        "import signal\n"
+        "import pathlib, signal\n"
         "from sktransfer._training.interrupts import finish_imports\n"
         "with finish_imports():\n"
         "    signal.raise_signal(signal.SIGINT)\n"
-        "    went_on = True\n"
+        "    pathlib.Path(__file__).with_name('it_went_on').touch()\n"
     )
     with pytest.raises(KeyboardInterrupt):
         __import__(module("study", text))
     assert "study" not in sys.modules
+    assert not (tmp_path / "it_went_on").exists()
 
 
 def test_nothing_is_changed_in_other_threads_or_for_a_handler_that_is_not_pythons():
