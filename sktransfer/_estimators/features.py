@@ -16,6 +16,7 @@ from sktransfer._estimators.documentation import like
 from sktransfer._estimators.inputs import ImageInput, restore_on_error
 from sktransfer._images.streams.ahead import Images
 from sktransfer._networks.backbones.record import Backbone
+from sktransfer._training.interrupts import finish_imports
 
 if TYPE_CHECKING:
     from sktransfer._activations.cache import ActivationCache, CacheInfo
@@ -177,6 +178,7 @@ class FeatureExtractor(
         self._fit(X)
         return self
 
+    @finish_imports()
     def _fit(self, X: Any) -> Images:
         """Fit, and return the images."""
         from sktransfer._activations.cache import resolve_cache
@@ -195,6 +197,7 @@ class FeatureExtractor(
             self.device_, self.precision_ = str(device), precision
         return images
 
+    @finish_imports()
     def transform(self, X: Any) -> np.ndarray:
         """Compute the pooled features of images.
 
@@ -232,6 +235,7 @@ class FeatureExtractor(
         self._warn_of_findings(images)
         return features
 
+    @finish_imports()
     def _warm_cache(self, X: Any, cache: ActivationCache) -> CacheInfo:
         """Compute what :meth:`transform` will ask for; for `ActivationCache.warm`."""
         fresh = clone(self)
