@@ -63,9 +63,9 @@ def check_bytes(program: nn.Module) -> None:
 
 def choose_labels(classes: np.ndarray) -> np.ndarray | None:
     """Return classes as ONNX can hold them, int64 or str; None if it cannot."""
-    if classes.dtype.kind in "iu" and classes.max() < 2**63:
-        return classes.astype(np.int64)
     values = classes.tolist()
+    if all(type(value) is int and abs(value) < 2**63 for value in values):
+        return np.array(values, dtype=np.int64)
     if all(isinstance(value, str) for value in values):
         return np.array(values, dtype=object)
     return None

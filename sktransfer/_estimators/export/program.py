@@ -163,7 +163,7 @@ class ClassProgram(Program):
     def find_logits(self, images: torch.Tensor) -> torch.Tensor:
         """Map (n, height, width, channels), uint8, to (n, n_classes), float32."""
         with autocast("float32", images.device):
-            logits = self.stages.decode(self.prepare_views(images), 0)
+            logits: torch.Tensor = self.stages.decode(self.prepare_views(images), 0)
         if self.show is None:
             return logits
         of_views = logits.view(len(self.shares), -1, logits.shape[1])
