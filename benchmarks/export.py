@@ -13,7 +13,8 @@ this machine. Also the share of equal labels, the bytes of the file, the seconds
 ``to_onnx``, and milliseconds per image of 128 images in batches of 32, all in turn, on
 one thread, with nothing cached.
 
-It needs ``pip install "sktransfer[onnx]" onnxruntime``. Finished rows are not run again.
+It needs ``pip install "sktransfer[onnx]" onnxruntime``. Finished rows are not run
+again.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ OWN = Backbone("plain", Plain, {"stem": ["stem"], "stage1": ["body"]}, image_siz
 
 
 def transfer(backbone: Any, **params: Any) -> TransferClassifier:
-    """Make a classifier of which the last stage learns, in one epoch after the probe."""
+    """Make a classifier of which the last stage learns for one epoch."""
     chosen = {"unfreeze_depth": 1, "max_epochs": 2, "activation_cache": None}
     return TransferClassifier(backbone, **{**COMMON, **chosen, **params})
 

@@ -144,7 +144,10 @@ class Program(nn.Module):
                 f"images have shape {tuple(images.shape)} and dtype {images.dtype}; "
                 f"pass (n, {', '.join(map(str, self.image_shape))}) and torch.uint8."
             )
-        return self.prepare(images if self.show is None else self.show(images))
+        seen: torch.Tensor = self.prepare(
+            images if self.show is None else self.show(images)
+        )
+        return seen
 
 
 class FeatureProgram(Program):
@@ -153,8 +156,9 @@ class FeatureProgram(Program):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Map (n, height, width, channels), uint8, to (n, n_features), float32."""
         with autocast("float32", images.device):
-            seen = self.prepare_views(images)
-            return self.stages.advance(seen, 0, self.stages.n_frozen(0))
+            seen, n_stages = self.prepare_views(images), self.stages.n_frozen(0)
+            features: torch.Tensor = self.stages.advance(seen, 0, n_stages)
+        return features
 
 
 class ClassProgram(Program):
