@@ -21,6 +21,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from sktransfer._estimators.computing import Computing
+from sktransfer._estimators.export.methods import ExportedClasses
 from sktransfer._estimators.inputs import ImageInput, restore_on_error
 from sktransfer._estimators.targets import (
     check_validation_targets,
@@ -62,7 +63,7 @@ _LEAVE_OUT = (
 )
 
 
-class BaseImageClassifier(ClassifierMixin, Computing, ImageInput):
+class BaseImageClassifier(ClassifierMixin, ExportedClasses, Computing, ImageInput):
     """Fit and predict; a subclass chooses the network and how it is trained."""
 
     # A network without frozen stages has nothing to keep.

@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from sktransfer._estimators.backbone import Pretrained, fill_cache
 from sktransfer._estimators.computing import Computing
 from sktransfer._estimators.documentation import like
+from sktransfer._estimators.export.methods import ExportedFeatures
 from sktransfer._estimators.inputs import ImageInput, restore_on_error
 from sktransfer._images.streams.ahead import Images
 from sktransfer._networks.backbones.record import Backbone
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 class FeatureExtractor(
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
+    ExportedFeatures,
     Pretrained,
     Computing,
     ImageInput,
@@ -277,7 +279,7 @@ class FeatureExtractor(
     @property
     def _n_features_out(self) -> int:
         linear = self.stages_.get_submodule("head.linear")
-        return int(linear.in_features)  # type: ignore[arg-type]
+        return int(linear.in_features)
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = super().__getstate__()
