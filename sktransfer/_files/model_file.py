@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from safetensors.torch import save
 
 from sktransfer._files.encoding import Codecs, Decoder, Encoder, EncodingError
 from sktransfer._files.headers import (
@@ -33,6 +32,7 @@ from sktransfer._files.headers import (
     read_header,
 )
 from sktransfer._files.opening import NotAFileError, hash_file, open_regular
+from sktransfer._files.packing import Packed, pack
 from sktransfer._files.replacing import replace_file, write_all
 
 FORMAT = "sktransfer"
@@ -113,12 +113,6 @@ def write_model_file(
     encoder = Encoder(codecs)
     text = json.dumps(encoder.encode(dict(content)), allow_nan=False)
     _check_amount(text, encoder.arrays, len(tensors))
-    arrays = {
-        f"{ARRAY}{i}": torch.from_numpy(np.array(array))
-        for i, array in enumerate(encoder.arrays)
-    }
-    # Copies of their own: networks share tensors, which safetensors refuses.
-    whole = {**{n: _own(n, tensor) for n, tensor in tensors.items()}, **arrays}
     metadata = {
         "format": FORMAT,
         "version": str(VERSION),
@@ -126,21 +120,26 @@ def write_model_file(
         "content": text,
         "card": card,
     }
+    packed = {
+        **{name: _pack(name, tensor) for name, tensor in tensors.items()},
+        **{
+            f"{ARRAY}{i}": Packed("U8", array.shape, array.data)
+            for i, array in enumerate(encoder.arrays)
+        },
+    }
     digest = _begin_hash(metadata)
-    for name in sorted(whole):
-        tensor = whole[name]
-        _add_entry(digest, name, NAMES[tensor.dtype], tuple(tensor.shape))
-        digest.update(_bytes_of(tensor))
-    packed = save(whole, {**metadata, "sha256": digest.hexdigest()})
-    n_bytes = int.from_bytes(packed[:LENGTH_BYTES], "little")
-    if n_bytes > MOST_HEADER_BYTES:
-        raise EncodingError(f"text of more than {MOST_HEADER_BYTES:,} bytes")
-    _parse_back(packed[LENGTH_BYTES : LENGTH_BYTES + n_bytes])
+    for name in sorted(packed):
+        tensor = packed[name]
+        _add_entry(digest, name, tensor.dtype, tensor.shape)
+        digest.update(tensor.content)
+    header, contents = pack({**metadata, "sha256": digest.hexdigest()}, packed)
+    _parse_back(header[LENGTH_BYTES:])
     try:
         with replace_file(path) as file:
-            write_all(file, [packed])
+            write_all(file, [header, *contents])
     except OSError as error:
-        why = f"{error.strerror}; {len(packed):,} bytes were to be written"
+        n_bytes = sum(part.nbytes for part in contents) + len(header)
+        why = f"{error.strerror}; {n_bytes:,} bytes were to be written"
         raise OSError(error.errno, why, str(path)) from error
 
 
@@ -310,6 +309,8 @@ def _check_amount(text: str, arrays: Sequence[np.ndarray], n_tensors: int) -> No
 
 def _parse_back(text: bytes) -> None:
     """Raise an EncodingError if a text cannot be parsed again."""
+    if len(text) > MOST_HEADER_BYTES:
+        raise EncodingError(f"text of more than {MOST_HEADER_BYTES:,} bytes")
     try:
         parse_json(text)
     except HeaderError as error:
@@ -331,17 +332,12 @@ def _add_entry(digest: Any, name: str, dtype: str, shape: tuple[int, ...]) -> No
     digest.update(f"{len(entry)}:".encode() + entry)
 
 
-def _own(name: str, tensor: torch.Tensor) -> torch.Tensor:
-    """Copy a tensor to memory of its own, on the CPU, in the usual order."""
+def _pack(name: str, tensor: torch.Tensor) -> Packed:
+    """Take the bytes of a tensor on any device, in the usual order."""
     if tensor.dtype not in NAMES or tensor.layout != torch.strided:
         raise EncodingError(f"{name}, a tensor of {tensor.dtype}, {tensor.layout}")
-    return (
-        tensor.detach().cpu().contiguous().clone(memory_format=torch.contiguous_format)
-    )
-
-
-def _bytes_of(tensor: torch.Tensor) -> memoryview:
-    return tensor.flatten().view(torch.uint8).numpy().data
+    flat = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
+    return Packed(NAMES[tensor.dtype], tuple(tensor.shape), flat.numpy().data)
 
 
 def _unpack(content: bytearray, entry: Entry) -> torch.Tensor:
