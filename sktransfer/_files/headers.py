@@ -21,6 +21,13 @@ MOST_TENSORS = 20_000
 MOST_DIMENSIONS = 32
 LENGTH_BYTES = 8
 
+# Every list and object of a text takes some fifty times the memory of its brackets. The
+# tensors above need three each.
+MOST_CONTAINERS, MOST_ITEMS = 70_000, 400_000
+
+# torch counts numbers in 64 bits.
+MOST_NUMBERS = 2**63 - 1
+
 # Bytes of one number.
 ITEM_BYTES = {
     "BOOL": 1,
@@ -135,8 +142,12 @@ def parse_json(text: bytes | bytearray) -> Any:
     Raises
     ------
     HeaderError
-        If it is not such JSON.
+        If it is not such JSON, or has more parts than a description needs.
     """
+    # Those within texts count as well, since only a parser can tell.
+    n_containers = text.count(b"[") + text.count(b"{")
+    if n_containers > MOST_CONTAINERS or text.count(b",") > MOST_ITEMS:
+        raise HeaderError("its JSON has too many parts")
     try:
         return json.loads(
             text.decode("utf-8"),
@@ -159,7 +170,10 @@ def read_exactly(file: FileIO, n_bytes: int) -> bytearray:
     HeaderError
         If there are fewer.
     """
-    content = bytearray(n_bytes)
+    try:
+        content = bytearray(n_bytes)
+    except MemoryError:
+        raise HeaderError(f"{n_bytes:,} bytes of it do not fit into memory") from None
     view, done = memoryview(content), 0
     while done < n_bytes:
         n_read = file.readinto(view[done:])
@@ -189,19 +203,25 @@ def _parse_entry(name: str, item: Any) -> Entry:
     try:
         dtype, shape, offsets = item["dtype"], item["shape"], item["data_offsets"]
         begin, end = offsets
-        numbers = [*shape, begin, end]
     except (TypeError, ValueError, KeyError):
-        raise HeaderError(f"its header says too little of {name!r}") from None
+        raise HeaderError(f"its header says too little of {name!r:.80}") from None
     if not isinstance(dtype, str) or dtype not in ITEM_BYTES:
-        raise HeaderError(f"{name!r} has numbers of an unknown kind")
-    # A bool is an int, and would do as one.
-    if any(type(n) is not int or n < 0 for n in numbers) or len(shape) > (
-        MOST_DIMENSIONS
-    ):
-        raise HeaderError(f"{name!r} has an impossible shape or place")
+        raise HeaderError(f"{name!r:.80} has numbers of an unknown kind")
+    if not _are_counts(shape) or not _are_counts(offsets):
+        raise HeaderError(f"{name!r:.80} has an impossible shape or place")
+    if math.prod(n for n in shape if n) > MOST_NUMBERS:
+        raise HeaderError(f"{name!r:.80} has an impossible shape")
     if math.prod(shape) * ITEM_BYTES[dtype] != end - begin:
-        raise HeaderError(f"{name!r} has a shape of other than its bytes")
+        raise HeaderError(f"{name!r:.80} has a shape of other than its bytes")
     return Entry(dtype, tuple(shape), begin, end - begin)
+
+
+def _are_counts(numbers: Any) -> bool:
+    """Return whether this is a list of a few counts."""
+    if not isinstance(numbers, list) or len(numbers) > MOST_DIMENSIONS:
+        return False
+    # A bool is an int, and would do as one.
+    return all(type(n) is int and n >= 0 for n in numbers)
 
 
 def _place(tensors: dict[str, Entry], first: int, size: int) -> dict[str, Entry]:
