@@ -25,9 +25,9 @@ from record import Record, Shown, tabulate
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from sktransfer._files.headers import MOST_HEADER_BYTES
 from sktransfer._networks.weights.checkpoints import read_state
 from sktransfer._networks.weights.formats.pickles import MOST_STEPS
-from sktransfer._networks.weights.formats.safetensors_files import MOST_HEADER
 from tests.networks.weights.mutants import make_mutants, make_seeds, repack
 
 N_SEEDS, N_MUTANTS = 10, 5_000
@@ -50,7 +50,7 @@ def make_files(kind: str, seed: int) -> Iterable[tuple[str, bytes]]:
     if kind == "mutants":
         return make_mutants(N_MUTANTS, seed)
     if kind == "lists":
-        header = b'{"a":[' + b"[]," * (MOST_HEADER // 3 - 9) + b"[]]}"
+        header = b'{"a":[' + b"[]," * (MOST_HEADER_BYTES // 3 - 9) + b"[]]}"
         return [(".safetensors", len(header).to_bytes(8, "little") + header)]
     whole = next(content for _, content in make_seeds() if content.startswith(b"PK"))
     return [(".pth", repack(whole, lambda _: PROGRAMS[kind]))]

@@ -21,6 +21,9 @@ MOST_TENSORS = 20_000
 MOST_DIMENSIONS = 32
 LENGTH_BYTES = 8
 
+# What there is to say of a tensor.
+IN_ENTRY = ("dtype", "shape", "data_offsets")
+
 # Every list and object of a text takes some fifty times the memory of its brackets. The
 # tensors above need three each.
 MOST_CONTAINERS, MOST_ITEMS = 70_000, 400_000
@@ -90,7 +93,11 @@ class Header(NamedTuple):
     tensors: dict[str, Entry]
 
 
-def read_header(file: FileIO, most_tensors: int = MOST_TENSORS) -> Header:
+def read_header(
+    file: FileIO,
+    most_tensors: int = MOST_TENSORS,
+    most_bytes: int = MOST_HEADER_BYTES,
+) -> Header:
     """Read the header of an open safetensors file.
 
     Parameters
@@ -100,6 +107,9 @@ def read_header(file: FileIO, most_tensors: int = MOST_TENSORS) -> Header:
 
     most_tensors : int, default=MOST_TENSORS
         More are refused.
+
+    most_bytes : int, default=MOST_HEADER_BYTES
+        A longer header is refused.
 
     Returns
     -------
@@ -118,9 +128,9 @@ def read_header(file: FileIO, most_tensors: int = MOST_TENSORS) -> Header:
     first = LENGTH_BYTES + length
     if not length >= 2 or first > size:
         raise HeaderError("it is not a safetensors file, or is cut off")
-    if length > MOST_HEADER_BYTES:
+    if length > most_bytes:
         raise HeaderError(
-            f"its header takes {length:,} bytes, more than {MOST_HEADER_BYTES:,}"
+            f"its header takes {length:,} bytes, more than {most_bytes:,}"
         )
     content = parse_json(read_exactly(file, length))
     if not isinstance(content, dict):
@@ -201,10 +211,13 @@ def _are_texts(metadata: dict[str, Any]) -> bool:
 def _parse_entry(name: str, item: Any) -> Entry:
     """Check what a header says of one tensor; `begin` is counted from the first."""
     try:
-        dtype, shape, offsets = item["dtype"], item["shape"], item["data_offsets"]
+        dtype, shape, offsets = (item[part] for part in IN_ENTRY)
         begin, end = offsets
+        has_more = len(item) > len(IN_ENTRY)
     except (TypeError, ValueError, KeyError):
-        raise HeaderError(f"its header says too little of {name!r:.80}") from None
+        has_more = True
+    if has_more:
+        raise HeaderError(f"its header says too little or too much of {name!r:.80}")
     if not isinstance(dtype, str) or dtype not in ITEM_BYTES:
         raise HeaderError(f"{name!r:.80} has numbers of an unknown kind")
     if not _are_counts(shape) or not _are_counts(offsets):

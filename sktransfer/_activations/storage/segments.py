@@ -8,7 +8,6 @@ gives fewer bytes.
 from __future__ import annotations
 
 import math
-import os
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,9 +19,10 @@ from safetensors.torch import save
 
 from sktransfer._activations.storage.claims import (
     CHECKSUM_BYTES,
+    DamagedError,
     read_claims,
-    read_exactly,
 )
+from sktransfer._files.headers import HeaderError, read_exactly
 from sktransfer._files.opening import open_regular
 
 DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
@@ -107,12 +107,15 @@ def read_segment(path: Path) -> Segment:
         If it cannot be read, or is a pipe or a device.
     """
     with open_regular(path) as file:
-        claims = read_claims(file, os.fstat(file.fileno()).st_size)
+        claims = read_claims(file)
         n, *shape = claims.shape
-        file.seek(claims.begins["crc32"])
-        checksums = read_exactly(file, CHECKSUM_BYTES * n)
-        file.seek(claims.begins["keys"])
-        keys = read_exactly(file, claims.key_bytes * n)
+        try:
+            file.seek(claims.begins["crc32"])
+            checksums = read_exactly(file, CHECKSUM_BYTES * n)
+            file.seek(claims.begins["keys"])
+            keys = bytes(read_exactly(file, claims.key_bytes * n))
+        except HeaderError as error:
+            raise DamagedError(str(error)) from None
     return Segment(
         [keys[i : i + claims.key_bytes] for i in range(0, len(keys), claims.key_bytes)],
         np.frombuffer(checksums, "<i8").tolist(),

@@ -149,6 +149,7 @@ _OF_CLASSIFIERS: dict[str, Check] = {
     "history_": _is_history,
     "n_iter_": _is_count,
     "best_epoch_": _is_count,
+    "interrupted_": _is_of(bool),
     "cache_info_": lambda value: isinstance(value, tuple) and hasattr(value, "hits"),
     "fit_time_": _is_number,
     "bad_images_": _is_vector("iu"),

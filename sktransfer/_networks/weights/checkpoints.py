@@ -15,12 +15,10 @@ from typing import Any
 
 import torch
 
+from sktransfer._files.headers import MOST_TENSORS
 from sktransfer._files.opening import NotAFileError, open_regular
 from sktransfer._networks.weights.formats.parts import DAMAGED, RefusedError
-from sktransfer._networks.weights.formats.safetensors_files import (
-    MOST_TENSORS,
-    read_safetensors,
-)
+from sktransfer._networks.weights.formats.safetensors_files import read_safetensors
 from sktransfer._networks.weights.formats.torch_files import TorchFile, read_torch
 from sktransfer._networks.weights.formats.torch_names import (
     StoredTensor,

@@ -320,24 +320,27 @@ def entry(shape, start, end, dtype="F32"):
 @pytest.mark.parametrize(
     ("header", "match"),
     [
-        ({f"{i}": entry([0], 0, 0) for i in range(20_001)}, "it has 20,001 tensors"),
-        ({f"{i}": entry([0], 0, 0) for i in range(100_000)}, "its header has 6,"),
-        ({"a": entry([2**40], 0, 2**42)}, "has 109 bytes, but claims 4,398,046,511,"),
-        ({"a": entry([3], 0, 16)}, r"'a' has shape \(3,\), but 16 bytes"),
+        ({f"{i}": entry([0], 0, 0) for i in range(20_001)}, "it lists 20,001 tensors"),
+        ({f"{i}": entry([0], 0, 0) for i in range(100_000)}, "its header takes 6,"),
+        (
+            {"a": entry([2**40], 0, 2**42)},
+            "has 109 bytes, but its header describes 4,398,046,511,",
+        ),
+        ({"a": entry([3], 0, 16)}, "'a' has a shape of other than its bytes"),
         ({"a": entry([2], 0, 8), "b": entry([2], 4, 12)}, "its tensors overlap"),
-        ({"a": entry([2], 8, 16)}, "bytes are between them"),
-        ({"a": entry([2], 0, 8)}, "bytes, but claims"),
-        ({"a": entry([4], 0, 16, "F4")}, "numbers of type 'F4'"),
-        ({"a": entry([4.0], 0, 16)}, "no valid entry"),
-        ({"a": entry([True], 0, 4)}, "no valid entry"),
-        ({"a": entry([-4], 0, -16)}, "no valid entry"),
-        ({"a": {**entry([4], 0, 16), "more": 1}}, "no valid entry"),
-        ({"a": [1]}, "no valid entry"),
-        (b"[" * 2**20, "its header is damaged"),
-        (b"[]", "its header is damaged"),
-        (b'{"a": ' + b"9" * 10**6 + b"}", "its header is damaged"),
-        (b'{"a": 1, "a": 2}', "a name twice"),
-        (b"\xff\xfe{\0}\0", "its header is damaged"),
+        ({"a": entry([2], 8, 16)}, "or leave gaps"),
+        ({"a": entry([2], 0, 8)}, "bytes, but its header describes"),
+        ({"a": entry([4], 0, 16, "F4")}, "numbers of an unknown kind"),
+        ({"a": entry([4.0], 0, 16)}, "impossible shape"),
+        ({"a": entry([True], 0, 4)}, "impossible shape"),
+        ({"a": entry([-4], 0, -16)}, "impossible shape"),
+        ({"a": {**entry([4], 0, 16), "more": 1}}, "too little or too much"),
+        ({"a": [1]}, "too little or too much"),
+        (b"[" * 2**20, "too many parts"),
+        (b"[]", "not a JSON object"),
+        (b'{"a": ' + b"9" * 10**6 + b"}", "its JSON cannot be read"),
+        (b'{"a": 1, "a": 2}', "one name twice"),
+        (b"\xff\xfe{\0}\0", "its JSON cannot be read"),
     ],
 )
 def test_headers_of_safetensors_that_claim_too_much_are_refused(
@@ -349,9 +352,9 @@ def test_headers_of_safetensors_that_claim_too_much_are_refused(
 def test_a_header_that_is_longer_than_its_file_is_refused(tmp_path):
     path = tmp_path / "a.safetensors"
     path.write_bytes(struct.pack("<Q", 2**63) + b"{}")
-    refuse(path, "its header ends after the file")
+    refuse(path, "is cut off")
     path.write_bytes(b"{}")
-    refuse(path, "ends too early")
+    refuse(path, "is cut off")
 
 
 UNUSABLE = {

@@ -11,6 +11,8 @@ from zipfile import ZIP_STORED, ZipFile
 
 import torch
 
+from sktransfer._files.headers import HeaderError, read_exactly
+
 # Bytes of the directory of an archive: some 50,000 entries.
 MOST_DIRECTORY = 2**22
 
@@ -42,14 +44,11 @@ def read_part(file: FileIO, part: Part) -> bytearray:
     RefusedError
         If the file ends earlier, or the bytes have another checksum.
     """
-    content = bytearray(part.size)
     file.seek(part.start)
-    rest = memoryview(content)
-    while len(rest):
-        n_read = file.readinto(rest)
-        if not n_read:
-            raise RefusedError("it ends too early; it is damaged.")
-        rest = rest[n_read:]
+    try:
+        content = read_exactly(file, part.size)
+    except HeaderError:
+        raise RefusedError("it ends too early; it is damaged.") from None
     if part.crc is not None and zlib.crc32(content) != part.crc:
         raise RefusedError("it is damaged: a part of it does not match its checksum.")
     return content
