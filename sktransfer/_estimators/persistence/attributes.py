@@ -39,8 +39,11 @@ def _is_count(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    is_one = isinstance(value, Real) and not isinstance(value, bool)
-    return is_one and -MOST <= value <= MOST
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return False
+    # numpy would bring the bound to its own type, beyond which it may be.
+    number = value.item() if isinstance(value, np.generic) else value
+    return bool(-MOST <= number <= MOST)
 
 
 def _is_share(value: Any) -> bool:
