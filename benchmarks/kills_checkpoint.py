@@ -61,14 +61,19 @@ def count_epochs(path: Path) -> int:
         return -2
 
 
+def when_written(path: Path) -> int:
+    """Return when a file was written, 0 if there is none."""
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
+
+
 def kill_once(path: Path, chance: random.Random) -> bool:
     """Kill a fit a moment after its next checkpoint; return whether it was alive."""
-    before = path.stat().st_mtime_ns if path.exists() else 0
+    before = when_written(path)
     process = subprocess.Popen([sys.executable, __file__, str(path)])
-    while process.poll() is None:
-        now = path.stat().st_mtime_ns if path.exists() else before
-        if now != before:
-            break
+    while process.poll() is None and when_written(path) == before:
         time.sleep(0.001)
     time.sleep(chance.uniform(0, 0.2))
     process.kill()
