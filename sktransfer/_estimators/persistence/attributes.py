@@ -23,11 +23,9 @@ MOST_PICTURE_PIXELS = 2**26
 MOST = 1e300
 
 # What the rows of a history hold as numbers, as far as they have them.
+SETS = ("train", "valid")
 IN_HISTORY = (
-    "train_loss",
-    "train_accuracy",
-    "valid_loss",
-    "valid_accuracy",
+    *(f"{name}_{what}" for name in SETS for what in ("loss", "accuracy")),
     "dur",
     "unfreeze_depth",
 )
@@ -42,7 +40,7 @@ def _is_number(value: Any) -> bool:
     if not isinstance(value, Real) or isinstance(value, bool):
         return False
     # numpy would bring the bound to its own type, beyond which it may be.
-    number = value.item() if isinstance(value, np.generic) else value
+    number: Any = value.item() if isinstance(value, np.generic) else value
     return bool(-MOST <= number <= MOST)
 
 
@@ -87,9 +85,10 @@ def _is_row(row: Any) -> bool:
     """Return whether this is a row of a history; callbacks may have added to it."""
     if not isinstance(row, dict) or not _is_count(row.get("epoch")):
         return False
-    names = row.keys()
-    are_texts = all(isinstance(name, str) and name != "batches" for name in names)
-    return are_texts and all(_is_number(row[n]) for n in IN_HISTORY if n in row)
+    are_texts = all(isinstance(name, str) and name != "batches" for name in row)
+    are_numbers = all(_is_number(row[name]) for name in IN_HISTORY if name in row)
+    are_pairs = all((f"{n}_accuracy" in row) <= (f"{n}_loss" in row) for n in SETS)
+    return are_texts and are_numbers and are_pairs
 
 
 def _is_reading(value: Any) -> bool:

@@ -262,9 +262,13 @@ def _check_backbone(
     own: Backbone | None,
 ) -> None:
     """Raise a _ContentError if a network was built from another backbone than noted."""
-    noted = attributes["_fitted_network"].get("backbone")
+    noted, named = (
+        attributes["_fitted_network"].get("backbone"),
+        network.get("backbone"),
+    )
     is_cnn = not hasattr(estimator, "backbone")
-    if noted != (own or network.get("backbone")) or is_cnn != ("widths" in network):
+    is_name = named is None or isinstance(named, str)
+    if not is_name or noted != (own or named) or is_cnn != ("widths" in network):
         raise _ContentError("its network is not that of its backbone")
 
 

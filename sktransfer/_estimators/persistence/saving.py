@@ -90,9 +90,12 @@ def find_stages(estimator: Any) -> Stages:
 
 
 def find_broken(stages: Stages) -> str | None:
-    """Return the name of a parameter with NaN or infinity, if there is one."""
-    for name, tensor in stages.named_parameters():
-        if not bool(tensor.isfinite().all()):
+    """Return the name of weights with NaN or infinity, if there are some."""
+    learned = dict(stages.named_parameters())
+    for name, tensor in stages.state_dict().items():
+        # Masks may be infinite.
+        broken = ~tensor.isfinite() if name in learned else tensor.isnan()
+        if bool(broken.any()):
             return name
     return None
 
