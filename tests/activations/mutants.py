@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -82,19 +83,24 @@ def mutate(rng: Random, originals: Sequence[bytes]) -> bytes:
     return len(text).to_bytes(8, "little") + text + payload
 
 
+def _draw_odd(rng: Random) -> Any:
+    """Draw an odd value, which the next damage may change."""
+    return copy.deepcopy(rng.choice(ODD_VALUES))
+
+
 def _damage_header(rng: Random, header: dict[str, Any]) -> None:
     """Change one thing that a header says."""
     name = rng.choice(sorted(header) or ["keys"])
     entry = header.get(name)
     kind = rng.randrange(6)
     if kind == 0 or not isinstance(entry, dict) or not entry:
-        header[name] = rng.choice(ODD_VALUES)
+        header[name] = _draw_odd(rng)
     elif kind == 1:
         del header[name]
     elif kind == 2:
-        header[rng.choice(("other", "keys", "crc32"))] = entry
+        header[rng.choice(("other", "keys", "crc32"))] = copy.deepcopy(entry)
     elif kind == 3:
-        entry[rng.choice(sorted(entry))] = rng.choice(ODD_VALUES)
+        entry[rng.choice(sorted(entry))] = _draw_odd(rng)
     else:
         _change_number(rng, entry.get(rng.choice(("shape", "data_offsets"))))
 
@@ -106,13 +112,13 @@ def _change_number(rng: Random, numbers: Any) -> None:
     at = rng.randrange(len(numbers))
     numbers[at] = rng.choice(
         (
-            rng.choice(ODD_VALUES),
+            _draw_odd(rng),
             rng.choice((1, -1, 8, 16)) + (numbers[at] if numbers[at] == 0 else 1),
             numbers[-1],
         )
     )
     if rng.random() < 0.3:
-        numbers.append(rng.choice(ODD_VALUES))
+        numbers.append(_draw_odd(rng))
 
 
 def _damage_text(rng: Random, text: str) -> str:
