@@ -136,7 +136,7 @@ def cut(images: np.ndarray) -> Iterator[np.ndarray]:
 def time_in_turn(
     calls: dict[str, Callable[[], object]], n_rounds: int
 ) -> dict[str, list[float]]:
-    """Return the seconds of the processor of every call in every round but the first."""
+    """Return the seconds of the processor that every call takes in every round."""
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for round_ in range(n_rounds + 1):
         for name, call in calls.items():
