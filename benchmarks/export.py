@@ -11,7 +11,9 @@ that ``torch.export`` wrote and loaded, of the file of ONNX in onnxruntime, and 
 ``predict_proba`` itself in the number format that ``precision="auto"`` would take on
 this machine. Also the share of equal labels, the bytes of the file, the seconds of
 ``to_onnx``, and milliseconds per image of 64 images in batches of 32, all in turn, on
-one thread, with nothing cached.
+one thread, with nothing cached. Times are those of the processor, since they are nearly
+the same where other work keeps the cores busy; the first case also imports the
+exporter.
 
 It needs ``pip install "sktransfer[onnx]" onnxruntime``. Finished rows are not run
 again.
@@ -32,7 +34,7 @@ import onnxruntime
 import onnxscript
 import torch
 from PIL import Image
-from record import Record, Shown, tabulate, time_in_turn
+from record import Record, Shown, tabulate
 from sets import load
 from torch import nn
 
@@ -131,11 +133,25 @@ def cut(images: np.ndarray) -> Iterator[np.ndarray]:
         yield images[start : start + BATCH]
 
 
+def time_in_turn(
+    calls: dict[str, Callable[[], object]], n_rounds: int
+) -> dict[str, list[float]]:
+    """Return the seconds of the processor that every call takes in every round."""
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for round_ in range(n_rounds + 1):
+        for name, call in calls.items():
+            started = time.process_time()
+            call()
+            if round_:
+                seconds[name].append(time.process_time() - started)
+    return seconds
+
+
 def measure(clf: Any, images: np.ndarray, folder: Path) -> dict[str, Any]:
     """Compare a fitted classifier with what is exported of it."""
-    started = time.perf_counter()
+    started = time.process_time()
     clf.to_onnx(folder / "clf.onnx")
-    seconds = time.perf_counter() - started
+    seconds = time.process_time() - started
     session = open_session(folder / "clf.onnx")
     program = load_program(clf, images, folder / "clf.pt2")
 
