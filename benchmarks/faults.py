@@ -41,7 +41,7 @@ from record import RESULTS, WORK, Record
 
 MODULES = ("faults_files", "faults_training", "faults_running")
 LIBRARIES = ("sktransfer", "skorch", "joblib", "pickle", "fastai")
-SECONDS, MEMORY = 400, 16 * 2**30
+SECONDS, MEMORY = 1200, 16 * 2**30
 
 
 def list_faults() -> dict[str, Any]:

@@ -8,7 +8,6 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from faults_tools import (
     fork,
     kill,
     limit_files,
+    list_folder,
     make_data,
     observe,
     same,
@@ -71,21 +71,11 @@ def kill_saving(lib: Any, folder: Path) -> Row:
     }
 
 
-def _list(folder: Path) -> set[tuple[str, int, int]]:
-    """List the files of a folder with what changes when they are written."""
-    found = set()
-    for entry in os.scandir(folder):
-        with suppress(FileNotFoundError):
-            about = entry.stat()
-            found.add((entry.name, about.st_size, about.st_mtime_ns))
-    return found
-
-
 def _begin_saving(lib: Any, model: Any, path: Path) -> int:
     """Let a child save, and return once it writes."""
-    before = _list(path.parent)
+    before = list_folder(path.parent)
     pid = fork(lambda: lib.save(model, path))
-    while _list(path.parent) == before:
+    while list_folder(path.parent) == before:
         time.sleep(0.0005)
     return pid
 

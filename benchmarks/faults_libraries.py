@@ -78,6 +78,14 @@ def get_arrays(module: nn.Module) -> Weights:
     return {k: v.numpy().copy() for k, v in module.state_dict().items()}
 
 
+class Items(list[Any]):
+    """Images with their labels, of which fastai makes an empty copy to export."""
+
+    def new_empty(self) -> Items:
+        """Make an empty copy."""
+        return Items()
+
+
 class Ours:
     """sktransfer: ``save`` and ``load``, and ``checkpoint=``."""
 
@@ -322,7 +330,7 @@ class Fastai:
         importlib.import_module("fastai.callback.progress")  # defines Learner.no_bar
         set_seed(seed)
         labels = y if y.dtype.kind == "f" else y.astype(np.int64)
-        items = list(
+        items = Items(
             zip(
                 torch.from_numpy(to_channels_first(X)),
                 torch.from_numpy(labels),
@@ -331,7 +339,7 @@ class Fastai:
         )
         train = DataLoader(items, bs=20, shuffle=True, num_workers=0)
         return Learner(
-            DataLoaders(train, DataLoader(items[:20], bs=20, num_workers=0)),
+            DataLoaders(train, DataLoader(Items(items[:20]), bs=20, num_workers=0)),
             (Large if large else Small)(),
             loss_func=nn.CrossEntropyLoss(),
             path=folder,

@@ -12,6 +12,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,16 @@ def limit_files(n_bytes: int) -> None:
     """Let every write beyond so many bytes of a file fail, as on a full disk."""
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, resource.RLIM_INFINITY))
+
+
+def list_folder(folder: Path) -> set[tuple[str, int, int]]:
+    """List the files of a folder with what changes when they are written."""
+    found = set()
+    for entry in os.scandir(folder):
+        with suppress(FileNotFoundError):
+            about = entry.stat()
+            found.add((entry.name, about.st_size, about.st_mtime_ns))
+    return found
 
 
 def same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
