@@ -18,6 +18,7 @@ from faults_tools import (
     FORMS,
     N_KILLS,
     PATIENCE,
+    cost,
     fork,
     kill,
     limit_files,
@@ -141,7 +142,7 @@ def flip_bits(lib: Any, folder: Path) -> Row:
 
 def run_code(lib: Any, folder: Path) -> Row:
     """Put hostile files under the names that a library reads."""
-    marker, found = folder / "marker", {}
+    marker, found, ran_by = folder / "marker", {}, []
     for name, (paths, read) in ENTRIES[lib.name](lib, folder).items():
         for form in FORMS:
             for path in paths:
@@ -153,7 +154,9 @@ def run_code(lib: Any, folder: Path) -> Row:
             )
             if ran:
                 marker.rmdir()
-    outcome = "runs code" if "runs code" in found.values() else "runs nothing"
+                ran_by.append(name)
+    names = ", ".join(dict.fromkeys(ran_by))
+    outcome = f"runs code: {names}" if names else "runs nothing"
     return {"outcome": outcome, **found}
 
 
@@ -205,7 +208,7 @@ def _enter_ours(lib: Any, folder: Path) -> Entries:
             for n, path in weights.items()
         },
         "torch.hub's cache": ([hub], lambda: fit("resnet18")),
-        "activation_cache": ([p for p in cache.rglob("*") if p.is_file()], fill),
+        "activation_cache": (list(cache.rglob("*.safetensors")), fill),
         "checkpoint": ([resumed], lambda: _resume(lib, folder)),
     }
 
@@ -264,11 +267,9 @@ ENTRIES: dict[str, Callable[[Any, Path], Entries]] = {
 def claim_much(lib: Any, folder: Path) -> Row:
     """Let a small file claim 300,000 tensors, or an array of a trillion numbers."""
     claims = CLAIMS[lib.name](lib, folder)
-    seen = {name: observe(read, folder, 60) for name, read in claims.items()}
-    shown = [
-        f"{name}: {word(s)[:60]} ({s['seconds']:.1f} s, {s.get('grown_mb', 0)} MB)"
-        for name, s in seen.items()
-    ]
+    fit_two(lib)  # all is imported
+    seen = {name: observe(read, folder, 300) for name, read in claims.items()}
+    shown = [f"{name}: {word(s)[:60]} ({cost(s)})" for name, s in seen.items()]
     return {"outcome": "; ".join(shown), "seen": seen}
 
 

@@ -17,6 +17,7 @@ from torch import nn
 from torchvision.models import resnet18
 
 import sktransfer
+from sktransfer import load as load_ours  # imports what reads files
 
 Hook = Callable[[int], None]
 Weights = dict[str, np.ndarray]
@@ -135,7 +136,7 @@ class Ours:
 
     def load(self, path: Path) -> Any:
         """Load an estimator."""
-        return sktransfer.load(path)
+        return load_ours(path)
 
     def weights(self, model: Any) -> Weights:
         """Return the weights of the network."""
