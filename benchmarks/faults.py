@@ -14,12 +14,12 @@ hostile file, a loss that is not a number, Ctrl-C, short memory, and so on. Colu
   unless it is installed, or ``--fastai`` names a folder that holds it
   (``pip install --target FOLDER --no-deps fastai ...``).
 
-Each fault runs in a process of its own, with limits of time and memory, on 60 pictures
-of 16 x 16 pixels; models that are saved while something happens are ResNet-18s, of
-45 MB. A full disk is a limit on the size of files (``RLIMIT_FSIZE``). Kills are
-SIGKILL: they show what a process leaves, not what a power cut leaves. ``outcome`` says
-in words what was seen; the other values of a row hold the counts and texts behind it.
-Linux only.
+Run it with ``OMP_NUM_THREADS=1``, since processes are forked: each fault has one of its
+own, with limits of time and memory. There are 60 pictures of 16 x 16 pixels, and models
+that are saved while something happens are ResNet-18s, of 45 MB. A full disk is a limit
+on the size of files (``RLIMIT_FSIZE``). Kills are SIGKILL: they show what a process
+leaves, not what a power cut leaves. ``outcome`` says in words what was seen; the other
+values of a row hold the counts and texts behind it. Linux only.
 """
 
 from __future__ import annotations
@@ -29,10 +29,13 @@ import importlib
 import json
 import os
 import resource
-import subprocess
+import shutil
+import signal
 import sys
 import tempfile
-from concurrent.futures import ThreadPoolExecutor, as_completed
+import time
+import traceback
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -41,7 +44,8 @@ from record import RESULTS, WORK, Record
 
 MODULES = ("faults_files", "faults_training", "faults_running")
 LIBRARIES = ("sktransfer", "skorch", "joblib", "pickle", "fastai")
-SECONDS, MEMORY = 400, 16 * 2**30
+Cell = tuple[str, str]
+SECONDS, MEMORY = 1200, 16 * 2**30
 
 
 def list_faults() -> dict[str, Any]:
@@ -52,46 +56,72 @@ def list_faults() -> dict[str, Any]:
     return faults
 
 
-def run_here(fault: str, library: str) -> dict[str, Any]:
+def inject_here(fault: str, library: str, folder: Path) -> dict[str, Any]:
     """Inject one fault into one library, in this process."""
-    import torch
     from faults_libraries import LIBRARIES as KNOWN
 
-    torch.set_num_threads(1)  # children are forked
+    os.setsid()  # to be killed with its children
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     inject = list_faults()[fault]
     if library in getattr(inject, "without", ()):
         return {"outcome": "not offered"}
-    with tempfile.TemporaryDirectory(dir=WORK) as folder:
-        return inject(KNOWN[library], Path(folder))  # type: ignore[no-any-return]
+    (folder / "own").mkdir()
+    row = inject(KNOWN[library], folder / "own")
+    # A folder of this machine tells nobody anything.
+    text = json.dumps(row).replace(str(folder / "own"), "FOLDER")
+    return json.loads(text)  # type: ignore[no-any-return]
 
 
-def run_apart(fault: str, library: str) -> dict[str, Any] | None:
-    """Inject one fault in a process of its own; None if that itself fails."""
-    call = [sys.executable, __file__, "--only", fault, "--library", library, "--here"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+def start(cell: Cell, folder: Path) -> int:
+    """Inject in a child, which has its imports from this process; return its number."""
+    pid = os.fork()
+    if pid:
+        return pid
     try:
-        done = subprocess.run(
-            call,
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-            env=environment,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return {"outcome": f"hangs, {SECONDS} s"}
-    if done.returncode:
-        print(done.stderr[-3000:], file=sys.stderr)
-        return None
-    return json.loads(done.stdout.splitlines()[-1])  # type: ignore[no-any-return]
+        row = inject_here(*cell, folder)
+        (folder / "row.json").write_text(json.dumps(row))
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(0)
+
+
+def run_all(cells: list[Cell], n_jobs: int) -> Iterator[tuple[Cell, dict[str, Any]]]:
+    """Inject some faults at a time, each in its own process; yield what was seen."""
+    import torch
+
+    torch.set_num_threads(1)  # children are forked
+    list_faults()
+    waiting = list(cells)
+    running: dict[int, tuple[Cell, Path, float]] = {}
+    while waiting or running:
+        while waiting and len(running) < n_jobs:
+            folder = Path(tempfile.mkdtemp(dir=WORK))
+            cell = waiting.pop(0)
+            running[start(cell, folder)] = cell, folder, time.monotonic()
+        time.sleep(0.1)
+        for pid, (cell, folder, started) in list(running.items()):
+            is_late = time.monotonic() - started > SECONDS
+            if is_late:
+                os.killpg(pid, signal.SIGKILL)
+            if is_late or os.waitpid(pid, os.WNOHANG)[0]:
+                del running[pid]
+                yield cell, read_row(folder, is_late)
+
+
+def read_row(folder: Path, is_late: bool) -> dict[str, Any]:
+    """Read what a child has written, and delete its folder."""
+    path = folder / "row.json"
+    row = json.loads(path.read_text()) if path.exists() else {}
+    shutil.rmtree(folder, ignore_errors=True)
+    return {"outcome": f"hangs, {SECONDS} s"} if is_late else row
 
 
 def tabulate(rows: list[dict[str, Any]]) -> str:
     """Return a Markdown table of outcomes."""
     names = [n for n in LIBRARIES if any(row["library"] == n for row in rows)]
     lines = [f"| fault | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
-    for fault in dict.fromkeys(row["fault"] for row in rows):
+    for fault in list_faults():
         cells = {r["library"]: r["outcome"] for r in rows if r["fault"] == fault}
         lines.append(f"| {fault} | {' | '.join(cells.get(n, '') for n in names)} |")
     return "\n".join(lines)
@@ -106,16 +136,13 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1, help="injections at a time")
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--rehearse", action="store_true", help="write into work/")
-    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.fastai:
-        before = os.environ.get("PYTHONPATH", "")
+        before = os.environ.get("PYTHONPATH", "")  # for processes that children start
         os.environ["PYTHONPATH"] = f"{before}:{options.fastai}".lstrip(":")
         sys.path.append(options.fastai)
+        sys.argv[sys.argv.index(options.fastai)] = "FOLDER"  # what the record says
     WORK.mkdir(exist_ok=True)
-    if options.here:
-        print(json.dumps(run_here(options.only[0], options.library[0])))
-        return
     record = Record("faults", WORK if options.rehearse else RESULTS)
     if options.table:
         print(tabulate(record.rows))
@@ -125,16 +152,13 @@ def main() -> None:
         print("left out: fastai, which is not installed; --fastai names a folder")
         libraries.remove("fastai")
     faults = options.only or list_faults()
-    cells = [(fault, library) for fault in faults for library in libraries]
+    cells = [(fault, library) for library in libraries for fault in faults]
     missing = [c for c in cells if not record.find(fault=c[0], library=c[1])]
-    with ThreadPoolExecutor(options.jobs) as pool:
-        jobs = {pool.submit(run_apart, *cell): cell for cell in missing}
-        for job in as_completed(jobs):
-            (fault, library), row = jobs[job], job.result()
-            if row is None:
-                print(f"the injection failed: {fault}, {library}", file=sys.stderr)
-            else:
-                record.add(fault=fault, library=library, **row)
+    for (fault, library), row in run_all(missing, options.jobs):
+        if row:
+            record.add(fault=fault, library=library, **row)
+        else:
+            print(f"the injection failed: {fault}, {library}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +18,11 @@ from faults_tools import (
     FORMS,
     N_KILLS,
     PATIENCE,
+    cost,
     fork,
     kill,
     limit_files,
+    list_folder,
     make_data,
     observe,
     same,
@@ -71,21 +72,11 @@ def kill_saving(lib: Any, folder: Path) -> Row:
     }
 
 
-def _list(folder: Path) -> set[tuple[str, int, int]]:
-    """List the files of a folder with what changes when they are written."""
-    found = set()
-    for entry in os.scandir(folder):
-        with suppress(FileNotFoundError):
-            about = entry.stat()
-            found.add((entry.name, about.st_size, about.st_mtime_ns))
-    return found
-
-
 def _begin_saving(lib: Any, model: Any, path: Path) -> int:
     """Let a child save, and return once it writes."""
-    before = _list(path.parent)
+    before = list_folder(path.parent)
     pid = fork(lambda: lib.save(model, path))
-    while _list(path.parent) == before:
+    while list_folder(path.parent) == before:
         time.sleep(0.0005)
     return pid
 
@@ -151,7 +142,7 @@ def flip_bits(lib: Any, folder: Path) -> Row:
 
 def run_code(lib: Any, folder: Path) -> Row:
     """Put hostile files under the names that a library reads."""
-    marker, found = folder / "marker", {}
+    marker, found, ran_by = folder / "marker", {}, []
     for name, (paths, read) in ENTRIES[lib.name](lib, folder).items():
         for form in FORMS:
             for path in paths:
@@ -163,7 +154,9 @@ def run_code(lib: Any, folder: Path) -> Row:
             )
             if ran:
                 marker.rmdir()
-    outcome = "runs code" if "runs code" in found.values() else "runs nothing"
+                ran_by.append(name)
+    names = ", ".join(dict.fromkeys(ran_by))
+    outcome = f"runs code: {names}" if names else "runs nothing"
     return {"outcome": outcome, **found}
 
 
@@ -215,7 +208,7 @@ def _enter_ours(lib: Any, folder: Path) -> Entries:
             for n, path in weights.items()
         },
         "torch.hub's cache": ([hub], lambda: fit("resnet18")),
-        "activation_cache": ([p for p in cache.rglob("*") if p.is_file()], fill),
+        "activation_cache": (list(cache.rglob("*.safetensors")), fill),
         "checkpoint": ([resumed], lambda: _resume(lib, folder)),
     }
 
@@ -274,11 +267,9 @@ ENTRIES: dict[str, Callable[[Any, Path], Entries]] = {
 def claim_much(lib: Any, folder: Path) -> Row:
     """Let a small file claim 300,000 tensors, or an array of a trillion numbers."""
     claims = CLAIMS[lib.name](lib, folder)
-    seen = {name: observe(read, folder, 60) for name, read in claims.items()}
-    shown = [
-        f"{name}: {word(s)[:60]} ({s['seconds']:.1f} s, {s.get('grown_mb', 0)} MB)"
-        for name, s in seen.items()
-    ]
+    fit_two(lib)  # all is imported
+    seen = {name: observe(read, folder, 300) for name, read in claims.items()}
+    shown = [f"{name}: {word(s)[:60]} ({cost(s)})" for name, s in seen.items()]
     return {"outcome": "; ".join(shown), "seen": seen}
 
 

@@ -17,6 +17,7 @@ from torch import nn
 from torchvision.models import resnet18
 
 import sktransfer
+from sktransfer import load as load_ours  # imports what reads files
 
 Hook = Callable[[int], None]
 Weights = dict[str, np.ndarray]
@@ -78,6 +79,14 @@ def get_arrays(module: nn.Module) -> Weights:
     return {k: v.numpy().copy() for k, v in module.state_dict().items()}
 
 
+class Items(list[Any]):
+    """Images with their labels, of which fastai makes an empty copy to export."""
+
+    def new_empty(self) -> Items:
+        """Make an empty copy."""
+        return Items()
+
+
 class Ours:
     """sktransfer: ``save`` and ``load``, and ``checkpoint=``."""
 
@@ -127,7 +136,7 @@ class Ours:
 
     def load(self, path: Path) -> Any:
         """Load an estimator."""
-        return sktransfer.load(path)
+        return load_ours(path)
 
     def weights(self, model: Any) -> Weights:
         """Return the weights of the network."""
@@ -322,7 +331,7 @@ class Fastai:
         importlib.import_module("fastai.callback.progress")  # defines Learner.no_bar
         set_seed(seed)
         labels = y if y.dtype.kind == "f" else y.astype(np.int64)
-        items = list(
+        items = Items(
             zip(
                 torch.from_numpy(to_channels_first(X)),
                 torch.from_numpy(labels),
@@ -331,7 +340,7 @@ class Fastai:
         )
         train = DataLoader(items, bs=20, shuffle=True, num_workers=0)
         return Learner(
-            DataLoaders(train, DataLoader(items[:20], bs=20, num_workers=0)),
+            DataLoaders(train, DataLoader(Items(items[:20]), bs=20, num_workers=0)),
             (Large if large else Small)(),
             loss_func=nn.CrossEntropyLoss(),
             path=folder,

@@ -15,7 +15,7 @@ from typing import Any
 
 import joblib
 import numpy as np
-from faults_tools import PATIENCE, fork, kill, make_data, observe, word
+from faults_tools import PATIENCE, cost, fork, kill, make_data, observe, word
 from PIL import Image
 
 import sktransfer
@@ -48,8 +48,7 @@ def show_pictures(lib: Any, folder: Path) -> Row:
             lambda path=path: fit([path, *paths[1:]], y), folder, PATIENCE * 2
         )
         found[name] = seen
-        costs = f"({seen['seconds']:.1f} s, {seen.get('grown_mb', 0)} MB)"
-        shown.append(f"{name}: {word(seen)[:70]} {costs}")
+        shown.append(f"{name}: {word(seen)[:70]} ({cost(seen)})")
     return {"outcome": "; ".join(shown), **found}
 
 

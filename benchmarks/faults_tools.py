@@ -12,6 +12,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -60,25 +61,23 @@ def observe(
     -------
     dict
         ``value``, ``error`` (a text), ``hangs`` or ``signal``; ``warned`` (texts),
-        ``seconds``, and ``grown_mb`` beyond the memory that this process has.
+        ``seconds``, ``cpu_seconds``, and ``grown_mb`` beyond the memory at first.
     """
     answer = folder / "answer.json"
     answer.unlink(missing_ok=True)
-    before = _resident()
     started = time.perf_counter()
     pid = fork(lambda: answer.write_text(json.dumps(_try(work))))
-    while time.perf_counter() - started < seconds:
+    while True:
         ended, status, usage = os.wait4(pid, os.WNOHANG)
+        waited = time.perf_counter() - started
         if ended:
             break
+        if waited > seconds:
+            kill(pid)
+            return {"hangs": True, "seconds": seconds}
         time.sleep(0.002)
-    else:
-        kill(pid)
-        return {"hangs": True, "seconds": seconds}
-    found = {
-        "seconds": round(time.perf_counter() - started, 2),
-        "grown_mb": round(max(0, usage.ru_maxrss * 1024 - before) / 1e6),
-    }
+    computed = round(usage.ru_utime + usage.ru_stime, 2)
+    found = {"seconds": round(waited, 2), "cpu_seconds": computed}
     if not answer.exists():
         return {"signal": os.waitstatus_to_exitcode(status), **found}
     seen = json.loads(answer.read_text())
@@ -87,18 +86,20 @@ def observe(
 
 
 def _try(work: Callable[[], Any]) -> dict[str, Any]:
+    before = _peak_mb()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             seen = {"value": work()}
         except BaseException as error:
             seen = {"error": tell(error)}
-    return {**seen, "warned": [str(w.message)[:300] for w in caught][:5]}
+    texts = list(dict.fromkeys(str(w.message)[:300] for w in caught))
+    return {**seen, "warned": texts[:5], "grown_mb": round(_peak_mb() - before)}
 
 
-def _resident() -> int:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize()
+def _peak_mb() -> float:
+    """Return the most memory that this process has had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 
 def tell(error: BaseException) -> str:
@@ -118,10 +119,27 @@ def word(seen: dict[str, Any], of_value: str = "silent") -> str:
     return of_value
 
 
+def cost(seen: dict[str, Any]) -> str:
+    """Return the seconds of processor time, and the memory, of what was observed."""
+    if "hangs" in seen:
+        return f"more than {seen['seconds']:.0f} s"
+    return f"{seen['cpu_seconds']:.1f} s, {seen.get('grown_mb', '?')} MB"
+
+
 def limit_files(n_bytes: int) -> None:
     """Let every write beyond so many bytes of a file fail, as on a full disk."""
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, resource.RLIM_INFINITY))
+
+
+def list_folder(folder: Path) -> set[tuple[str, int, int]]:
+    """List the files of a folder with what changes when they are written."""
+    found = set()
+    for entry in os.scandir(folder):
+        with suppress(FileNotFoundError):
+            about = entry.stat()
+            found.add((entry.name, about.st_size, about.st_mtime_ns))
+    return found
 
 
 def same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:

@@ -17,6 +17,7 @@ from faults_tools import (
     fork,
     kill,
     limit_files,
+    list_folder,
     make_data,
     observe,
     same,
@@ -28,6 +29,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 Row = dict[str, Any]
 EPOCHS, KILLED_IN, LOST = 6, 4, 100
 MOST_IMAGES = 8
+MOMENTS = 0.6  # seconds
 
 
 def lose_numbers(lib: Any, folder: Path) -> Row:
@@ -146,15 +148,13 @@ def resume(lib: Any, folder: Path) -> Row:
 
 
 def kill_checkpoint(lib: Any, folder: Path) -> Row:
-    """Kill a fit at random moments while it writes a checkpoint of 45 MB or more."""
-    X, y = make_data(20)
+    """Kill a fit at random moments of its writing the third checkpoint, of 45 MB."""
     rng, bad, errors = random.Random(0), 0, []
     for i in range(N_KILLS):
         own = folder / str(i)
         own.mkdir()
-        pid = fork(lambda own=own: lib.fit(X, y, epochs=50, large=True, folder=own))
-        _wait_for(lib.checkpoints(own)[0])
-        time.sleep(rng.uniform(0.2, 2.5))
+        pid = _begin_third(lib, own)
+        time.sleep(rng.uniform(0, MOMENTS))
         kill(pid)
         try:
             lib.read_checkpoint(own)
@@ -169,12 +169,22 @@ def kill_checkpoint(lib: Any, folder: Path) -> Row:
     return {"outcome": outcome, "unreadable": bad, "errors": sorted(set(errors))[:3]}
 
 
-def _wait_for(path: Path) -> None:
-    for _ in range(3000):
-        if path.exists() and path.stat().st_size:
-            return
-        time.sleep(0.02)
-    raise TimeoutError(path)
+def _begin_third(lib: Any, folder: Path) -> int:
+    """Let a child train, and return once it begins to write a third checkpoint."""
+    X, y = make_data(6)
+    reached = folder.with_name(f"{folder.name}.reached")
+
+    def note(epoch: int) -> None:
+        if epoch == 3:
+            reached.touch()
+
+    pid = fork(lambda: lib.fit(X, y, epochs=50, large=True, folder=folder, hook=note))
+    while not reached.exists():
+        time.sleep(0.0005)
+    before = list_folder(folder)
+    while list_folder(folder) == before:
+        time.sleep(0.0005)
+    return pid
 
 
 def tear(lib: Any, folder: Path) -> Row:
