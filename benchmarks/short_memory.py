@@ -28,8 +28,8 @@ from record import Record
 from sets import load_to_choose, score
 
 from sktransfer import ScratchCNNClassifier
+from sktransfer._training.faults.short_memory import OpenStatistics
 from sktransfer._training.net import StagesNet
-from sktransfer._training.short_memory import OpenStatistics
 
 N_SEEDS, N_IMAGES, N_TEST, N_EPOCHS, BATCH = 2, 2000, 2000, 6, 128
 WAYS = ("as before", "restored", "shared", "frozen")

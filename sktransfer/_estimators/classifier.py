@@ -47,7 +47,7 @@ from sktransfer._images.streams.ahead import Images
 from sktransfer._images.streams.lazy import ArrayStream
 from sktransfer._images.streams.spool import Spool
 from sktransfer._images.views import DrawnViews
-from sktransfer._training.interrupts import finish_imports
+from sktransfer._training.faults.interrupts import finish_imports
 
 if TYPE_CHECKING:
     import torch
@@ -284,8 +284,8 @@ class BaseImageClassifier(ClassifierMixin, ExportedClasses, Computing, ImageInpu
     ) -> tuple[StagesNet, np.ndarray]:
         """Return the trained net and the classes; only set the shape of the images."""
         from sktransfer._images.variation import check_brightness
+        from sktransfer._training.faults.resuming import check_checkpoint
         from sktransfer._training.image_sets import ImageDataset
-        from sktransfer._training.resuming import check_checkpoint
         from sktransfer._training.train import train
 
         goes_on = self.warm_start and hasattr(self, "net_")

@@ -17,7 +17,7 @@ from sktransfer._estimators.export.methods import ExportedFeatures
 from sktransfer._estimators.inputs import ImageInput, restore_on_error
 from sktransfer._images.streams.ahead import Images
 from sktransfer._networks.backbones.record import Backbone
-from sktransfer._training.interrupts import finish_imports
+from sktransfer._training.faults.interrupts import finish_imports
 
 if TYPE_CHECKING:
     from sktransfer._activations.cache import ActivationCache, CacheInfo

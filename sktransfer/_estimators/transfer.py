@@ -17,7 +17,7 @@ from sktransfer._estimators.documentation import like
 from sktransfer._feedback import warn
 from sktransfer._images.geometry import is_enlarged
 from sktransfer._networks.backbones.record import Backbone
-from sktransfer._training.interrupts import finish_imports
+from sktransfer._training.faults.interrupts import finish_imports
 
 if TYPE_CHECKING:
     import torch

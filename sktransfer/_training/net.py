@@ -16,15 +16,15 @@ from sktransfer._networks.device import autocast
 from sktransfer._networks.stages import Stages
 from sktransfer._training.batches import Batch, Batches
 from sktransfer._training.callbacks.progress import print_plainly
-from sktransfer._training.image_sets import ImageDataset
-from sktransfer._training.interrupts import hear_interrupts
-from sktransfer._training.mixing import count_mixed
-from sktransfer._training.probe import Probe
-from sktransfer._training.short_memory import (
+from sktransfer._training.faults.interrupts import hear_interrupts
+from sktransfer._training.faults.short_memory import (
     OpenStatistics,
     explain_shortage,
     warn_of_parts,
 )
+from sktransfer._training.image_sets import ImageDataset
+from sktransfer._training.mixing import count_mixed
+from sktransfer._training.probe import Probe
 
 # Batch norm cannot learn from one image.
 SMALLEST_PART = 2

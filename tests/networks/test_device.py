@@ -11,8 +11,8 @@ import torch
 import sktransfer._networks.device as _device
 from sktransfer import ResNetFeatureExtractor
 from sktransfer._networks.device import resolve_precision
+from sktransfer._training.faults.short_memory import OpenStatistics
 from sktransfer._training.net import StagesNet
-from sktransfer._training.short_memory import OpenStatistics
 from tests.helpers import pictures, scratch, transfer
 
 CPU = torch.device("cpu")

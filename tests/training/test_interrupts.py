@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from sktransfer._training.interrupts import finish_imports
+from sktransfer._training.faults.interrupts import finish_imports
 
 needs_signals = pytest.mark.skipif(os.name == "nt", reason="no SIGINT to oneself here")
 
@@ -101,7 +101,7 @@ def test_ctrl_c_outside_an_import_does_not_wait_even_if_an_import_is_around(
 ):
     text = (
         "import pathlib, signal\n"
-        "from sktransfer._training.interrupts import finish_imports\n"
+        "from sktransfer._training.faults.interrupts import finish_imports\n"
         "with finish_imports():\n"
         "    signal.raise_signal(signal.SIGINT)\n"
         "    pathlib.Path(__file__).with_name('it_went_on').touch()\n"
