@@ -185,8 +185,13 @@ def _refer(
             f"weights={weights!r:.80}; pass backbone='embed'."
         )
     own = estimator._fitted_network["backbone"]
-    weights = name_weights(own, weights)
-    pretrained = load_referenced(blueprint, own, weights, estimator.image_shape_)
+    try:
+        weights = name_weights(own, weights)
+        pretrained = load_referenced(blueprint, own, weights, estimator.image_shape_)
+    except ValueError as error:
+        raise ValueError(
+            f"backbone='reference' is impossible here: {error}; pass backbone='embed'."
+        ) from None
     names = [
         name
         for name in sorted(tensors)
