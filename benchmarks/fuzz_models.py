@@ -3,9 +3,10 @@
     python benchmarks/fuzz_models.py
 
 Three readers get inputs that the tests' mutators make at random, each from a seed:
-headers of files (600,000), descriptions (300,000) and whole model files, which are loaded
-and predict (100,000). Only the errors that each promises may escape; seeds of others are
-recorded. ``python benchmarks/fuzz_models.py 10000`` is a rehearsal of so many in all.
+headers of files (600,000), descriptions (300,000) and whole model files, which are
+loaded and predict (100,000). Only the errors that each promises may escape; seeds of
+others are recorded. ``python benchmarks/fuzz_models.py 10000`` is a rehearsal of so
+many in all.
 """
 
 from __future__ import annotations

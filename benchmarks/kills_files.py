@@ -3,7 +3,7 @@
     python benchmarks/kills_files.py
 
 A process saves two models in turn under one name, without end, and is killed (SIGKILL)
-after a random time; then the file is read. It must predict what one of the two does.
+after a random time, almost always while it writes; then the file is read. It must predict what one of the two does.
 The same is done with joblib and with ``torch.save`` of the weights, which write in
 place. Not on Windows.
 """
@@ -85,6 +85,8 @@ def judge(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model"
         write(models[0], path)
+        if known.get(read(models[0], path).predict_proba(X).tobytes()) != "a":
+            raise RuntimeError(f"{way} does not bring a model back")
 
         def save_both() -> None:
             for model in reversed(models):

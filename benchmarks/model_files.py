@@ -3,12 +3,12 @@
     pip install skops
     python benchmarks/model_files.py
 
-Milliseconds and bytes of ``save`` and ``sktransfer.load``, with all weights in the file
-and with those of the backbone by reference, beside joblib, pickle, skops (if it is
+Milliseconds and bytes of ``save`` and ``sktransfer.load``, with all weights in the
+file and with those of the backbone by reference, beside joblib, pickle, skops (if it is
 installed; all its types are trusted) and ``torch.save`` of the weights alone, into a
-network that is there. joblib, pickle and skops build estimators by running code that the
-file names. Ours hashes every byte at both ends, and waits until they are on the disk. All
-ways are tried in turn.
+network that is there. joblib, pickle and skops build estimators by running code that
+the file names. Ours hashes every byte at both ends, and waits until they are on the
+disk. All ways are tried in turn.
 """
 
 from __future__ import annotations
