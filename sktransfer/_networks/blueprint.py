@@ -24,7 +24,7 @@ from sktransfer._networks.cnn import STAGES, FixedConvolution, ScaledHead, make_
 from sktransfer._networks.device import fork_rng
 from sktransfer._networks.stages import Head, Stages
 from sktransfer._networks.weights.checkpoints import has_weight_ending
-from sktransfer._networks.weights.sources import find_weights
+from sktransfer._networks.weights.sources import find_weights, list_sources
 
 Blueprint = dict[str, Any]
 Shapes = Mapping[str, tuple[int, ...]]
@@ -161,6 +161,16 @@ def build_network(
     if depth >= len(stages.names):
         raise BlueprintError("it has fewer stages than described")
     return stages.unfreeze(depth).eval()
+
+
+def name_weights(backbone: str | Backbone, weights: str) -> str:
+    """Return the lasting name of weights: a later release may mean others by "auto"."""
+    record = find_backbone(backbone)
+    if has_weight_ending(weights):
+        return weights
+    source = find_weights(record, weights)
+    named = list_sources(record).items()
+    return next((name for name, known in named if known == source), weights)
 
 
 def load_referenced(

@@ -18,7 +18,11 @@ from sktransfer._estimators.persistence.kinds import list_codecs
 from sktransfer._estimators.persistence.versions import list_versions
 from sktransfer._files.encoding import Encoder, EncodingError
 from sktransfer._files.model_file import write_model_file
-from sktransfer._networks.blueprint import draw_blueprint, load_referenced
+from sktransfer._networks.blueprint import (
+    draw_blueprint,
+    load_referenced,
+    name_weights,
+)
 
 if TYPE_CHECKING:
     from sktransfer._networks.stages import Stages
@@ -181,7 +185,13 @@ def _refer(
             f"weights={weights!r:.80}; pass backbone='embed'."
         )
     own = estimator._fitted_network["backbone"]
-    pretrained = load_referenced(blueprint, own, weights, estimator.image_shape_)
+    try:
+        weights = name_weights(own, weights)
+        pretrained = load_referenced(blueprint, own, weights, estimator.image_shape_)
+    except ValueError as error:
+        raise ValueError(
+            f"backbone='reference' is impossible here: {error}; pass backbone='embed'."
+        ) from None
     names = [
         name
         for name in sorted(tensors)

@@ -233,7 +233,7 @@ def find_weights(backbone: Backbone, weights: str | os.PathLike[str]) -> Source:
     name = str(weights)
     if has_weight_ending(weights):
         return WeightFile(Path(weights))
-    known = _list_sources(backbone)
+    known = list_sources(backbone)
     if name in known:
         return known[name]
     if name in ("auto", "DEFAULT") and known:
@@ -252,7 +252,7 @@ def find_weights(backbone: Backbone, weights: str | os.PathLike[str]) -> Source:
     )
 
 
-def _list_sources(backbone: Backbone) -> dict[str, Source]:
+def list_sources(backbone: Backbone) -> dict[str, Source]:
     """List the weights that the description of a backbone names, the default first."""
     weights = backbone.weights
     if weights is None:

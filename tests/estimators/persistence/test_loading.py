@@ -86,6 +86,25 @@ def test_only_weights_with_a_name_can_be_referred_to(kind, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_file_of_weights_cannot_be_referred_to(tmp_path):
+    file = resnet.BUNDLED_FOLDER / "mini_resnet18.safetensors"
+    extractor = FeatureExtractor("mini_resnet18", weights=str(file), **HERE)
+    extractor.fit(pictures(12)[0])
+    with pytest.raises(ValueError, match=r"have no name; pass backbone='embed'"):
+        extractor.save(tmp_path / "model", backbone="reference")
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("features", "TINYIMAGENET32_V1"), ("efficientnet_lite0", "IMAGENET1K_V1")],
+)
+def test_weights_are_referred_to_by_a_name_that_lasts(kind, name, tmp_path):
+    assert fit(kind).weights == "auto"
+    fit(kind).save(tmp_path / "model", backbone="reference")
+    metadata, _ = take_apart((tmp_path / "model").read_bytes())
+    assert json.loads(metadata["content"])["reference"]["weights"] == name
+
+
 def _refer_to(backbone, weights):
     def change(content, _):
         content["network"]["backbone"] = backbone
