@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import random
 import shutil
@@ -48,7 +49,7 @@ def show_pictures(lib: Any, folder: Path) -> Row:
             lambda path=path: fit([path, *paths[1:]], y), folder, PATIENCE * 2
         )
         found[name] = seen
-        shown.append(f"{name}: {word(seen)[:70]} ({cost(seen)})")
+        shown.append(f"{name}: {word(seen, 'read')[:70]} ({cost(seen)})")
     return {"outcome": "; ".join(shown), **found}
 
 
@@ -67,6 +68,7 @@ def _fit_pictures_of_fastai(paths: list[Path], y: np.ndarray) -> None:
     from fastai.vision.data import ImageDataLoaders
     from faults_libraries import Small
 
+    importlib.import_module("fastai.callback.progress")  # defines Learner.no_bar
     loaders = ImageDataLoaders.from_lists(
         ".", paths, y.tolist(), item_tfms=Resize(32), num_workers=0, bs=4, seed=0
     )
