@@ -84,6 +84,8 @@ class ActivationCache:
     ------
     ValueError
         If a limit is negative, `path` is a file, or `max_disk_bytes` has no `path`.
+        When the folder is first used: if it holds other things, belongs to another
+        user who does not share it with a group, or may be written to by everybody.
 
     Notes
     -----
@@ -179,7 +181,8 @@ class ActivationCache:
         TypeError
             If `activation_cache` is of another type.
         ValueError
-            If it is the path of a file, or of a folder that holds other things.
+            If it is the path of a file, or of a folder that holds other things or is
+            not to be trusted.
 
         Examples
         --------
@@ -316,7 +319,8 @@ def resolve_cache(
     TypeError
         If it is of another type.
     ValueError
-        If a path is a file, or a folder that holds other things.
+        If a path is a file, or a folder that holds other things or is not to be
+        trusted.
     """
     if activation_cache is None or isinstance(activation_cache, ActivationCache):
         cache = activation_cache

@@ -19,8 +19,17 @@ from sktransfer._images.preprocessing import to_batch
 from sktransfer._images.streams.ahead import Images, read_ahead
 from sktransfer._images.views import AS_IT_IS, View, tta_views
 from sktransfer._networks.device import autocast
-from sktransfer._networks.fixed_batches import choose_batch_size, cut, run_padded
+from sktransfer._networks.fixed_batches import (
+    choose_batch_size,
+    cut,
+    halve,
+    run_padded,
+)
+from sktransfer._networks.processes import enter_process
 from sktransfer._networks.stages import Stages
+
+# Batches of images or of their activations, each in one view after another.
+Shown = Iterator[Iterator[torch.Tensor]]
 
 
 def predict_logits(
@@ -70,19 +79,24 @@ def predict_logits(
     FloatingPointError
         If a logit is NaN or infinite.
     """
+    enter_process(device)
     views, weights = tta_views(tta, *images.shape[1:3])
     size = choose_batch_size(stages, images.shape[1:], device)
     decode = partial(_decode, stages, n_prefix, precision)
+
+    def predict(take: Callable[[int], Shown]) -> np.ndarray:
+        def predict_by(size: int) -> np.ndarray:
+            with Bar("predict", len(images), verbose) as bar:
+                return _average(decode, take(size), weights, size, bar)
+
+        return _with_memory(predict_by, size, images.shape[1:])
+
     if not n_prefix:
-        shown = _show(images, views, size, device)
-        with Bar("predict", len(images), verbose) as bar:
-            logits = _average(decode, shown, weights, size, bar)
+        logits = predict(lambda size: _show(images, views, size, device))
         return _check_finite(logits, stages, precision)
     prefix = Prefix(stages, n_prefix, device, precision)
     with closing(ActivationRows(prefix, images, views, cache, verbose)) as rows:
-        rows.ensure_all()
-        with Bar("predict", len(images), verbose) as bar:
-            logits = _average(decode, _gather(rows, size), weights, size, bar)
+        logits = _with_one_size(rows, lambda: predict(partial(_gather, rows)))
     return _check_finite(logits, stages, precision)
 
 
@@ -98,17 +112,48 @@ def extract_features(
 
     All of them are finite; a FloatingPointError is raised if not.
     """
+    enter_process(device)
     prefix = Prefix(stages, stages.n_frozen(0), device, precision)
     with closing(ActivationRows(prefix, images, (AS_IT_IS,), cache, verbose)) as rows:
+
+        def extract() -> np.ndarray:
+            # What is kept is only fetched, which takes no time worth a bar.
+            is_kept = cache is not None and not rows.is_full
+            with Bar("encode", len(images), 0 if is_kept else verbose) as bar:
+                outputs = []
+                for (features,) in _gather(rows, rows.batch_size):
+                    outputs.append(features.cpu())
+                    bar.advance(len(features))
+            return torch.cat(outputs).numpy()
+
+        features = _with_one_size(rows, extract)
+    return _check_finite(features, stages, precision)
+
+
+def _with_memory(
+    compute: Callable[[int], np.ndarray], size: int, image_shape: tuple[int, ...]
+) -> np.ndarray:
+    """Compute in batches of `size`; in smaller ones, all of them, if memory is short.
+
+    So no result depends on where in a set an image is.
+    """
+    while True:
+        try:
+            return compute(size)
+        except torch.OutOfMemoryError as error:
+            size = halve(size, error, image_shape)
+
+
+def _with_one_size(
+    rows: ActivationRows, compute: Callable[[], np.ndarray]
+) -> np.ndarray:
+    """Compute from activations; again if their batches were halved on the way."""
+    while True:
         rows.ensure_all()
-        # What is kept is only fetched, which takes no time worth a bar.
-        is_kept = cache is not None and not rows.is_full
-        with Bar("encode", len(images), 0 if is_kept else verbose) as bar:
-            outputs = []
-            for (features,) in _gather(rows, rows.batch_size):
-                outputs.append(features.cpu())
-                bar.advance(len(features))
-    return _check_finite(torch.cat(outputs).numpy(), stages, precision)
+        size = rows.batch_size
+        outputs = compute()
+        if rows.batch_size == size:
+            return outputs
 
 
 def _check_finite(outputs: np.ndarray, stages: Stages, precision: str) -> np.ndarray:
@@ -132,7 +177,7 @@ def _check_finite(outputs: np.ndarray, stages: Stages, precision: str) -> np.nda
 
 def _average(
     decode: Callable[[torch.Tensor], torch.Tensor],
-    inputs: Iterator[Iterator[torch.Tensor]],
+    inputs: Shown,
     weights: Sequence[float],
     size: int,
     bar: Bar,
@@ -159,7 +204,7 @@ def _decode(
         return stages.decode(x, n_passed)
 
 
-def _gather(rows: ActivationRows, size: int) -> Iterator[Iterator[torch.Tensor]]:
+def _gather(rows: ActivationRows, size: int) -> Shown:
     """Yield for each batch of images its activations, one view after another."""
     every_view = range(len(rows.views))
     for some in cut(len(rows.images), BATCHES_GATHERED * size):
@@ -171,7 +216,7 @@ def _gather(rows: ActivationRows, size: int) -> Iterator[Iterator[torch.Tensor]]
 
 def _show(
     images: Images, views: Sequence[View], size: int, device: torch.device
-) -> Iterator[Iterator[torch.Tensor]]:
+) -> Shown:
     """Yield for each batch of images its views on the device, one after another."""
     for pixels in read_ahead(images, cut(len(images), size)):
         batch = to_batch(pixels, device)

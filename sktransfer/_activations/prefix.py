@@ -46,9 +46,13 @@ class Prefix:
     ) -> None:
         self.stages, self.n_stages = stages, n_stages
         self.device, self.precision = device, precision
+        # Images that pass at a time, if it was found that memory is short.
+        self.most_at_once: int | None = None
 
     def batch_size(self, image_shape: tuple[int, ...]) -> int:
         """Return how many images of this shape pass at a time."""
+        if self.most_at_once is not None:
+            return self.most_at_once
         return choose_batch_size(self.stages, image_shape, self.device)
 
     def namespace(self, image_shape: tuple[int, ...]) -> str:
@@ -133,6 +137,10 @@ class Prefix:
         return self.stages.encode(batch, self.n_stages)
 
 
+class OtherBatchesError(Exception):
+    """Activations to go on from now pass in smaller batches than those before."""
+
+
 class LongerPrefix(Prefix):
     """A prefix that goes on from the activations of a shorter one.
 
@@ -155,6 +163,8 @@ class LongerPrefix(Prefix):
         # In bfloat16, activations that were kept in between differ in their last bits.
         whole = super().namespace(image_shape)
         path = f"{whole} {self.shorter.prefix.n_stages}"
+        if self.shorter.prefix.most_at_once is not None:
+            path += f" {self.shorter.prefix.most_at_once}"
         return hashlib.sha256(path.encode()).hexdigest()[: len(whole)]
 
     @torch.no_grad()
@@ -167,9 +177,13 @@ class LongerPrefix(Prefix):
         bar: Bar | None = None,
     ) -> torch.Tensor:
         """Compute the activations of some images, as :meth:`Prefix.encode` does."""
+        size = self.shorter.batch_size
         # All at once: the cache computes and writes large blocks.
         self.shorter.ensure(rows, chosen)
-        return self._run(images, rows, views, chosen, bar)
+        activations = self._run(images, rows, views, chosen, bar)
+        if self.shorter.batch_size != size:
+            raise OtherBatchesError
+        return activations
 
     def _take(
         self,

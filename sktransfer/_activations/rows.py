@@ -11,11 +11,12 @@ import torch
 
 from sktransfer._activations.cache import ActivationCache, CacheInfo
 from sktransfer._activations.keys import KEY_BYTES, get_hashes, hash_images, hash_views
-from sktransfer._activations.prefix import Prefix
+from sktransfer._activations.prefix import OtherBatchesError, Prefix
 from sktransfer._activations.storage.tiers import count_block_rows
 from sktransfer._feedback import Bar
 from sktransfer._images.streams.ahead import Images
 from sktransfer._images.views import View
+from sktransfer._networks.fixed_batches import halve
 
 # Seconds between two looks at what another process has finished, and seconds after
 # which a process that has published nothing is no longer waited for.
@@ -115,6 +116,15 @@ class ActivationRows:
         """
         if self.cache is None:
             return
+        while True:
+            try:
+                self._ensure(rows, chosen)
+                return
+            except (torch.OutOfMemoryError, OtherBatchesError) as error:
+                self._take_smaller_batches(error)
+
+    def _ensure(self, rows: np.ndarray, chosen: np.ndarray) -> None:
+        """Bring activations into the cache."""
         self._forget_if_cleared()
         n_fresh = 0
         unknown = np.flatnonzero(self.slots[chosen, rows] < 0)
@@ -152,6 +162,15 @@ class ActivationRows:
 
     def gather(self, rows: np.ndarray, chosen: np.ndarray) -> torch.Tensor:
         """Return the activations of these rows and views, (n, *activation), float32."""
+        while True:
+            try:
+                return self._gather(rows, chosen)
+            except (torch.OutOfMemoryError, OtherBatchesError) as error:
+                self._take_smaller_batches(error)
+            self.ensure(rows, chosen)
+
+    def _gather(self, rows: np.ndarray, chosen: np.ndarray) -> torch.Tensor:
+        """Fetch activations, or compute them."""
         if self.cache is None:
             return self.prefix.encode(self.images, rows, self.views, chosen).float()
         self._forget_if_cleared()
@@ -161,7 +180,7 @@ class ActivationRows:
             return self._read_or_compute(rows, chosen).float()
         found = self.tiers.rows(self.namespace, np.maximum(slots, 0), self.n_cleared)
         if found is None:  # another thread has cleared the cache since the last look
-            return self.gather(rows, chosen)
+            return self._gather(rows, chosen)
         found = found.float()
         if len(absent):
             missed = self._read_or_compute(rows[absent], chosen[absent]).float()
@@ -213,6 +232,21 @@ class ActivationRows:
             self.slots[:] = -1
             self.is_full = False
             self.n_cleared = self.tiers.n_cleared
+
+    def _take_smaller_batches(self, error: Exception) -> None:
+        """Go on with smaller batches, after one found too little memory.
+
+        Activations of larger ones may differ in their last bits: they have another name
+        in the cache, and are not used any more.
+        """
+        shape = self.images.shape[1:]
+        if isinstance(error, torch.OutOfMemoryError):
+            self.prefix.most_at_once = halve(self.batch_size, error, shape)
+        self.batch_size = self.prefix.batch_size(shape)
+        self.slots[:] = -1
+        self.is_full = False
+        if self.cache is not None:
+            self.namespace = self.prefix.namespace(shape)
 
     def _make_keys(self, rows: np.ndarray, chosen: np.ndarray) -> list[bytes]:
         """Make the keys of images in these views; an image is hashed once."""

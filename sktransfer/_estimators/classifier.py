@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from scipy.special import softmax
 from sklearn.base import ClassifierMixin
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import _safe_indexing
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from sktransfer._estimators.computing import Computing
+from sktransfer._estimators.export.methods import ExportedClasses
 from sktransfer._estimators.inputs import ImageInput, restore_on_error
 from sktransfer._estimators.targets import (
     check_validation_targets,
@@ -45,6 +47,7 @@ from sktransfer._images.streams.ahead import Images
 from sktransfer._images.streams.lazy import ArrayStream
 from sktransfer._images.streams.spool import Spool
 from sktransfer._images.views import DrawnViews
+from sktransfer._training.faults.interrupts import finish_imports
 
 if TYPE_CHECKING:
     import torch
@@ -60,7 +63,7 @@ _LEAVE_OUT = (
 )
 
 
-class BaseImageClassifier(ClassifierMixin, Computing, ImageInput):
+class BaseImageClassifier(ClassifierMixin, ExportedClasses, Computing, ImageInput):
     """Fit and predict; a subclass chooses the network and how it is trained."""
 
     # A network without frozen stages has nothing to keep.
@@ -144,8 +147,15 @@ class BaseImageClassifier(ClassifierMixin, Computing, ImageInput):
         FloatingPointError
             If the loss becomes nan or infinite.
         KeyboardInterrupt
-            On Ctrl-C. After the first epoch, the estimator keeps the weights of the
-            best epoch, or the present ones if there are no validation images.
+            On Ctrl-C. After the first epoch, the estimator is fitted all the same, with
+            the weights of the best epoch, or the present ones if there are no
+            validation images; ``interrupted_`` is True, and a ConvergenceWarning says
+            how far training came.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If Ctrl-C ended the training after the first epoch.
         """
         started = time.perf_counter()
         with restore_on_error(self):
@@ -165,7 +175,10 @@ class BaseImageClassifier(ClassifierMixin, Computing, ImageInput):
             self._set_fitted(net, classes)
             self.fit_time_ = time.perf_counter() - started
         if net.interrupt_ is not None:
-            raise net.interrupt_
+            try:
+                warn(ConvergenceWarning(self._describe_interrupt()))
+            finally:  # also where warnings are errors
+                raise net.interrupt_
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:
@@ -238,6 +251,7 @@ class BaseImageClassifier(ClassifierMixin, Computing, ImageInput):
         labels: np.ndarray = self.classes_[logits.argmax(axis=1)]
         return labels
 
+    @finish_imports()
     def _logits(self, X: Any) -> np.ndarray:
         """Compute logits of shape (n_images, n_classes), float32."""
         from sktransfer._activations.cache import resolve_cache
@@ -258,6 +272,7 @@ class BaseImageClassifier(ClassifierMixin, Computing, ImageInput):
         self._warn_of_findings(images)
         return logits
 
+    @finish_imports()
     def _train(
         self,
         X: Any,
@@ -269,8 +284,8 @@ class BaseImageClassifier(ClassifierMixin, Computing, ImageInput):
     ) -> tuple[StagesNet, np.ndarray]:
         """Return the trained net and the classes; only set the shape of the images."""
         from sktransfer._images.variation import check_brightness
+        from sktransfer._training.faults.resuming import check_checkpoint
         from sktransfer._training.image_sets import ImageDataset
-        from sktransfer._training.resuming import check_checkpoint
         from sktransfer._training.train import train
 
         goes_on = self.warm_start and hasattr(self, "net_")
@@ -547,11 +562,21 @@ class BaseImageClassifier(ClassifierMixin, Computing, ImageInput):
         self.net_ = net
         self.history_ = history
         self.n_iter_ = len(history)
+        self.interrupted_ = net.interrupt_ is not None
         self.best_epoch_ = int(np.argmin(losses)) + 1 if losses else self.n_iter_
         self._fitted_network = self._network_params()
         self.device_ = str(net.device)
         self.precision_ = net.precision
         self.cache_info_ = net.cache_info_
+
+    def _describe_interrupt(self) -> str:
+        """Say how far an interrupted training came, and what was kept of it."""
+        kept = "the present weights are kept"
+        if "valid_loss" in self.history_[0]:
+            kept = f"the weights of epoch {self.best_epoch_} are kept"
+        return (
+            f"interrupted after epoch {self.n_iter_} of {self.net_.max_epochs}; {kept}."
+        )
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "net_")

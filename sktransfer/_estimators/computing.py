@@ -32,8 +32,10 @@ class Computing:
     def _resolve_device(self) -> tuple[torch.device, str]:
         """Return the device and the number format that the parameters mean here."""
         from sktransfer._networks.device import resolve_device, resolve_precision
+        from sktransfer._networks.processes import enter_process
 
         device = resolve_device(self.device)
+        enter_process(device)
         return device, resolve_precision(self.precision, device)
 
     def _fitted_device(self) -> torch.device:

@@ -13,9 +13,11 @@ from sklearn.utils.validation import check_is_fitted
 from sktransfer._estimators.backbone import Pretrained, fill_cache
 from sktransfer._estimators.computing import Computing
 from sktransfer._estimators.documentation import like
+from sktransfer._estimators.export.methods import ExportedFeatures
 from sktransfer._estimators.inputs import ImageInput, restore_on_error
 from sktransfer._images.streams.ahead import Images
 from sktransfer._networks.backbones.record import Backbone
+from sktransfer._training.faults.interrupts import finish_imports
 
 if TYPE_CHECKING:
     from sktransfer._activations.cache import ActivationCache, CacheInfo
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 class FeatureExtractor(
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
+    ExportedFeatures,
     Pretrained,
     Computing,
     ImageInput,
@@ -177,6 +180,7 @@ class FeatureExtractor(
         self._fit(X)
         return self
 
+    @finish_imports()
     def _fit(self, X: Any) -> Images:
         """Fit, and return the images."""
         from sktransfer._activations.cache import resolve_cache
@@ -195,6 +199,7 @@ class FeatureExtractor(
             self.device_, self.precision_ = str(device), precision
         return images
 
+    @finish_imports()
     def transform(self, X: Any) -> np.ndarray:
         """Compute the pooled features of images.
 
@@ -232,6 +237,7 @@ class FeatureExtractor(
         self._warn_of_findings(images)
         return features
 
+    @finish_imports()
     def _warm_cache(self, X: Any, cache: ActivationCache) -> CacheInfo:
         """Compute what :meth:`transform` will ask for; for `ActivationCache.warm`."""
         fresh = clone(self)
@@ -273,7 +279,7 @@ class FeatureExtractor(
     @property
     def _n_features_out(self) -> int:
         linear = self.stages_.get_submodule("head.linear")
-        return int(linear.in_features)  # type: ignore[arg-type]
+        return int(linear.in_features)
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = super().__getstate__()

@@ -226,6 +226,9 @@ default="flip_crop"
     best_epoch_ : int
         Epoch, counted from 1, whose weights the estimator has.
 
+    interrupted_ : bool
+        Whether Ctrl-C ended the training before its last epoch.
+
     device_ : str
         Device that the network is on.
 

@@ -17,6 +17,7 @@ from sktransfer._estimators.documentation import like
 from sktransfer._feedback import warn
 from sktransfer._images.geometry import is_enlarged
 from sktransfer._networks.backbones.record import Backbone
+from sktransfer._training.faults.interrupts import finish_imports
 
 if TYPE_CHECKING:
     import torch
@@ -288,6 +289,9 @@ default="flip"
 
     best_epoch_ : int
         Epoch, counted from 1, whose weights the estimator has.
+
+    interrupted_ : bool
+        Whether Ctrl-C ended the training before its last epoch.
 
     unfreeze_depth_ : int
         How many stages besides the head had learned in the epoch whose weights the
@@ -650,6 +654,7 @@ default="flip"
             return self._describe_backbone().weight_decay
         return float(self.weight_decay)
 
+    @finish_imports()
     def _warm_cache(self, X: Any, cache: ActivationCache) -> CacheInfo:
         """Compute what :meth:`fit` will ask for; for `ActivationCache.warm`."""
         fresh = clone(self)

@@ -1,7 +1,7 @@
 """Python values as JSON, and back: a closed list of kinds, none of which is code.
 
 What JSON has not is an object with the kind under `KIND`. Numbers of arrays are put
-beside the text, as arrays of bytes.
+beside the text, as arrays of bytes; those of a scalar are in the text.
 """
 
 from __future__ import annotations
@@ -13,16 +13,27 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from sktransfer._files.arrays import (
+    PLAIN_KINDS,
+    check_shape,
+    make_array,
+)
+from sktransfer._files.arrays import EncodingError as EncodingError
+
 KIND, VALUE = "$", "v"
 MOST_NESTING = 32
 
-# Kinds of numpy's dtypes whose numbers are bytes: no pointers, no structures.
-PLAIN_KINDS = "?biufcSUMm"
-LARGEST_CHARACTER = 0x10FFFF
+# Texts without characters, which arrays do not have.
+EMPTY = {"<U0": np.str_, ">U0": np.str_, "|S0": np.bytes_}
 
+# Of integers; Python neither writes nor reads much longer ones.
+MOST_BITS = 4096
 
-class EncodingError(ValueError):
-    """A value of a kind that is not on the list, or a text that is no such value."""
+# A list that holds itself twice would have no end otherwise.
+MOST_VALUES = 1_000_000
+
+# Keys with one hash are compared with each other, and a file may hold nothing else.
+MOST_COLLISIONS = 1_000
 
 
 class Codec(NamedTuple):
@@ -65,6 +76,7 @@ class Encoder:
     def __init__(self, codecs: Codecs) -> None:
         self.codecs = codecs
         self.arrays: list[np.ndarray] = []
+        self._n_values = 0
 
     def encode(self, value: Any, depth: int = 0) -> Any:
         """Return a value as JSON has it.
@@ -74,11 +86,14 @@ class Encoder:
         EncodingError
             If it is, or holds, an object of a kind that is not on the list.
         """
-        if depth > MOST_NESTING:
-            raise EncodingError("it is nested too deeply")
+        self._n_values += 1
+        if depth > MOST_NESTING or self._n_values > MOST_VALUES:
+            raise EncodingError("value that is nested so deeply, or is so large")
         for kind, codec in self.codecs.items():
             if codec.is_one(value):
                 return _tag(kind, self.encode(codec.pack(value), depth + 1))
+        if type(value) is int and value.bit_length() > MOST_BITS:
+            raise EncodingError("integer of so many digits")
         if value is None or type(value) in (bool, int, str):
             return value
         if type(value) is float:
@@ -109,19 +124,22 @@ class Encoder:
         return _tag("dict", pairs)
 
     def _encode_array(self, value: Any, depth: int) -> Any:
-        kind = "array" if isinstance(value, np.ndarray) else "scalar"
-        if type(value) is not np.ndarray and kind == "array":
-            raise EncodingError(f"numpy.{type(value).__name__}")
-        if value.dtype.kind in PLAIN_KINDS and value.dtype.fields is None:
-            contiguous = np.ascontiguousarray(value)
-            content = np.frombuffer(contiguous.tobytes(), np.uint8)
-            self.arrays.append(content)
+        dtype, is_array = value.dtype, isinstance(value, np.ndarray)
+        if is_array and type(value) is not np.ndarray:
+            raise EncodingError(f"{type(value).__module__}.{type(value).__qualname__}")
+        is_plain = dtype.kind in PLAIN_KINDS
+        if is_plain and not is_array:
+            return _tag("scalar", [dtype.str, value.tobytes().hex()])
+        if is_plain and dtype.itemsize:
+            self.arrays.append(np.frombuffer(value.tobytes(), np.uint8))
             place = len(self.arrays) - 1
-            return _tag(kind, [value.dtype.str, list(value.shape), place])
-        if value.dtype.kind in "OT" and kind == "array":
+            return _tag("array", [dtype.str, list(value.shape), place])
+        # Missing strings would come back as other strings.
+        are_strings = dtype.kind == "T" and not hasattr(dtype, "na_object")
+        if is_array and (dtype.kind == "O" or are_strings):
             items = [self.encode(item, depth + 1) for item in value.ravel().tolist()]
-            return _tag("objects", [value.dtype.kind == "T", list(value.shape), items])
-        raise EncodingError(f"numpy.{value.dtype!r}")
+            return _tag("objects", [are_strings, list(value.shape), items])
+        raise EncodingError(f"numpy.{dtype!r}")
 
 
 class Decoder:
@@ -132,12 +150,13 @@ class Decoder:
     codecs : mapping of str to Codec
         As in encoding.
 
-    arrays : sequence of bytes-like
-        The bytes of the arrays.
+    arrays : list of bytearray
+        The bytes of the arrays, each of which is used once at most.
     """
 
     def __init__(self, codecs: Codecs, arrays: list[bytearray]) -> None:
-        self.codecs, self.arrays = codecs, arrays
+        self.codecs = codecs
+        self._arrays: dict[Any, bytearray] = dict(enumerate(arrays))
 
     def decode(self, item: Any, depth: int = 0) -> Any:
         """Return the value of an item of JSON.
@@ -175,11 +194,10 @@ class Decoder:
         if kind == "tuple":
             return tuple(self.decode(some, depth + 1) for some in list(value))
         if kind == "dict":
-            pairs = [(self.decode(k, depth + 1), v) for k, v in value]
-            found = {key: self.decode(some, depth + 1) for key, some in pairs}
-            if len(found) < len(pairs):
-                raise EncodingError("a mapping has one key twice")
-            return found
+            keys = [self.decode(key, depth + 1) for key, _ in value]
+            _check_keys(keys)
+            values = (self.decode(some, depth + 1) for _, some in value)
+            return dict(zip(keys, values, strict=True))
         if kind == "bytes":
             return bytes.fromhex(value)
         if kind == "path":
@@ -187,34 +205,27 @@ class Decoder:
         if kind == "array":
             return self._decode_array(*value)
         if kind == "scalar":
-            return self._decode_array(*value)[()]
+            name, digits = value
+            if name in EMPTY:
+                return EMPTY[name]()
+            return make_array(name, [1], bytes.fromhex(digits))[0]
         if kind == "objects":
             are_strings, shape, items = value
             return self._decode_objects(are_strings, shape, items, depth)
         raise EncodingError(f"a value of the unknown kind {kind[:40]!r}")
 
-    def _decode_array(self, name: str, shape: list[int], place: int) -> np.ndarray:
+    def _decode_array(self, name: Any, shape: Any, place: Any) -> np.ndarray:
         """Decode numbers or texts of a fixed length."""
-        dtype = np.dtype(name)
-        if dtype.kind not in PLAIN_KINDS or dtype.fields or dtype.subdtype:
-            raise EncodingError(f"an array of {dtype}")
-        if type(place) is not int or not 0 <= place < len(self.arrays):
-            raise EncodingError("an array that is not there")
-        _check_shape(shape)
-        content = self.arrays[place]
-        if math.prod(shape) * dtype.itemsize != len(content):
-            raise EncodingError("an array with a shape of other than its bytes")
-        if not dtype.itemsize:
-            return np.zeros(shape, dtype)
-        array = np.frombuffer(bytes(content), dtype).reshape(shape).copy()
-        _check_codes(array)
-        return array
+        # Many arrays of the same bytes would fill the memory.
+        if type(place) is not int or place not in self._arrays:
+            raise EncodingError("an array that is not there, or is used twice")
+        return make_array(name, shape, self._arrays.pop(place))
 
     def _decode_objects(
         self, are_strings: bool, shape: list[int], items: list[Any], depth: int
     ) -> np.ndarray:
         """Decode an array of Python objects, or of strings of any length."""
-        _check_shape(shape)
+        check_shape(shape)
         if math.prod(shape) != len(items):
             raise EncodingError("an array with a shape of other than its items")
         array = np.empty(len(items), object)
@@ -228,16 +239,9 @@ def _tag(kind: str, value: Any) -> dict[str, Any]:
     return {KIND: kind, VALUE: value}
 
 
-def _check_shape(shape: Any) -> None:
-    if len(shape) > MOST_NESTING or any(type(n) is not int or n < 0 for n in shape):
-        raise EncodingError("an array of an impossible shape")
-
-
-def _check_codes(array: np.ndarray) -> None:
-    """Raise an EncodingError if bytes stand for no text, or for no truth value."""
-    if array.dtype.kind == "U" and array.size:
-        codes = np.ascontiguousarray(array).view(f"{array.dtype.str[0]}u4")
-        if codes.max() > LARGEST_CHARACTER:
-            raise EncodingError("a text with impossible characters")
-    if array.dtype.kind == "b" and array.size and array.view(np.uint8).max() > 1:
-        raise EncodingError("truth values that are neither 0 nor 1")
+def _check_keys(keys: list[Any]) -> None:
+    """Raise an EncodingError if a mapping cannot have such keys, or not in no time."""
+    if len({hash(key) for key in keys}) < len(keys) - MOST_COLLISIONS:
+        raise EncodingError("a mapping with keys of the same hash")
+    if len(set(keys)) < len(keys):
+        raise EncodingError("a mapping has one key twice")

@@ -21,6 +21,16 @@ MOST_TENSORS = 20_000
 MOST_DIMENSIONS = 32
 LENGTH_BYTES = 8
 
+# What there is to say of a tensor.
+IN_ENTRY = ("dtype", "shape", "data_offsets")
+
+# Every list and object of a text takes some fifty times the memory of its brackets. The
+# tensors above need three each.
+MOST_CONTAINERS, MOST_ITEMS = 70_000, 400_000
+
+# torch counts numbers in 64 bits.
+MOST_NUMBERS = 2**63 - 1
+
 # Bytes of one number.
 ITEM_BYTES = {
     "BOOL": 1,
@@ -83,7 +93,11 @@ class Header(NamedTuple):
     tensors: dict[str, Entry]
 
 
-def read_header(file: FileIO, most_tensors: int = MOST_TENSORS) -> Header:
+def read_header(
+    file: FileIO,
+    most_tensors: int = MOST_TENSORS,
+    most_bytes: int = MOST_HEADER_BYTES,
+) -> Header:
     """Read the header of an open safetensors file.
 
     Parameters
@@ -93,6 +107,9 @@ def read_header(file: FileIO, most_tensors: int = MOST_TENSORS) -> Header:
 
     most_tensors : int, default=MOST_TENSORS
         More are refused.
+
+    most_bytes : int, default=MOST_HEADER_BYTES
+        A longer header is refused.
 
     Returns
     -------
@@ -111,9 +128,9 @@ def read_header(file: FileIO, most_tensors: int = MOST_TENSORS) -> Header:
     first = LENGTH_BYTES + length
     if not length >= 2 or first > size:
         raise HeaderError("it is not a safetensors file, or is cut off")
-    if length > MOST_HEADER_BYTES:
+    if length > most_bytes:
         raise HeaderError(
-            f"its header takes {length:,} bytes, more than {MOST_HEADER_BYTES:,}"
+            f"its header takes {length:,} bytes, more than {most_bytes:,}"
         )
     content = parse_json(read_exactly(file, length))
     if not isinstance(content, dict):
@@ -135,8 +152,12 @@ def parse_json(text: bytes | bytearray) -> Any:
     Raises
     ------
     HeaderError
-        If it is not such JSON.
+        If it is not such JSON, or has more parts than a description needs.
     """
+    # Those within texts count as well, since only a parser can tell.
+    n_containers = text.count(b"[") + text.count(b"{")
+    if n_containers > MOST_CONTAINERS or text.count(b",") > MOST_ITEMS:
+        raise HeaderError("its JSON has too many parts")
     try:
         return json.loads(
             text.decode("utf-8"),
@@ -159,7 +180,10 @@ def read_exactly(file: FileIO, n_bytes: int) -> bytearray:
     HeaderError
         If there are fewer.
     """
-    content = bytearray(n_bytes)
+    try:
+        content = bytearray(n_bytes)
+    except MemoryError:
+        raise HeaderError(f"{n_bytes:,} bytes of it do not fit into memory") from None
     view, done = memoryview(content), 0
     while done < n_bytes:
         n_read = file.readinto(view[done:])
@@ -187,21 +211,30 @@ def _are_texts(metadata: dict[str, Any]) -> bool:
 def _parse_entry(name: str, item: Any) -> Entry:
     """Check what a header says of one tensor; `begin` is counted from the first."""
     try:
-        dtype, shape, offsets = item["dtype"], item["shape"], item["data_offsets"]
+        dtype, shape, offsets = (item[part] for part in IN_ENTRY)
         begin, end = offsets
-        numbers = [*shape, begin, end]
+        has_more = len(item) > len(IN_ENTRY)
     except (TypeError, ValueError, KeyError):
-        raise HeaderError(f"its header says too little of {name!r}") from None
+        has_more = True
+    if has_more:
+        raise HeaderError(f"its header says too little or too much of {name!r:.80}")
     if not isinstance(dtype, str) or dtype not in ITEM_BYTES:
-        raise HeaderError(f"{name!r} has numbers of an unknown kind")
-    # A bool is an int, and would do as one.
-    if any(type(n) is not int or n < 0 for n in numbers) or len(shape) > (
-        MOST_DIMENSIONS
-    ):
-        raise HeaderError(f"{name!r} has an impossible shape or place")
+        raise HeaderError(f"{name!r:.80} has numbers of an unknown kind")
+    if not _are_counts(shape) or not _are_counts(offsets):
+        raise HeaderError(f"{name!r:.80} has an impossible shape or place")
+    if math.prod(n for n in shape if n) > MOST_NUMBERS:
+        raise HeaderError(f"{name!r:.80} has an impossible shape")
     if math.prod(shape) * ITEM_BYTES[dtype] != end - begin:
-        raise HeaderError(f"{name!r} has a shape of other than its bytes")
+        raise HeaderError(f"{name!r:.80} has a shape of other than its bytes")
     return Entry(dtype, tuple(shape), begin, end - begin)
+
+
+def _are_counts(numbers: Any) -> bool:
+    """Return whether this is a list of a few counts."""
+    if not isinstance(numbers, list) or len(numbers) > MOST_DIMENSIONS:
+        return False
+    # A bool is an int, and would do as one.
+    return all(type(n) is int and n >= 0 for n in numbers)
 
 
 def _place(tensors: dict[str, Entry], first: int, size: int) -> dict[str, Entry]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
@@ -18,11 +18,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from safetensors.torch import save
 
 from sktransfer._files.encoding import Codecs, Decoder, Encoder, EncodingError
 from sktransfer._files.headers import (
+    LENGTH_BYTES,
     MOST_HEADER_BYTES,
+    MOST_TENSORS,
     Entry,
     Header,
     HeaderError,
@@ -31,14 +32,17 @@ from sktransfer._files.headers import (
     read_header,
 )
 from sktransfer._files.opening import NotAFileError, hash_file, open_regular
+from sktransfer._files.packing import Packed, pack
 from sktransfer._files.replacing import replace_file, write_all
 
 FORMAT = "sktransfer"
 VERSION = 1
 METADATA = {"format", "version", "kind", "content", "card", "sha256"}
 
-# What the bytes of arrays in the description are called among the tensors.
+# What the bytes of arrays in the description are called among the tensors, and how many
+# there may be; they are read before the weights are compared with the network.
 ARRAY = "array."
+MOST_ARRAY_BYTES = 64 * 2**20
 
 DTYPES = {
     "F64": torch.float64,
@@ -101,18 +105,14 @@ def write_model_file(
     Raises
     ------
     EncodingError
-        If a value or a tensor is of a kind that such files do not hold.
+        If a value or a tensor is of a kind that such files do not hold, or there is
+        more than can be read again.
     OSError
         If the file cannot be written; the old one is still there.
     """
     encoder = Encoder(codecs)
     text = json.dumps(encoder.encode(dict(content)), allow_nan=False)
-    arrays = {
-        f"{ARRAY}{i}": torch.from_numpy(np.array(array))
-        for i, array in enumerate(encoder.arrays)
-    }
-    # Copies of their own: networks share tensors, which safetensors refuses.
-    whole = {**{n: _own(n, tensor) for n, tensor in tensors.items()}, **arrays}
+    _check_amount(text, encoder.arrays, len(tensors))
     metadata = {
         "format": FORMAT,
         "version": str(VERSION),
@@ -120,16 +120,27 @@ def write_model_file(
         "content": text,
         "card": card,
     }
+    packed = {
+        **{name: _pack(name, tensor) for name, tensor in tensors.items()},
+        **{
+            f"{ARRAY}{i}": Packed("U8", array.shape, array.data)
+            for i, array in enumerate(encoder.arrays)
+        },
+    }
     digest = _begin_hash(metadata)
-    for name in sorted(whole):
-        tensor = whole[name]
-        _add_entry(digest, name, NAMES[tensor.dtype], tuple(tensor.shape))
-        digest.update(_bytes_of(tensor))
-    packed = save(whole, {**metadata, "sha256": digest.hexdigest()})
-    if int.from_bytes(packed[:8], "little") > MOST_HEADER_BYTES:
-        raise EncodingError(f"more than {MOST_HEADER_BYTES:,} bytes of text")
-    with replace_file(path) as file:
-        write_all(file, [packed])
+    for name in sorted(packed):
+        tensor = packed[name]
+        _add_entry(digest, name, tensor.dtype, tensor.shape)
+        digest.update(tensor.content)
+    header, contents = pack({**metadata, "sha256": digest.hexdigest()}, packed)
+    _parse_back(header[LENGTH_BYTES:])
+    try:
+        with replace_file(path) as file:
+            write_all(file, [header, *contents])
+    except OSError as error:
+        n_bytes = sum(part.nbytes for part in contents) + len(header)
+        why = f"{error.strerror}; {n_bytes:,} bytes were to be written"
+        raise OSError(error.errno, why, str(path)) from error
 
 
 class ModelFile:
@@ -166,7 +177,7 @@ class ModelFile:
             if not name.startswith(ARRAY)
         }
         content = Decoder(codecs, self._read_arrays()).decode(
-            parse_json(metadata["content"].encode("utf-8"))
+            parse_json(metadata["content"].encode("utf-8", "surrogatepass"))
         )
         if not isinstance(content, dict):
             raise EncodingError("its description is not a mapping")
@@ -201,6 +212,8 @@ class ModelFile:
         names = [f"{ARRAY}{i}" for i in range(len(entries) - len(self.forms))]
         if any(name not in entries or entries[name].dtype != "U8" for name in names):
             raise EncodingError("its arrays are not numbered")
+        if sum(entries[name].n_bytes for name in names) > MOST_ARRAY_BYTES:
+            raise EncodingError(f"its arrays have more than {MOST_ARRAY_BYTES:,} bytes")
         return [self._read(entries[name]) for name in names]
 
     def _read(self, entry: Entry) -> bytearray:
@@ -272,7 +285,7 @@ def _read_own_header(path: Path, file: FileIO) -> Header:
     if header.metadata.get("format") != FORMAT:
         raise HeaderError("it is a safetensors file of another origin")
     version = header.metadata.get("version", "")
-    if version != str(VERSION) and version.isdecimal() and len(version) < 10:
+    if version.isdecimal() and len(version) < 10 and int(version) > VERSION:
         raise ModelFileError(
             f"{str(path)!r} is of a newer release: it has format {version}, and this "
             f"one reads up to {VERSION}. Install a newer sktransfer."
@@ -283,6 +296,25 @@ def _read_own_header(path: Path, file: FileIO) -> Header:
     if unknown:
         raise HeaderError(f"it holds numbers of kind {', '.join(sorted(unknown))}")
     return header
+
+
+def _check_amount(text: str, arrays: Sequence[np.ndarray], n_tensors: int) -> None:
+    """Raise an EncodingError if a file would hold more than is read again."""
+    if len(arrays) + n_tensors > MOST_TENSORS:
+        raise EncodingError(f"more than {MOST_TENSORS:,} arrays")
+    if sum(array.nbytes for array in arrays) > MOST_ARRAY_BYTES:
+        raise EncodingError(f"arrays of more than {MOST_ARRAY_BYTES:,} bytes")
+    _parse_back(text.encode())
+
+
+def _parse_back(text: bytes) -> None:
+    """Raise an EncodingError if a text cannot be parsed again."""
+    if len(text) > MOST_HEADER_BYTES:
+        raise EncodingError(f"text of more than {MOST_HEADER_BYTES:,} bytes")
+    try:
+        parse_json(text)
+    except HeaderError as error:
+        raise EncodingError(f"so much, since {error}") from None
 
 
 def _begin_hash(metadata: Mapping[str, str]) -> Any:
@@ -300,17 +332,12 @@ def _add_entry(digest: Any, name: str, dtype: str, shape: tuple[int, ...]) -> No
     digest.update(f"{len(entry)}:".encode() + entry)
 
 
-def _own(name: str, tensor: torch.Tensor) -> torch.Tensor:
-    """Copy a tensor to memory of its own, on the CPU, in the usual order."""
+def _pack(name: str, tensor: torch.Tensor) -> Packed:
+    """Take the bytes of a tensor on any device, in the usual order."""
     if tensor.dtype not in NAMES or tensor.layout != torch.strided:
         raise EncodingError(f"{name}, a tensor of {tensor.dtype}, {tensor.layout}")
-    return (
-        tensor.detach().cpu().contiguous().clone(memory_format=torch.contiguous_format)
-    )
-
-
-def _bytes_of(tensor: torch.Tensor) -> memoryview:
-    return tensor.flatten().view(torch.uint8).numpy().data
+    flat = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
+    return Packed(NAMES[tensor.dtype], tuple(tensor.shape), flat.numpy().data)
 
 
 def _unpack(content: bytearray, entry: Entry) -> torch.Tensor:

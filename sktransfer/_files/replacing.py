@@ -40,15 +40,19 @@ def replace_file(path: Path) -> Iterator[FileIO]:
     sweep(path)
     temporary = path.with_name(f"{_begin(path)}{secrets.token_hex(8)}")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-    descriptor = os.open(temporary, flags | getattr(os, "O_CLOEXEC", 0), 0o666)
     try:
+        descriptor = os.open(temporary, flags | getattr(os, "O_CLOEXEC", 0), 0o666)
         with FileIO(descriptor, "wb") as file:
             yield file
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             temporary.unlink()
+        names_none = getattr(error, "filename", "") in (None, str(temporary))
+        if isinstance(error, OSError) and error.errno is not None and names_none:
+            # That of a full disk names no file, and nobody knows the temporary one.
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
     _sync_folder(path.parent)
 

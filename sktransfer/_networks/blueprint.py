@@ -7,9 +7,9 @@ later release may choose other sizes or stages for the same parameters.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -28,14 +28,21 @@ from sktransfer._networks.weights.sources import find_weights
 
 Blueprint = dict[str, Any]
 Shapes = Mapping[str, tuple[int, ...]]
+Found = TypeVar("Found")
 
 CPU, META = torch.device("cpu"), torch.device("meta")
 
 # More pixels than any network sees.
-MOST_PIXELS = 10_000
+MOST_PIXELS = 4_096
+
+# Networks that have to know the size of images are run once when they are built.
+MOST_FIXED_PIXELS = 1_024
 
 # Nothing here has more channels.
 MOST_CHANNELS = 1_000_000
+
+# Stages, and children of all stages.
+MOST_STAGES, MOST_CHILDREN = 100, 5_000
 
 
 class BlueprintError(ValueError):
@@ -103,7 +110,10 @@ def _width_of(layer: nn.Module) -> int:
 
 
 def build_network(
-    blueprint: Mapping[str, Any], backbone: Backbone | None, shapes: Shapes
+    blueprint: Mapping[str, Any],
+    backbone: Backbone | None,
+    shapes: Shapes,
+    image_shape: Shape,
 ) -> Stages:
     """Build a network with random weights; none of another size than its weights.
 
@@ -117,6 +127,9 @@ def build_network(
 
     shapes : mapping of str to tuple of int
         Of the tensors that will be loaded into it.
+
+    image_shape : tuple of (int, int, int)
+        Height, width and channels of the images that it is for.
 
     Returns
     -------
@@ -132,9 +145,10 @@ def build_network(
     n_classes, n_features = plan.count("n_classes"), plan.count("n_features")
     if shapes.get("head.linear.weight") != (n_classes, n_features):
         raise BlueprintError("its head has another shape than described")
+    _check_images(plan, image_shape)
     try:
         if backbone is None:
-            _compare_without_numbers(plan, shapes)
+            _compare_without_numbers(plan, shapes, image_shape)
         with fork_rng(0, CPU):  # nobody's random numbers change
             stages = _build(plan, backbone)
     except BlueprintError:
@@ -185,7 +199,7 @@ def load_referenced(
     plan = _Checked(blueprint)
     if not isinstance(backbone, str):
         raise BlueprintError("its backbone has no name")
-    record = find_backbone(backbone)
+    record = _find(find_backbone, backbone)
     record = replace(
         record,
         stages=plan.names(),
@@ -193,21 +207,35 @@ def load_referenced(
     )
     if has_weight_ending(weights):  # a file of another machine
         raise BlueprintError("the weights that it refers to have no name")
-    if not find_weights(record, weights).is_local():
+    if not _find(find_weights, record, weights).is_local():
         raise OSError(
             f"the file refers to the weights {weights!r} of {backbone}, which are not "
             "on this machine; a fit with this backbone downloads them, but loading "
             "downloads nothing."
         )
     size = plan.size()
-    stages = make_pretrained(
-        record, weights, 1, 0.0, None if size is None else size[0], image_shape
+    stages = _find(
+        make_pretrained,
+        record,
+        weights,
+        1,
+        0.0,
+        None if size is None else size[0],
+        image_shape,
     )
     return {
         name: tensor
         for name, tensor in stages.state_dict().items()
         if not name.startswith(("head.", "preprocess."))
     }
+
+
+def _find(function: Callable[..., Found], *arguments: Any) -> Found:
+    """Call a function; its ValueErrors are about what the file holds."""
+    try:
+        return function(*arguments)
+    except ValueError as error:
+        raise BlueprintError(f"{error!s:.500}") from None
 
 
 class _Checked:
@@ -256,9 +284,14 @@ class _Checked:
 
     def names(self) -> dict[str, list[str]]:
         stages = self.get("stages", dict)
-        for stage, children in stages.items():
-            if type(children) is not list or not _are_names([stage, *children]):
-                raise BlueprintError(f"its stages are {stages!r:.40}")
+        rows = stages.values()
+        are_lists = all(type(children) is list for children in rows)
+        # Networks here have a part of this name that is no stage.
+        if not are_lists or len(stages) > MOST_STAGES or "preprocess" in stages:
+            raise BlueprintError(f"its stages are {list(stages)!r:.80}")
+        children = [child for row in rows for child in row]
+        if len(children) > MOST_CHILDREN or not _are_names([*stages, *children]):
+            raise BlueprintError(f"its stages consist of {children!r:.80}")
         return {**stages}
 
 
@@ -305,29 +338,58 @@ def _name_of(plan: _Checked) -> str:
     return name
 
 
-def _compare_without_numbers(plan: _Checked, shapes: Shapes) -> None:
+def _check_images(plan: _Checked, image_shape: Shape) -> None:
+    """Raise a BlueprintError if a network is for images of other channels."""
+    n_channels = plan.count("n_channels")
+    possible = {n_channels} if "widths" in plan.entries else {1, n_channels}
+    if image_shape[2] not in possible:
+        raise BlueprintError(
+            f"its images have {image_shape[2]} channels, and its network "
+            f"takes {n_channels}"
+        )
+
+
+def _compare_without_numbers(
+    plan: _Checked, shapes: Shapes, image_shape: Shape
+) -> None:
     """Raise a BlueprintError if a network takes more memory than its weights.
 
-    Before memory is taken for it.
+    Before memory is taken for it. Or if it cannot see such images.
     """
     name = "" if "widths" in plan.entries else _name_of(plan)
     if not name.startswith(TIMM):
-        with META:
-            _compare(_build(plan, None), shapes)
+        with META, torch.inference_mode():
+            stages = _build(plan, None)
+            _compare(stages, shapes)
+            features = stages.eval().encode(
+                torch.empty(1, *image_shape), stages.n_frozen(0)
+            )
+        if features.shape != (1, plan.count("n_features")):
+            raise BlueprintError("its stages return something else than features")
         return
-    from sktransfer._networks.timm_models.build import build
+    _compare_with_timm(name.removeprefix(TIMM), plan, shapes)
+
+
+def _compare_with_timm(name: str, plan: _Checked, shapes: Shapes) -> None:
+    """Raise a BlueprintError if a model of timm is another, or a larger one."""
+    from sktransfer._networks.timm_models.build import build, is_fixed
     from sktransfer._networks.timm_models.describe import check_name
 
-    name = name.removeprefix(TIMM)
     check_name(name)
+    size = None
+    if is_fixed(name):
+        size, _ = plan.size() or (plan.count("made_for"), None)
+        if size > MOST_FIXED_PIXELS:
+            raise BlueprintError(f"its image_size is {size}")
     try:
-        model = build(name, device=META)
+        model = build(name, size, META)
+        n_numbers = sum(tensor.numel() for tensor in model.parameters())
     except Exception:
-        return  # some models cannot be built without numbers
-    n_there = sum(math.prod(shape) for shape in shapes.values())
-    # Position embeddings may be fewer, for smaller images.
-    if sum(tensor.numel() for tensor in model.parameters()) > 2 * n_there:
+        n_numbers = 0  # some models cannot be built without numbers
+    if n_numbers > sum(math.prod(shape) for shape in shapes.values()):
         raise BlueprintError("its network is larger than its weights")
+    if plan.names() != {**find_backbone(TIMM + name).stages}:
+        raise BlueprintError("its stages are not those of its backbone in this release")
 
 
 def _compare(stages: Stages, shapes: Shapes) -> None:

@@ -1,12 +1,13 @@
 """Batches of one fixed size, so that no result depends on how many images come along.
 
 The kernels that a library picks depend on the size of a batch, and their last bits
-differ. With one size, the result for an image depends on that image alone.
+differ. With one size, the result for an image depends on that image alone. Where memory
+is short the size is halved, for all images alike.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
@@ -43,6 +44,39 @@ def choose_batch_size(
         return CUDA_BATCH
     height, width = getattr(stages.preprocess, "image_size", None) or image_shape[:2]
     return SMALL_BATCH if height * width < SMALL_PIXELS else LARGE_BATCH
+
+
+def halve(size: int, error: BaseException, image_shape: Sequence[int]) -> int:
+    """Return the next smaller size after a batch of this size found too little memory.
+
+    Parameters
+    ----------
+    size : int
+        Images that passed at a time.
+
+    error : BaseException
+        The `torch.OutOfMemoryError`.
+
+    image_shape : sequence of int
+        Height, width and channels of an image as the user passed it.
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    torch.OutOfMemoryError
+        If there is no smaller one; with what to do about it.
+    """
+    if size == 1:
+        shape = " x ".join(map(str, image_shape))
+        raise torch.OutOfMemoryError(
+            f"not even one image ({shape}) passes the network in the memory there is; "
+            f"pass a smaller image_size, or device='cpu'. torch said: {error}"
+        ) from error
+    torch.cuda.empty_cache()
+    return size // 2
 
 
 def cut(n_rows: int, size: int) -> Iterator[slice]:

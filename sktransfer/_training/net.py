@@ -16,8 +16,13 @@ from sktransfer._networks.device import autocast
 from sktransfer._networks.stages import Stages
 from sktransfer._training.batches import Batch, Batches
 from sktransfer._training.callbacks.progress import print_plainly
+from sktransfer._training.faults.interrupts import hear_interrupts
+from sktransfer._training.faults.short_memory import (
+    OpenStatistics,
+    explain_shortage,
+    warn_of_parts,
+)
 from sktransfer._training.image_sets import ImageDataset
-from sktransfer._training.interrupts import hear_interrupts
 from sktransfer._training.mixing import count_mixed
 from sktransfer._training.probe import Probe
 
@@ -97,6 +102,7 @@ class StagesNet(NeuralNet):
         self.probe = probe
         # Images that pass at a time; fewer than a batch if memory was short.
         self.most_at_once_: int | None = None
+        self.has_warned_ = False
         self.compiled_: Any = None
         # The batches of the present training, and where those of a checkpoint were.
         self.batches_: Any = None
@@ -251,20 +257,26 @@ class StagesNet(NeuralNet):
         # of unimportant images at full strength. They enter as the gradient of each
         # loss, which costs no step in the backward pass.
         shares = weights / len(weights)
+        statistics = OpenStatistics(self.module_)
         while True:
             n_parts = -(-len(x) // (self.most_at_once_ or len(x)))
             n_parts = max(1, min(n_parts, len(x) // SMALLEST_PART))
             try:
-                losses, logits = self._learn_in_parts(n_parts, x, labels, shares)
+                with statistics.follow(n_parts):
+                    losses, logits = self._learn_in_parts(n_parts, x, labels, shares)
                 break
-            except torch.OutOfMemoryError:
-                if n_parts >= len(x) // SMALLEST_PART:
-                    raise
+            except torch.OutOfMemoryError as error:
                 largest = -(-len(x) // n_parts)
+                if n_parts >= len(x) // SMALLEST_PART:
+                    explain_shortage(error, largest, x.shape[1:])
                 self.most_at_once_ = -(-largest // 2)
-            # Drop the gradients of the parts that passed. Batch norm keeps what it saw.
+            # Drop the gradients of the parts that passed, and what batch norm saw.
             self.module_.zero_grad()
+            statistics.restore()
             torch.cuda.empty_cache()
+        if n_parts > 1 and statistics.norms and not self.has_warned_:
+            self.has_warned_ = True
+            warn_of_parts(self.most_at_once_ or len(x), len(x))
         if self.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.module_.parameters(), self.clip_norm)
         return {"loss": shares.flatten().dot(losses.flatten()), "y_pred": logits}
@@ -289,6 +301,16 @@ class StagesNet(NeuralNet):
         losses.backward(shares)
         return losses.detach(), logits.detach()
 
+    def _infer_in_parts(self, x: torch.Tensor) -> torch.Tensor:
+        """Map inputs to logits without gradients, in halves if memory is short."""
+        try:
+            return self.infer(x)
+        except torch.OutOfMemoryError as error:
+            if len(x) == 1:
+                explain_shortage(error, 1, x.shape[1:])
+        torch.cuda.empty_cache()
+        return torch.cat([self._infer_in_parts(part) for part in x.tensor_split(2)])
+
     def _find_losses(self, logits: torch.Tensor, labels: torch.Tensor) -> Any:
         """Compute the loss of each image for its label, or for both if it is mixed."""
         if labels.ndim == 1:
@@ -299,7 +321,7 @@ class StagesNet(NeuralNet):
         """Compute the weighted cross-entropy of one batch, without smoothing."""
         images, (labels, weights) = batch
         with torch.no_grad():
-            logits = self.infer(images)
+            logits = self._infer_in_parts(images)
             loss = F.cross_entropy(logits.float(), labels, reduction="none") * weights
         return {"loss": loss.mean(), "y_pred": logits}
 
@@ -334,7 +356,7 @@ class StagesNet(NeuralNet):
         self._pass(few)
         batch, _ = next(iter(self.get_iterator(few)))
         with torch.inference_mode():
-            logits = self.infer(batch)
+            logits = self._infer_in_parts(batch)
         if not logits.isfinite().all():
             raise FloatingPointError(
                 f"The logits became nan or infinite in the last step of epoch "

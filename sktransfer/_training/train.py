@@ -16,6 +16,7 @@ from sktransfer._training.callbacks.lookahead import Lookahead
 from sktransfer._training.callbacks.progress import open_bar
 from sktransfer._training.callbacks.stopping import StopEarly
 from sktransfer._training.callbacks.unfreezing import UnfreezeSchedule
+from sktransfer._training.faults.resuming import make_checkpoint
 from sktransfer._training.image_sets import (
     ImageDataset,
     explain_recomputing,
@@ -29,7 +30,6 @@ from sktransfer._training.image_sets import (
 from sktransfer._training.mixing import name_mixing
 from sktransfer._training.net import StagesNet
 from sktransfer._training.probe import Probe, make_probe
-from sktransfer._training.resuming import make_checkpoint
 from sktransfer._training.settings import TrainingSettings
 
 

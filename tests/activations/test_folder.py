@@ -12,10 +12,10 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from sktransfer._activations.storage.claims import DamagedError
 from sktransfer._activations.storage.folder import MARKER, Folder
 from sktransfer._activations.storage.leases import Leases
 from sktransfer._activations.storage.segments import (
-    DamagedError,
     pack,
     read_rows,
     read_segment,

@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -22,6 +24,19 @@ def test_weights_that_are_not_finite_are_named_and_nothing_is_returned(make, met
     message = f"NaN or infinity for {len(X)} of {len(X)} images.*head.linear.bias"
     with pytest.raises(FloatingPointError, match=message):
         getattr(clf, method)(X)
+
+
+@pytest.mark.parametrize("cache", [None, "auto"])
+def test_predictions_in_threads_with_one_estimator_are_those_of_one_thread(cache):
+    clf = transfer(activation_cache=cache).fit(X, y)
+    sets = [pictures(20 + i, seed=i)[0] for i in range(8)]
+    expected = [
+        transfer(activation_cache=None).fit(X, y).predict_proba(s) for s in sets
+    ]
+    with ThreadPoolExecutor(8) as pool:
+        got = list(pool.map(clf.predict_proba, sets))
+    for a, b in zip(got, expected, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_an_image_that_overflows_is_named(extractor):

@@ -148,9 +148,20 @@ def fill(stages, X, cache, **options):
 
 
 @pytest.mark.parametrize(
-    "change", ["weight", "statistic", "size", "cut", "pixel", "dtype"]
+    "change",
+    [
+        "weight",
+        "statistic",
+        "size",
+        "normalisation",
+        "cut",
+        "pixel",
+        "dtype",
+        "torch",
+        "processor",
+    ],
 )
-def test_what_has_changed_is_not_found(change):
+def test_what_has_changed_is_not_found(change, monkeypatch):
     X, _ = pictures(16)
     cache = ActivationCache()
     stages = make_stages("mini_resnet18", 3, 0.0, (8, 8)).eval()
@@ -162,6 +173,12 @@ def test_what_has_changed_is_not_found(change):
         stages.layer1[0].bn1.running_mean += 1e-3
     elif change == "size":
         stages.preprocess.image_size = (12, 12)
+    elif change == "normalisation":
+        stages.preprocess.mean[0] += 1e-3
+    elif change == "torch":
+        monkeypatch.setattr(torch, "__version__", "2.99.0")
+    elif change == "processor":
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "other")
     elif change == "cut":
         n_stages = 2
     elif change == "pixel":

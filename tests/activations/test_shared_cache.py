@@ -201,8 +201,14 @@ def test_a_read_only_folder_serves_what_it_has_and_warns_once(tmp_path, monkeypa
     def refuse(*args, **kwargs):
         raise OSError(30, "Read-only file system")
 
-    for name in ("replace", "utime", "open"):
+    really_open = os.open
+
+    def only_read(path, flags, *args, **kwargs):
+        return (refuse if flags & os.O_RDWR else really_open)(path, flags, *args)
+
+    for name in ("replace", "utime"):
         monkeypatch.setattr(os, name, refuse)
+    monkeypatch.setattr(os, "open", only_read)
     monkeypatch.setattr("pathlib.Path.write_bytes", refuse)
     with pytest.warns(UserWarning, match="Read-only file system") as warned:
         clf = fit_cached(X, y, ActivationCache(path=tmp_path / "cache"))

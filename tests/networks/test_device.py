@@ -1,6 +1,7 @@
 """Where and in which number format the network computes, and how much at a time."""
 
 import pickle
+import warnings
 from functools import partial
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 import sktransfer._networks.device as _device
 from sktransfer import ResNetFeatureExtractor
 from sktransfer._networks.device import resolve_precision
+from sktransfer._training.faults.short_memory import OpenStatistics
 from sktransfer._training.net import StagesNet
 from tests.helpers import pictures, scratch, transfer
 
@@ -77,10 +79,89 @@ def test_a_batch_that_finds_no_memory_passes_in_parts_with_the_same_gradients(
     )
 
 
-def test_a_part_that_is_still_too_large_is_an_error(monkeypatch):
+def test_a_part_that_is_still_too_large_is_an_error_that_says_what_to_do(monkeypatch):
     ShortOfMemory(monkeypatch, most=1)
-    with pytest.raises(torch.OutOfMemoryError):
+    message = r"not even 2 .*\(\d.* each\).*image_size or unfreeze_depth.*device='cpu'"
+    with pytest.raises(torch.OutOfMemoryError, match=message):
         transfer().fit(*pictures(12))
+
+
+def test_parts_are_warned_of_once_if_batch_norm_learns(monkeypatch):
+    X, y = pictures(64)
+    ShortOfMemory(monkeypatch, most=10)
+    with pytest.warns(UserWarning, match="32 images .* parts of at most 8;") as warned:
+        scratch(batch_size=32).fit(X, y)
+    assert len([w for w in warned if "parts" in str(w.message)]) == 1
+
+
+def test_parts_are_not_warned_of_if_batch_norm_is_frozen(monkeypatch):
+    ShortOfMemory(monkeypatch, most=10)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        transfer(unfreeze_depth=0, batch_size=32, head_init="random").fit(*pictures(64))
+
+
+def statistics_of(stages):
+    return {k: v.clone() for k, v in stages.state_dict().items() if "running" in k}
+
+
+def test_a_try_that_failed_leaves_no_trace_in_batch_norm(monkeypatch):
+    X, y = pictures(32)
+    net = scratch(batch_size=32, dropout=0.0).fit(X, y).net_
+    batch = torch.from_numpy(X), (torch.arange(32) % 3, torch.ones(32))
+    net.n_passed, states = 0, []
+    before = {k: v.clone() for k, v in net.module_.state_dict().items()}
+    infer = StagesNet.infer
+
+    def late(net, x, **kwargs):  # when the batch norm of all layers has seen the images
+        logits = infer(net, x, **kwargs)
+        if len(x) > 8:
+            raise torch.OutOfMemoryError("too many")
+        return logits
+
+    for patience in (8, None):
+        net.module_.load_state_dict(before)
+        net.module_.train()
+        net.most_at_once_ = patience
+        with monkeypatch.context() as short, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            short.setattr(StagesNet, "infer", late)
+            net.train_step_single(batch)
+        states.append(statistics_of(net.module_))
+    for name, values in states[0].items():
+        assert torch.equal(values, states[1][name]), name
+        assert not torch.equal(values, before[name]), name
+
+
+def test_the_parts_of_a_batch_weigh_as_much_for_batch_norm_as_the_batch():
+    norm = torch.nn.BatchNorm1d(1, momentum=0.4)
+    norm.running_mean.fill_(1.0)
+    statistics = OpenStatistics(norm)
+    with statistics.follow(4):
+        for _ in range(4):
+            norm(torch.zeros(8, 1))
+    assert norm.momentum == 0.4
+    assert float(norm.running_mean) == pytest.approx(0.6)
+    statistics.restore()
+    assert float(norm.running_mean) == 1.0
+    assert OpenStatistics(norm.eval()).norms == []
+
+
+def test_validation_images_pass_in_parts_where_memory_is_short(monkeypatch):
+    X, y = pictures(64)
+    settings = {"unfreeze_depth": 0, "batch_size": 32, "head_init": "random"}
+    expected = transfer(**settings).fit(X, y, X_val=X, y_val=y).history_
+    infer = StagesNet.infer
+
+    def limited(net, x, **kwargs):
+        if not net.module_.training and len(x) > 10:
+            raise torch.OutOfMemoryError("too many")
+        return infer(net, x, **kwargs)
+
+    monkeypatch.setattr(StagesNet, "infer", limited)
+    history = transfer(**settings).fit(X, y, X_val=X, y_val=y).history_
+    for row, other in zip(history, expected, strict=True):
+        assert row["valid_loss"] == pytest.approx(other["valid_loss"], rel=1e-4)
 
 
 @pytest.fixture
@@ -161,6 +242,7 @@ def test_a_number_format_set_outside_changes_nothing():
         np.testing.assert_array_equal(inside, alone)
 
 
+@pytest.mark.filterwarnings("ignore:a batch of 7 images")
 def test_no_part_of_a_batch_is_a_single_image(monkeypatch):
     device = ShortOfMemory(monkeypatch, most=3)
     scratch(batch_size=7, max_epochs=1).fit(*pictures(7))

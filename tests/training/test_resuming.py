@@ -176,6 +176,16 @@ def test_damage_falls_back_to_the_checkpoint_before(tmp_path):
     assert np.array_equal(resumed.predict_proba(X), fit().fit(X, Y).predict_proba(X))
 
 
+def test_without_second_names_the_checkpoint_before_is_kept_too(tmp_path, monkeypatch):
+    def refuse(*names):
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", refuse)
+    die_in(3, FITS["scratch"], tmp_path / "a.checkpoint")
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["a.checkpoint", "a.checkpoint.previous"]
+
+
 def test_damage_of_both_begins_anew(tmp_path):
     fit, path = FITS["scratch"], tmp_path / "a.checkpoint"
     die_in(4, fit, path)

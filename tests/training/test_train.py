@@ -1,12 +1,15 @@
 import signal
 import sys
 import threading
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
-from sklearn.exceptions import NotFittedError
+from joblib import parallel_config
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.model_selection import GridSearchCV
 from skorch import NeuralNetClassifier
 from skorch.callbacks import Callback, Checkpoint, EpochScoring, LRScheduler
 
@@ -332,14 +335,53 @@ def test_ctrl_c_is_raised_again_and_the_best_weights_so_far_are_kept():
     X, y = pictures()
     valid = {"X_val": X[:15], "y_val": y[:15]}
     clf = transfer(max_epochs=6, callbacks=[CtrlC()])
-    with pytest.raises(KeyboardInterrupt):
+    said = "after epoch 2 of 6; the weights of epoch [12] are kept"
+    with (
+        pytest.warns(ConvergenceWarning, match=said),
+        pytest.raises(KeyboardInterrupt),
+    ):
         clf.fit(X, y, **valid)
+    assert clf.interrupted_
     losses = [row["valid_loss"] for row in clf.history_]
     assert clf.n_iter_ == len(losses) == 2
     assert clf.best_epoch_ == np.argmin(losses) + 1
     labels = np.searchsorted(clf.classes_, y[:15])
     proba = clf.predict_proba(X[:15])[np.arange(15), labels]
     assert -np.log(proba).mean() == pytest.approx(min(losses), rel=1e-4)
+
+
+def test_ctrl_c_is_raised_again_where_warnings_are_errors():
+    clf = transfer(max_epochs=6, callbacks=[CtrlC()])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(KeyboardInterrupt):
+            clf.fit(*pictures())
+    assert clf.interrupted_
+
+
+@pytest.mark.filterwarnings("ignore:interrupted after epoch 2")
+@pytest.mark.parametrize("n_jobs", [None, 2])
+def test_ctrl_c_in_a_search_ends_the_search(n_jobs):
+    clf = transfer(max_epochs=3, callbacks=[CtrlC()], unfreeze_depth=0)
+    clf.set_params(head_init="random")
+    search = GridSearchCV(clf, {"dropout": [0.0, 0.1]}, cv=2, n_jobs=n_jobs)
+    with (
+        parallel_config("loky", inner_max_num_threads=1),
+        pytest.raises(KeyboardInterrupt),
+    ):
+        search.fit(*pictures())
+    assert not hasattr(search, "best_estimator_")
+
+
+def test_a_fit_that_is_not_interrupted_says_so():
+    clf = transfer(max_epochs=6, callbacks=[CtrlC()])
+    with (
+        pytest.warns(ConvergenceWarning, match="the present weights are kept"),
+        pytest.raises(KeyboardInterrupt),
+    ):
+        clf.fit(*pictures())
+    assert clf.interrupted_
+    assert not clf.set_params(callbacks=None).fit(*pictures()).interrupted_
 
 
 def test_ctrl_c_in_the_first_epoch_leaves_nothing_fitted():
@@ -362,6 +404,7 @@ class Signal(Callback):
             signal.raise_signal(signal.SIGINT)
 
 
+@pytest.mark.filterwarnings("ignore:interrupted after epoch 2")
 def test_ctrl_c_between_epochs_is_not_taken_for_a_callback_that_stops():
     handler = signal.getsignal(signal.SIGINT)
     clf = transfer(max_epochs=4, callbacks=[Signal()])
@@ -371,6 +414,7 @@ def test_ctrl_c_between_epochs_is_not_taken_for_a_callback_that_stops():
     assert signal.getsignal(signal.SIGINT) is handler
 
 
+@pytest.mark.filterwarnings("ignore:interrupted after epoch 2")
 def test_ctrl_c_stays_one_where_the_weights_are_ruined_already():
     class Ruins(CtrlC):
         def on_batch_begin(self, net, **kwargs):
@@ -384,10 +428,10 @@ def test_ctrl_c_stays_one_where_the_weights_are_ruined_already():
 
 def test_fits_in_threads_give_what_they_give_alone_and_leave_the_global_state():
     X, y = pictures(24)
-    expected = [transfer(random_state=s).fit(X, y).predict_proba(X) for s in range(4)]
+    expected = [transfer(random_state=s).fit(X, y).predict_proba(X) for s in range(8)]
     before = torch.get_rng_state()
-    with ThreadPoolExecutor(4) as pool:
-        fits = pool.map(lambda s: transfer(random_state=s).fit(X, y), range(4))
+    with ThreadPoolExecutor(8) as pool:
+        fits = pool.map(lambda s: transfer(random_state=s).fit(X, y), range(8))
         got = [clf.predict_proba(X) for clf in fits]
     for a, b in zip(got, expected, strict=True):
         np.testing.assert_array_equal(a, b)

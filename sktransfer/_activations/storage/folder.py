@@ -13,14 +13,21 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from sktransfer._activations.storage.claims import MOST_ROW_BYTES, DamagedError
 from sktransfer._activations.storage.leases import Leases
+from sktransfer._activations.storage.ownership import (
+    check_trusted,
+    is_real_file,
+    is_real_folder,
+    share_as,
+)
 from sktransfer._activations.storage.segments import (
-    DamagedError,
     Segment,
     pack,
     read_rows,
     read_segment,
 )
+from sktransfer._files.opening import open_regular
 
 # https://bford.info/cachedir/: backup programs skip a folder with such a file.
 MARKER = "CACHEDIR.TAG"
@@ -45,6 +52,7 @@ class Folder:
     Files are written under another name and then renamed, so that every process sees
     only whole ones. Each row has a checksum; a row that does not match it counts as
     absent. Only :meth:`prepare` raises errors: other failures of the disk warn once.
+    Links inside the folder are not followed: what they point to is not of this class.
 
     Parameters
     ----------
@@ -79,12 +87,16 @@ class Folder:
         Raises
         ------
         ValueError
-            If the path is a file, or a folder that holds something else.
+            If the path is a file, or a folder that holds something else, belongs to
+            another user or may be written to by everybody.
         """
         refuse_file("activation_cache", self.path)
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            shared = check_trusted("activation_cache", self.path)
             inside = [p for p in os.listdir(self.path) if not p.startswith(TEMPORARY)]
+            if shared is not None:
+                self._warn_once("shared", shared)
             if not inside:
                 self._write(self.path / MARKER, MARK.encode())
                 return
@@ -99,8 +111,9 @@ class Folder:
 
     def _is_ours(self) -> bool:
         try:
-            return (self.path / MARKER).read_text() == MARK
-        except (OSError, UnicodeError):
+            with open_regular(self.path / MARKER) as file:
+                return file.read(len(MARK) + 1) == MARK.encode()
+        except OSError:
             return False
 
     def find(self, namespace: str, keys: Sequence[bytes]) -> np.ndarray:
@@ -158,7 +171,8 @@ class Folder:
 
     def write(self, namespace: str, keys: Sequence[bytes], rows: torch.Tensor) -> bool:
         """Publish rows in a new file; return whether that worked."""
-        if not self.can_write or not len(rows):
+        row_bytes = rows[:1].numel() * rows.element_size()
+        if not self.can_write or not 0 < row_bytes <= MOST_ROW_BYTES:
             return False
         # Names sort by time: if two files hold one key, the later one counts.
         name = f"{time.time_ns():020d}-{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}"
@@ -168,7 +182,7 @@ class Folder:
             if len(content) > self.limit():
                 self._warn_of_limit(len(content), len(rows))
                 return False
-            path.parent.mkdir(mode=0o700, exist_ok=True)
+            self._make_folder(path.parent)
             self._write(path, content)
         except OSError as error:
             self._give_up_writing(f"cannot be written to ({error})")
@@ -179,13 +193,29 @@ class Folder:
             self._make_room(path)
         return True
 
+    def _make_folder(self, folder: Path) -> None:
+        """Make the sub-folder of a namespace, unless it is there."""
+        if is_real_folder(folder):
+            return
+        try:
+            folder.mkdir(mode=0o700)
+        except FileExistsError:
+            if not is_real_folder(folder):  # and no other process has made it just now
+                raise
+        share_as(self.path, folder, 0o770)
+
     def _write(self, path: Path, content: bytes) -> None:
-        """Write a file under a temporary name, then rename it."""
+        """Write a file under a temporary name, then rename it.
+
+        It is not forced onto the disk, which takes longer than computing some rows: of
+        those that a power failure cuts short, the checksums tell.
+        """
         temporary = path.with_name(f"{TEMPORARY}{secrets.token_hex(8)}")
         try:
             temporary.write_bytes(content)
+            share_as(self.path, temporary, 0o640)
             os.replace(temporary, path)
-        except OSError:
+        except BaseException:
             with suppress(OSError):
                 temporary.unlink()
             raise
@@ -252,19 +282,21 @@ class Folder:
             path
             for folder in self._folders()
             for path in _list_folder(folder)
-            if _is_own_name(path.name)
+            if _is_own_name(path.name) and is_real_file(path)
         ]
 
     def _folders(self) -> list[Path]:
-        return [
-            p for p in _list_folder(self.path) if _is_hex(p.name, 32) and p.is_dir()
-        ]
+        inside = _list_folder(self.path)
+        return [p for p in inside if _is_hex(p.name, 32) and is_real_folder(p)]
 
     def _scan(self, namespace: str) -> None:
         """Note the files that are new in a namespace."""
-        for path in sorted(_list_folder(self.path / namespace)):
+        folder = self.path / namespace
+        if not is_real_folder(folder):
+            return
+        for path in sorted(_list_folder(folder)):
             is_one = path.suffix == SUFFIX and _is_own_name(path.name)
-            if is_one and path not in self._segments:
+            if is_one and path not in self._segments and not path.is_symlink():
                 self._note(namespace, path)
 
     def _note(self, namespace: str, path: Path) -> None:

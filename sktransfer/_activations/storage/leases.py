@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+
+from sktransfer._activations.storage.ownership import share_as
 
 # Not filelock or portalocker: they lock whole files, and this is one file for all
 # keys, in which a key's lock is a single byte that need not exist.
@@ -42,6 +46,19 @@ else:
         return int.from_bytes(key[:7], "big")
 
 
+def _open_lock_file(path: Path) -> int:
+    """Open the lock file; an OSError if it is a link, a pipe or a device."""
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+    # A pipe or a device might wait to be opened; Windows has none of these flags.
+    flags |= getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+    descriptor = os.open(path, flags, 0o600)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "this is not a regular file", str(path))
+    share_as(path.parent, path, 0o660)
+    return descriptor
+
+
 class Leases:
     """Locks on keys, by byte ranges of one file.
 
@@ -63,7 +80,7 @@ class Leases:
         """Lock a key, unless another process has; True where there are no locks."""
         try:
             if self.descriptor is None:
-                self.descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
+                self.descriptor = _open_lock_file(self.path)
             _lock(self.descriptor, key)
         except (BlockingIOError, PermissionError):
             # Two words for "taken"; a file that cannot be opened has no holder.

@@ -7,7 +7,6 @@ gives fewer bytes.
 
 from __future__ import annotations
 
-import json
 import math
 import zlib
 from collections.abc import Sequence
@@ -18,13 +17,15 @@ import numpy as np
 import torch
 from safetensors.torch import save
 
-# A header takes about 300 bytes here; a flipped bit may claim any number.
-MOST_HEADER_BYTES = 100_000
+from sktransfer._activations.storage.claims import (
+    CHECKSUM_BYTES,
+    DamagedError,
+    read_claims,
+)
+from sktransfer._files.headers import HeaderError, read_exactly
+from sktransfer._files.opening import open_regular
+
 DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
-
-
-class DamagedError(Exception):
-    """A file that is not what was written."""
 
 
 class Segment(NamedTuple):
@@ -103,49 +104,24 @@ def read_segment(path: Path) -> Segment:
     DamagedError
         If it is not a whole file of :func:`pack`.
     OSError
-        If it cannot be read.
+        If it cannot be read, or is a pipe or a device.
     """
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if not 2 <= length <= MOST_HEADER_BYTES:
-            raise DamagedError(f"a header of {length} bytes")
+    with open_regular(path) as file:
+        claims = read_claims(file)
+        n, *shape = claims.shape
         try:
-            header = json.loads(file.read(length))
-            entries = {
-                name: (header[name]["shape"], *header[name]["data_offsets"])
-                for name in ("activations", "crc32", "keys")
-            }
-            (n, *shape), begin, end = entries["activations"]
-            dtype = DTYPES[header["activations"]["dtype"]]
-            n_bytes = n * math.prod(shape) * dtype.itemsize
-            is_whole = (
-                n > 0
-                and end - begin == n_bytes
-                and entries["crc32"][2] - entries["crc32"][1] == 8 * n
-                and n <= entries["keys"][2] - entries["keys"][1]
-                and (entries["keys"][2] - entries["keys"][1]) % n == 0
-                and min(first for _, first, _ in entries.values()) >= 0
-                and max(last for *_, last in entries.values())
-                == path.stat().st_size - 8 - length
-            )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DamagedError("its header cannot be read") from error
-        if not is_whole:
-            raise DamagedError("its header and length do not agree")
-
-        def part(name: str) -> bytes:
-            _, first, last = entries[name]
-            file.seek(8 + length + first)
-            return file.read(last - first)
-
-        checksums, keys = part("crc32"), part("keys")
-    key_bytes = len(keys) // n
+            file.seek(claims.begins["crc32"])
+            checksums = read_exactly(file, CHECKSUM_BYTES * n)
+            file.seek(claims.begins["keys"])
+            keys = bytes(read_exactly(file, claims.key_bytes * n))
+        except HeaderError as error:
+            raise DamagedError(str(error)) from None
     return Segment(
-        [keys[i : i + key_bytes] for i in range(0, len(keys), key_bytes)],
+        [keys[i : i + claims.key_bytes] for i in range(0, len(keys), claims.key_bytes)],
         np.frombuffer(checksums, "<i8").tolist(),
-        dtype,
+        DTYPES[claims.format],
         tuple(shape),
-        8 + length + begin,
+        claims.begins["activations"],
     )
 
 
@@ -174,7 +150,7 @@ def read_rows(
     """
     flat = np.zeros((len(numbers), segment.row_bytes), np.uint8)
     is_right = np.zeros(len(numbers), bool)
-    with path.open("rb", buffering=0) as file:
+    with open_regular(path) as file:
         for i, number in enumerate(numbers):
             file.seek(segment.offset + number * segment.row_bytes)
             n_read = file.readinto(flat[i].data)

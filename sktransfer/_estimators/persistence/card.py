@@ -13,7 +13,10 @@ MOST_CLASSES = 50
 
 
 def write_card(
-    estimator: Any, versions: Mapping[str, str], description: str | None
+    estimator: Any,
+    params: Mapping[str, Any],
+    versions: Mapping[str, str],
+    description: str | None,
 ) -> str:
     """Write the card of a fitted estimator, as Markdown.
 
@@ -21,6 +24,9 @@ def write_card(
     ----------
     estimator : object
         Fitted.
+
+    params : mapping of str to object
+        Its parameters as the file has them, without places on this machine.
 
     versions : mapping of str to str
         Releases by name.
@@ -36,7 +42,7 @@ def write_card(
         ("", [description] if description else []),
         ("Model", _describe_model(estimator)),
         ("Data", _describe_data(estimator)),
-        ("Recipe", _describe_recipe(estimator)),
+        ("Recipe", _describe_recipe(estimator, params)),
         ("Scores", _describe_scores(estimator)),
         ("Made with", [f"{name} {number}" for name, number in versions.items()]),
     ]
@@ -46,7 +52,8 @@ def write_card(
             lines += [f"## {title}", ""] if title else []
             lines += [f"- {item}" if title else item for item in items]
             lines.append("")
-    return "\n".join(lines)
+    # Labels may be texts that no file can hold.
+    return "\n".join(lines).encode("utf-8", "replace").decode()
 
 
 def _describe_model(estimator: Any) -> list[str]:
@@ -81,10 +88,9 @@ def _describe_data(estimator: Any) -> list[str]:
     return items
 
 
-def _describe_recipe(estimator: Any) -> list[str]:
+def _describe_recipe(estimator: Any, params: Mapping[str, Any]) -> list[str]:
     """List the parameters that are not the defaults, and what became of the rest."""
     defaults = type(estimator)().get_params(deep=False)
-    params = estimator.get_params(deep=False)
     changed = [
         f"{name}={_show(value)}"
         for name, value in params.items()

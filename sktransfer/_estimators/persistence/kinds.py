@@ -93,5 +93,8 @@ def _pack_cache(cache: ActivationCache) -> int | str:
 def _unpack_info(values: list[Any]) -> CacheInfo:
     from sktransfer._activations.cache import CacheInfo
 
-    hits, misses, n_bytes, seconds, on_disk = values
-    return CacheInfo(int(hits), int(misses), int(n_bytes), float(seconds), int(on_disk))
+    info = CacheInfo(*values)
+    counts = info._replace(seconds_saved=0)
+    if any(type(n) is not int for n in counts) or type(info[3]) not in (int, float):
+        raise TypeError("numbers were expected")
+    return info

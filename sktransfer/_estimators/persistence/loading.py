@@ -17,6 +17,7 @@ from sktransfer._estimators.persistence.saving import (
     ESTIMATORS,
     KIND,
     PLACES,
+    find_broken,
     hash_tensors,
 )
 from sktransfer._estimators.persistence.versions import compare_versions
@@ -173,10 +174,15 @@ def _build(opened: ModelFile, given: dict[str, Any]) -> Any:
         **{name: form.shape for name, form in opened.forms.items()},
         **{name: tuple(tensor.shape) for name, tensor in referenced.items()},
     }
-    stages = build_network(network, own, shapes)
+    _check_backbone(estimator, attributes, network, own)
+    image_shape = attributes["image_shape_"]
+    stages = build_network(network, own, shapes, image_shape)
     _check_fit(estimator, attributes, stages)
     _check_dtypes(opened, stages)
     stages.load_state_dict({**opened.read_tensors(), **referenced})
+    broken = find_broken(stages)
+    if broken is not None:
+        raise _ContentError(f"{broken} holds NaN or infinity")
     vars(estimator).update(attributes)
     _set_network(estimator, stages, content)
     return estimator
@@ -205,8 +211,8 @@ def _make_estimator(
     try:
         estimator = kind(**merged)
         estimator._validate_params()
-    except (TypeError, ValueError) as error:
-        raise _ContentError(f"its parameters are wrong: {error}") from None
+    except Exception as error:
+        raise _ContentError(f"its parameters are wrong: {error!s:.500}") from None
     return estimator
 
 
@@ -249,6 +255,23 @@ def _find_own_backbone(
     return own
 
 
+def _check_backbone(
+    estimator: Any,
+    attributes: Mapping[str, Any],
+    network: Mapping[str, Any],
+    own: Backbone | None,
+) -> None:
+    """Raise a _ContentError if a network was built from another backbone than noted."""
+    noted, named = (
+        attributes["_fitted_network"].get("backbone"),
+        network.get("backbone"),
+    )
+    is_cnn = not hasattr(estimator, "backbone")
+    is_name = named is None or isinstance(named, str)
+    if not is_name or noted != (own or named) or is_cnn != ("widths" in network):
+        raise _ContentError("its network is not that of its backbone")
+
+
 def _load_referenced(
     content: Mapping[str, Any],
     own: Backbone | None,
@@ -282,9 +305,12 @@ def _check_fit(estimator: Any, attributes: Mapping[str, Any], stages: Stages) ->
     if not hasattr(estimator, "predict"):
         return
     n_classes = len(attributes["classes_"])
+    n_counted = len(attributes["_trained_on"]["n_per_class"])
     n_outputs = stages.get_submodule("head.linear").out_features
-    if n_classes != n_outputs:
+    if not n_classes == n_counted == n_outputs:
         raise _ContentError(f"it has {n_classes} classes for {n_outputs} outputs")
+    if attributes["n_iter_"] != len(attributes["history_"]):
+        raise _ContentError("its history has another number of epochs")
     if not 1 <= attributes["best_epoch_"] <= len(attributes["history_"]):
         raise _ContentError("its best epoch is not in its history")
 
@@ -297,14 +323,22 @@ def _check_dtypes(opened: ModelFile, stages: Stages) -> None:
         raise _ContentError(f"{wrong[0]} holds {opened.forms[wrong[0]].dtype} numbers")
 
 
+def _find_device(name: str) -> torch.device:
+    """Find the device that a parameter names, or the CPU if it is not here."""
+    try:
+        device = resolve_device(name)
+    except RuntimeError:  # trained on a GPU that is not here
+        return torch.device("cpu")
+    except ValueError as error:
+        raise _ContentError(f"{error!s:.200}") from None
+    n_devices = torch.cuda.device_count() if device.type == "cuda" else 1
+    is_here = device.index is None or device.index < n_devices
+    return device if is_here else torch.device("cpu")
+
+
 def _set_network(estimator: Any, stages: Stages, content: Mapping[str, Any]) -> None:
     """Put the network on a device of this machine, and into the estimator."""
-    try:
-        device = resolve_device(estimator.device)
-    except RuntimeError:  # trained on a GPU that is not here
-        device = torch.device("cpu")
-    except ValueError as error:
-        raise _ContentError(str(error)) from None
+    device = _find_device(estimator.device)
     estimator.device_ = str(device)
     precision = recheck_precision(estimator.precision_, estimator.precision, device)
     estimator.precision_ = precision

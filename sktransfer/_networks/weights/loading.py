@@ -51,10 +51,9 @@ def load_backbone(
     shapes = {name: tuple(tensor.shape) for name, tensor in wanted.items()}
     ignored = own if head is None else own | {head}
     fitted = fit_names(state, shapes, rename, ignored, source)
-    parameters = {name for name, _ in stages.named_parameters(remove_duplicate=False)}
     by_path = {path: child for child, path in rename.items()}
     for name, tensor in fitted.items():
-        fault = _find_fault(tensor, name in parameters)
+        fault = _find_fault(tensor, wanted[name].is_floating_point())
         if fault:
             called = restore_name(name, by_path)
             raise ValueError(f"weights={source}: {called} holds {fault}")
@@ -64,12 +63,15 @@ def load_backbone(
     stages.load_state_dict({**fitted, **counts}, strict=False)
 
 
-def _find_fault(tensor: torch.Tensor, is_parameter: bool) -> str | None:
+def _find_fault(tensor: torch.Tensor, is_real: bool) -> str | None:
     """Say what is wrong with the numbers of a tensor, as the fault of the file."""
-    if is_parameter and not tensor.is_floating_point():
+    kind = str(tensor.dtype).removeprefix("torch.")
+    if tensor.is_complex():
+        return f"{kind} numbers; pass the weights of a network of real numbers."
+    if is_real and not tensor.is_floating_point():
         return (
-            f"{str(tensor.dtype).removeprefix('torch.')} numbers, as a quantized "
-            "network does; pass its weights before quantization."
+            f"{kind} numbers, as a quantized network does; pass its weights before "
+            "quantization."
         )
     # In float32 as they will be used, which is too narrow for some of float64.
     numbers = tensor.to(torch.float32)

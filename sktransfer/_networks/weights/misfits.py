@@ -11,6 +11,9 @@ Shapes = Mapping[str, tuple[int, ...]]
 # Names of each kind that an error shows.
 N_SHOWN = 3
 
+# Names that are compared letter by letter, and their letters: time grows as its square.
+N_COMPARED, MOST_COMPARED = 500, 100
+
 # Blocks per layer, and whether they are bottlenecks, of the ResNets of He et al. 2016.
 DEPTHS: dict[tuple[tuple[int, ...], bool], int] = {
     ((2, 2, 2, 2), False): 18,
@@ -88,8 +91,9 @@ def _show_nearest(
     missing: Sequence[str], unexpected: Sequence[str], expected: Shapes, held: Shapes
 ) -> str:
     """Name the entry of the file that is most like one of the missing tensors."""
+    compared = [name for name in unexpected[:N_COMPARED] if len(name) <= MOST_COMPARED]
     for name in missing[:N_SHOWN]:
-        for near in difflib.get_close_matches(name, unexpected, 1, 0.7):
+        for near in difflib.get_close_matches(name, compared, 1, 0.7):
             return f"Nearest to {_show(name, expected)} is {_show(near, held)}."
     return ""
 

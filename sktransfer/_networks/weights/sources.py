@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 import time
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPException
+from io import FileIO
 from pathlib import Path
-from pickle import UnpicklingError
+from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
 import torch
 
+from sktransfer._files.opening import hash_file, open_regular
 from sktransfer._networks.backbones.record import Backbone
 from sktransfer._networks.weights.checkpoints import (
     NO_ENDING,
@@ -89,31 +93,29 @@ class DownloadedFile:
         return self.path.is_file()
 
     def read(self) -> State:
-        """Get the weights from torch's local folder, or else from the network."""
-        was_there = self.path.exists()
-        entry = self.entry
-        what = f"weights={entry.name!r} of {self.backbone}"
+        """Get the weights from torch's local folder, or else from the network.
+
+        Before they are read, the SHA-256 of the whole file is compared with the digits
+        of it that are known: the eight in the file's name. They tell damage, and any
+        other file; whoever has the time to try four billion files can make one with the
+        same eight digits, which is read, too, without running code.
+        """
+        what = f"weights={self.entry.name!r} of {self.backbone}"
         try:
-            state: State = entry.get_state_dict(progress=False, check_hash=True)
-        except (
-            OSError,
-            RuntimeError,
-            HTTPException,
-            EOFError,
-            UnpicklingError,
-        ) as error:
-            if was_there:
-                raise OSError(
-                    f"{what}: {self.path} is damaged ({error}); delete it, and the "
-                    "next fit downloads it again."
-                ) from None
+            with open_download(self.entry.url, self.path) as file:
+                return read_state(self.path, file)
+        except DownloadError as error:
             raise OSError(
                 f"{what} are not on this machine and could not be downloaded "
-                f"({error}). Ways out: {WAYS_OUT}; download {entry.url} elsewhere and "
-                f"put it at {self.path}; pass its path as weights='...pth'; or pass "
-                f"weights=None for random weights. {WHAT_THEY_COST}"
+                f"({error}). Ways out: {WAYS_OUT}; download {self.entry.url} elsewhere "
+                f"and put it at {self.path}; pass its path as weights='...pth'; or "
+                f"pass weights=None for random weights. {WHAT_THEY_COST}"
             ) from None
-        return state
+        except (OSError, ValueError) as error:
+            raise OSError(
+                f"{what}: {self.path} cannot be used ({error}); delete it, and the "
+                "next fit downloads it again."
+            ) from None
 
 
 WAYS_OUT = (
@@ -127,6 +129,67 @@ WHAT_THEY_COST = (
     "efficientnet_lite0 gets 96 % right, mini_resnet18 80 %, and a small network from "
     "random weights 75 %."
 )
+
+
+class DownloadError(OSError):
+    """A file is not on this machine, and could not be downloaded."""
+
+
+@contextmanager
+def open_download(url: str, path: Path) -> Iterator[FileIO]:
+    """Open a file that is downloaded once, after its SHA-256 has been checked.
+
+    Parameters
+    ----------
+    url : str
+        Where it comes from. Its name holds the first digits of its SHA-256, as torch
+        names files: ``resnet18-f37072fd.pth``. One without them is not checked.
+
+    path : Path
+        Where it is, or is to be. A new one is there only when it is whole.
+
+    Yields
+    ------
+    FileIO
+        At its beginning.
+
+    Raises
+    ------
+    DownloadError
+        If it is not there, and cannot be downloaded.
+    OSError
+        If what is there is not this file, or no file at all.
+    """
+    try:
+        file = open_regular(path)
+    except (FileNotFoundError, NotADirectoryError):
+        try:
+            _download(url, path)
+        except (OSError, RuntimeError, HTTPException) as error:
+            raise DownloadError(str(error)) from None
+        file = open_regular(path)
+    with file:
+        _check_digits(file, url)
+        yield file
+
+
+def _download(url: str, path: Path) -> None:
+    """Download a file, which is put into its place when it is whole and right."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=path.parent, prefix=".downloading-") as folder:
+        new = Path(folder, path.name)
+        torch.hub.download_url_to_file(url, str(new), progress=False)
+        with open_regular(new) as file:
+            _check_digits(file, url)
+        os.replace(new, path)
+
+
+def _check_digits(file: FileIO, url: str) -> None:
+    """Compare the SHA-256 of an open file with the digits in the name at its source."""
+    known = re.search(r"-([0-9a-f]{8,64})\.[^/]*$", url)
+    found = hash_file(file)
+    if known and not found.startswith(known[1]):
+        raise OSError(f"its SHA-256 begins with {found[:12]}, not with {known[1]}")
 
 
 def identify_file(path: Path) -> Hashable:

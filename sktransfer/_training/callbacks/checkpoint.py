@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -62,7 +63,7 @@ class Checkpoint(Callback):
     def on_train_begin(self, net: NeuralNet, **kwargs: Any) -> None:
         """Resume, if there is something to resume from."""
         self.can_write_ = True
-        for path in (self.path, self.path.with_name(self.path.name + PREVIOUS)):
+        for path in (self.path, _name_previous(self.path)):
             state = self._read(path)
             if state is not None:
                 _restore(net, state, path)
@@ -78,12 +79,9 @@ class Checkpoint(Callback):
         tensors: dict[str, torch.Tensor] = {}
         state = take_out(collect_state(net), "", tensors)
         content = {"fingerprint": self.fingerprint, "state": state}
-        new = self.path.with_name(self.path.name + ".new")
         try:
-            write_model_file(new, KIND, content, tensors, CODECS)
-            if self.path.exists():
-                self.path.replace(self.path.with_name(self.path.name + PREVIOUS))
-            new.replace(self.path)
+            _keep_previous(self.path)
+            write_model_file(self.path, KIND, content, tensors, CODECS)
         except EncodingError as error:
             raise ValueError(
                 f"checkpoint={str(self.path)!r}: a callback or an optimizer has state "
@@ -149,6 +147,22 @@ class Checkpoint(Callback):
                 f"checkpoint={str(path)!r} belongs to another fit. What differs: "
                 f"{shown}{more}. Pass another path, or delete the file to begin anew."
             )
+
+
+def _name_previous(path: Path) -> Path:
+    return path.with_name(path.name + PREVIOUS)
+
+
+def _keep_previous(path: Path) -> None:
+    """Give a checkpoint a second name, under which it outlives the next one."""
+    previous = _name_previous(path)
+    if not path.exists():
+        return
+    previous.unlink(missing_ok=True)
+    try:
+        os.link(path, previous)
+    except OSError:  # some file systems give a file one name only
+        path.replace(previous)
 
 
 def collect_state(net: NeuralNet) -> dict[str, Any]:

@@ -1,4 +1,7 @@
+import hashlib
 import pickle
+from dataclasses import replace
+from pathlib import Path
 
 import huggingface_hub
 import numpy as np
@@ -6,10 +9,12 @@ import pytest
 import timm
 import torch
 from huggingface_hub import constants
+from huggingface_hub.errors import EntryNotFoundError
 from safetensors.torch import save_file
 from sklearn.base import clone
 
 from sktransfer import FeatureExtractor, TransferClassifier
+from sktransfer._networks.timm_models import files
 from sktransfer._networks.timm_models.files import HubWeights, translate
 from sktransfer._networks.timm_models.make import make_timm
 from tests.helpers import SHORT, pictures
@@ -171,6 +176,73 @@ def test_a_damaged_file_in_the_cache_is_named(hub):
     file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(OSError, match=rf"{file}.*delete it"):
         load_timm_weights(make_timm("test_resnet"), "test_resnet")
+
+
+def put_blob_into_cache(hub, state):
+    """Write a weight file as the hub does: a link to a file named by its SHA-256."""
+    link = put_into_cache(hub, state)
+    content = link.read_bytes()
+    blob = link.parents[2] / "blobs" / hashlib.sha256(content).hexdigest()
+    blob.parent.mkdir()
+    link.replace(blob)
+    link.symlink_to(blob)
+    return link, blob
+
+
+def test_a_file_of_the_cache_is_compared_with_its_full_sha256(hub):
+    link, blob = put_blob_into_cache(hub, timm.create_model("test_resnet").state_dict())
+    assert HubWeights("test_resnet").read()
+    content = bytearray(blob.read_bytes())
+    content[-1] ^= 1
+    blob.write_bytes(content)
+    with pytest.raises(OSError, match=rf"{link}.*SHA-256.*delete it and {blob}"):
+        HubWeights("test_resnet").read()
+
+
+def test_the_older_kind_of_file_in_the_cache_is_read(hub):
+    state = timm.create_model("test_resnet").state_dict()
+    file = put_into_cache(hub, state)
+    torch.save(state, file.with_name("pytorch_model.bin"))
+    file.unlink()
+    found = HubWeights("test_resnet").read()
+    assert torch.equal(found["conv1.0.weight"], state["conv1.0.weight"])
+
+
+@pytest.mark.parametrize("last", ["model.safetensors", "pytorch_model.bin"])
+def test_what_the_hub_has_is_downloaded_and_read(hub, monkeypatch, last):
+    state = timm.create_model("test_resnet").state_dict()
+    asked = []
+
+    def download(repository, file, revision):
+        asked.append((repository, file, revision))
+        if file != last:
+            raise EntryNotFoundError("404")
+        (save_file if file.endswith("s") else torch.save)(state, hub / file)
+        return str(hub / file)
+
+    monkeypatch.setattr(files, "_knock", lambda: None)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    found = HubWeights("test_resnet").read()
+    assert torch.equal(found["conv1.0.weight"], state["conv1.0.weight"])
+    assert asked[-1] == (HUB_ID, last, None)
+
+
+def test_weights_outside_the_hub_are_read_from_torchs_folder(monkeypatch, tmp_path):
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
+    state = timm.create_model("legacy_seresnet18").state_dict()
+    cfg = timm.get_pretrained_cfg("legacy_seresnet18")
+    path = tmp_path / "checkpoints" / Path(cfg.url).name
+    path.parent.mkdir()
+    torch.save(state, path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    with pytest.raises(OSError, match=rf"{path}.*SHA-256 begins with.*delete it"):
+        HubWeights("legacy_seresnet18").read()
+    named = replace(cfg, url=cfg.url.replace("4bb0ce65", digest[:8]))
+    path.rename(tmp_path / "checkpoints" / Path(named.url).name)
+    monkeypatch.setattr(timm, "get_pretrained_cfg", lambda name: named)
+    found = HubWeights("legacy_seresnet18").read()
+    name = "layer1.0.conv1.weight"
+    assert torch.equal(found[name], state[name])
 
 
 def test_without_a_network_the_ways_out_are_named(hub):

@@ -246,6 +246,7 @@ class Raises(Callback):
             raise self.error
 
 
+@pytest.mark.filterwarnings("ignore:interrupted after epoch 1")
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
 def test_the_bar_is_gone_after_ctrl_c_and_after_an_error(terminal, error):
     with pytest.raises(error):

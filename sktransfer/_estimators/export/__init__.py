@@ -1,0 +1,1 @@
+"""Fitted estimators as programs and files that need no sktransfer to run."""

@@ -1,0 +1,1 @@
+"""Formats of weight files, read within bounds and without running code."""

@@ -1,0 +1,1 @@
+"""What a fit survives: Ctrl-C, too little memory, and the end of its process."""
