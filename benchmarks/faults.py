@@ -61,6 +61,8 @@ def inject_here(fault: str, library: str, folder: Path) -> dict[str, Any]:
     from faults_libraries import LIBRARIES as KNOWN
 
     os.setsid()  # to be killed with its children
+    # In the background, a shell has Ctrl-C ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     inject = list_faults()[fault]
     if library in getattr(inject, "without", ()):

@@ -66,7 +66,7 @@ def observe(
     answer = folder / "answer.json"
     answer.unlink(missing_ok=True)
     started = time.perf_counter()
-    pid = fork(lambda: answer.write_text(json.dumps(_try(work))))
+    pid = fork(lambda: answer.write_text(json.dumps(_try(work, folder))))
     while True:
         ended, status, usage = os.wait4(pid, os.WNOHANG)
         waited = time.perf_counter() - started
@@ -85,14 +85,14 @@ def observe(
     return {**seen, **found}
 
 
-def _try(work: Callable[[], Any]) -> dict[str, Any]:
+def _try(work: Callable[[], Any], folder: Path) -> dict[str, Any]:
     before = _peak_mb()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             seen = {"value": work()}
         except BaseException as error:
-            seen = {"error": tell(error)}
+            seen = {"error": tell(error, folder)}
     texts = list(dict.fromkeys(str(w.message)[:300] for w in caught))
     return {**seen, "warned": texts[:5], "grown_mb": round(_peak_mb() - before)}
 
@@ -102,9 +102,10 @@ def _peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 
-def tell(error: BaseException) -> str:
-    """Return kind and text of an error in one line."""
-    text = " ".join(str(error).split())
+def tell(error: BaseException, folder: Path) -> str:
+    """Return kind and text of an error in one line, without folders of this machine."""
+    text = " ".join(str(error).replace(str(folder), "FOLDER").split())
+    text = text.replace(os.path.expanduser("~"), "~")
     return f"{type(error).__name__}: {text}"[:300]
 
 

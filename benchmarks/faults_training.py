@@ -21,9 +21,11 @@ from faults_tools import (
     make_data,
     observe,
     same,
+    tell,
     word,
 )
 from sklearn.model_selection import GridSearchCV
+from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 Row = dict[str, Any]
@@ -160,7 +162,7 @@ def kill_checkpoint(lib: Any, folder: Path) -> Row:
             lib.read_checkpoint(own)
         except Exception as error:
             bad += 1
-            errors.append(f"{type(error).__name__}: {error}"[:120])
+            errors.append(tell(error, own)[:120])
         for path in own.iterdir():
             path.unlink()
     outcome = (
@@ -247,16 +249,12 @@ def give_nan(lib: Any, folder: Path) -> Row:
 
 
 def lack_memory(lib: Any, folder: Path) -> Row:
-    """Let memory suffice for 8 images at a time, in ``fit`` and in ``predict``."""
+    """Let convolutions find memory for 8 images only, in ``fit`` and in ``predict``."""
     X, y = make_data()
     model = lib.fit(X, y)
 
     def refuse(module: Any, inputs: tuple[Any, ...]) -> None:
-        if (
-            inputs
-            and isinstance(inputs[0], torch.Tensor)
-            and len(inputs[0]) > MOST_IMAGES
-        ):
+        if isinstance(module, nn.Conv2d) and len(inputs[0]) > MOST_IMAGES:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 GiB.")
 
     def work(call: Callable[[], object]) -> None:
