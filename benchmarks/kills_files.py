@@ -3,9 +3,9 @@
     python benchmarks/kills_files.py
 
 A process saves two models in turn under one name, without end, and is killed (SIGKILL)
-after a random time, almost always while it writes; then the file is read. It must predict what one of the two does.
-The same is done with joblib and with ``torch.save`` of the weights, which write in
-place. Not on Windows.
+after a random time, almost always while it writes; then the file is read. It must
+predict what one of the two does. The same is done with joblib and with ``torch.save``
+of the weights, which write in place. Not on Windows.
 """
 
 from __future__ import annotations

@@ -86,7 +86,7 @@ def test_arrays_come_back_in_every_bit(name):
     found = decode(*encode(value))
     assert type(found) is np.ndarray
     assert (found.dtype, found.shape) == (value.dtype, value.shape)
-    if value.dtype.kind in "OT":
+    if value.dtype.kind in ("O", "T"):
         assert found.tolist() == value.tolist()
         assert list(map(type, found.flat)) == list(map(type, value.flat))
     else:
@@ -95,7 +95,7 @@ def test_arrays_come_back_in_every_bit(name):
 
 
 @pytest.mark.parametrize(
-    "name", [n for n in LABELS if LABELS[n].dtype.kind not in "OT"]
+    "name", [n for n in LABELS if LABELS[n].dtype.kind not in ("O", "T")]
 )
 def test_scalars_come_back_in_every_bit(name):
     for value in LABELS[name].ravel():
