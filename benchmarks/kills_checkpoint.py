@@ -23,7 +23,7 @@ from sklearn.datasets import load_digits
 
 from sktransfer import ScratchCNNClassifier
 from sktransfer._files.model_file import ModelFileError, open_model_file
-from sktransfer._training.callbacks.checkpoint import CODECS
+from sktransfer._training.callbacks.checkpoint import CODECS, KIND
 
 N_KILLS, N_EPOCHS = 50, 30
 # Wide, so that much of the time passes while a file is written.
@@ -52,7 +52,7 @@ def load() -> tuple[np.ndarray, np.ndarray]:
 def count_epochs(path: Path) -> int:
     """Count the epochs in a checkpoint; -1 if there is none, -2 if it is damaged."""
     try:
-        with open_model_file(path, CODECS) as opened:
+        with open_model_file(path, KIND, CODECS) as opened:
             opened.read_tensors()
             return len(opened.content["state"]["history"])
     except FileNotFoundError:

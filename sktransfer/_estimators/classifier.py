@@ -69,6 +69,9 @@ class BaseImageClassifier(ClassifierMixin, ExportedClasses, Computing, ImageInpu
     # A network without frozen stages has nothing to keep.
     activation_cache: Any = None
 
+    # Estimators that were pickled by an earlier release have no such parameter.
+    checkpoint: Any = None
+
     # The parameters that decide what the network is; training cannot continue after a
     # change of one of them.
     _network_parameters: ClassVar[tuple[str, ...]]

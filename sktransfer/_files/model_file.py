@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from io import FileIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,7 +32,7 @@ from sktransfer._files.headers import (
     read_exactly,
     read_header,
 )
-from sktransfer._files.opening import NotAFileError, hash_file, open_regular
+from sktransfer._files.opening import HASHED_AT_A_TIME, NotAFileError, open_regular
 from sktransfer._files.packing import Packed, pack
 from sktransfer._files.replacing import replace_file, write_all
 
@@ -110,6 +111,9 @@ def write_model_file(
     OSError
         If the file cannot be written; the old one is still there.
     """
+    taken = [name for name in tensors if name.startswith(ARRAY)]
+    if taken:
+        raise EncodingError(f"tensor of the name {taken[0]!r}")
     encoder = Encoder(codecs)
     text = json.dumps(encoder.encode(dict(content)), allow_nan=False)
     _check_amount(text, encoder.arrays, len(tensors))
@@ -151,7 +155,7 @@ class ModelFile:
     path : Path
         Where it is.
 
-    kind, card, sha256 : str
+    card, sha256 : str
         As they were written.
 
     content : dict
@@ -164,11 +168,15 @@ class ModelFile:
         Its size.
     """
 
-    def __init__(self, path: Path, file: FileIO, codecs: Codecs) -> None:
+    def __init__(self, path: Path, file: FileIO, kind: str, codecs: Codecs) -> None:
         self.path, self._file = path, file
         self._header = _read_own_header(path, file)
         metadata = self._header.metadata
-        self.kind, self.card = metadata["kind"], metadata["card"]
+        if metadata["kind"] != kind:
+            raise ModelFileError(
+                f"{str(path)!r} holds a {metadata['kind'][:40]!r}, and no {kind!r}."
+            )
+        self.card = metadata["card"]
         self.sha256 = metadata["sha256"]
         self.n_bytes = os.fstat(file.fileno()).st_size
         self.forms = {
@@ -223,7 +231,7 @@ class ModelFile:
 
 @contextmanager
 def open_model_file(
-    path: Path, codecs: Codecs, sha256: str | None = None
+    path: Path, kind: str, codecs: Codecs, sha256: str | None = None
 ) -> Iterator[ModelFile]:
     """Open a model file and read its description; errors name the file.
 
@@ -231,6 +239,9 @@ def open_model_file(
     ----------
     path : Path
         Of a file that :func:`write_model_file` wrote.
+
+    kind : str
+        What it must be.
 
     codecs : mapping of str to Codec
         For values of other kinds than those of :class:`Decoder`.
@@ -245,7 +256,7 @@ def open_model_file(
     Raises
     ------
     ModelFileError
-        If it is none, is damaged, or is of a newer version.
+        If it is none, is damaged, is of a newer version or of another kind.
     OSError
         If it cannot be opened or read.
     """
@@ -253,10 +264,12 @@ def open_model_file(
         file = open_regular(path)
     except NotAFileError as error:
         raise ModelFileError(f"{str(path)!r} is not a model: {error}.") from None
-    with file:
-        _compare_hash(path, file, sha256)
+    with ExitStack() as stack:
+        stack.enter_context(file)
+        if sha256 is not None:
+            file = stack.enter_context(_copy_if_known(path, file, sha256))
         try:
-            opened = ModelFile(path, file, codecs)
+            opened = ModelFile(path, file, kind, codecs)
         except ModelFileError:
             raise
         except (HeaderError, EncodingError) as error:
@@ -269,14 +282,28 @@ def open_model_file(
             raise ModelFileError(f"{str(path)!r} is damaged: {error}.") from None
 
 
-def _compare_hash(path: Path, file: FileIO, sha256: str | None) -> None:
-    """Raise a ModelFileError unless a file has a hash, if one is known."""
-    found = None if sha256 is None else hash_file(file)
-    if sha256 is not None and found != sha256.strip().lower():
-        raise ModelFileError(
-            f"{str(path)!r} has the SHA-256 {found}, not the {sha256!r} that was asked "
-            "for: it is another file, or was changed."
-        )
+def _copy_if_known(path: Path, file: FileIO, sha256: str) -> FileIO:
+    """Copy a file to where nobody else can change it, if it has this hash.
+
+    Raises
+    ------
+    ModelFileError
+        If it has another.
+    """
+    digest = hashlib.sha256()
+    # It has no name.
+    copy: Any = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 the caller closes it
+    while chunk := file.read(HASHED_AT_A_TIME):
+        digest.update(chunk)
+        write_all(copy, [chunk])
+    if digest.hexdigest() == sha256.strip().lower():
+        own: FileIO = copy
+        return own
+    copy.close()
+    raise ModelFileError(
+        f"{str(path)!r} has the SHA-256 {digest.hexdigest()}, not the {sha256!r} that "
+        "was asked for: it is another file, or was changed."
+    )
 
 
 def _read_own_header(path: Path, file: FileIO) -> Header:

@@ -44,15 +44,16 @@ def open_regular(path: str | os.PathLike[str]) -> FileIO:
     except OSError as error:
         # What Linux says of a socket, and Windows of a folder.
         if error.errno == errno.ENXIO or os.path.isdir(path):
-            raise _refuse(path) from None
+            raise refuse(path) from None
         raise
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise _refuse(path)
+        raise refuse(path)
     return FileIO(descriptor, "rb")
 
 
-def _refuse(path: str | os.PathLike[str]) -> NotAFileError:
+def refuse(path: str | os.PathLike[str]) -> NotAFileError:
+    """Make the error that says what is in the place of a file."""
     kind = "this is a folder" if os.path.isdir(path) else "this is not a regular file"
     return NotAFileError(errno.EINVAL, kind, os.fspath(path))
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
+
+from sktransfer._files.opening import refuse
 
 # A temporary file of this age belongs to a process that died while writing.
 ABANDONED_SECONDS = 3600
@@ -24,7 +27,8 @@ def replace_file(path: Path) -> Iterator[FileIO]:
     Parameters
     ----------
     path : Path
-        Need not exist. If it is a link, the file that it points to is replaced.
+        Need not exist. If it is a link, the file that it points to is replaced. The new
+        file can be read by those who could read the old one.
 
     Yields
     ------
@@ -33,10 +37,13 @@ def replace_file(path: Path) -> Iterator[FileIO]:
 
     Raises
     ------
+    NotAFileError
+        If a folder, a pipe or a device is there.
     OSError
         If the folder does not exist, or cannot be written to, or the disk is full.
     """
     path = Path(os.path.realpath(path))
+    mode = _find_mode(path)
     sweep(path)
     temporary = path.with_name(f"{_begin(path)}{secrets.token_hex(8)}")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
@@ -44,6 +51,8 @@ def replace_file(path: Path) -> Iterator[FileIO]:
         descriptor = os.open(temporary, flags | getattr(os, "O_CLOEXEC", 0), 0o666)
         with FileIO(descriptor, "wb") as file:
             yield file
+            if mode is not None and hasattr(os, "fchmod"):
+                os.fchmod(file.fileno(), mode)
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException as error:
@@ -55,6 +64,17 @@ def replace_file(path: Path) -> Iterator[FileIO]:
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
     _sync_folder(path.parent)
+
+
+def _find_mode(path: Path) -> int | None:
+    """Return the mode of a file; None if there is none, an error if it is no file."""
+    try:
+        found = path.stat().st_mode
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(found):
+        raise refuse(path)
+    return stat.S_IMODE(found)
 
 
 def write_all(file: FileIO, parts: Iterable[bytes | memoryview]) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -21,7 +22,7 @@ from sktransfer._networks.backbones.build import make_pretrained, make_stages
 from sktransfer._networks.backbones.known import TIMM, find_backbone
 from sktransfer._networks.backbones.record import Backbone
 from sktransfer._networks.cnn import STAGES, FixedConvolution, ScaledHead, make_cnn
-from sktransfer._networks.device import fork_rng
+from sktransfer._networks.device import autocast, fork_rng
 from sktransfer._networks.stages import Head, Stages
 from sktransfer._networks.weights.checkpoints import has_weight_ending
 from sktransfer._networks.weights.sources import find_weights, list_sources
@@ -43,6 +44,10 @@ MOST_CHANNELS = 1_000_000
 
 # Stages, and children of all stages.
 MOST_STAGES, MOST_CHILDREN = 100, 5_000
+
+
+# Of the largest output: between processors, and between TF32 and float32.
+OUTPUT_TOLERANCE = 0.02
 
 
 class BlueprintError(ValueError):
@@ -246,6 +251,38 @@ def _find(function: Callable[..., Found], *arguments: Any) -> Found:
         return function(*arguments)
     except ValueError as error:
         raise BlueprintError(f"{error!s:.500}") from None
+
+
+def check_outputs(stages: Stages, image_shape: Shape) -> np.ndarray | None:
+    """Compute the outputs for a drawn image, by which a network is known again.
+
+    Returns
+    -------
+    ndarray of shape (n_outputs,), float32, or None
+        None if the network sees so large an image that this would take long.
+    """
+    preprocess = stages.preprocess
+    assert isinstance(preprocess, Preprocess)
+    height, width = preprocess.image_size or image_shape[:2]
+    if max(height * width, math.prod(image_shape[:2])) > MOST_FIXED_PIXELS**2:
+        return None
+    drawn = np.random.default_rng(0).integers(0, 256, (1, *image_shape), np.uint8)
+    device = preprocess.mean.device
+    was_training = stages.training
+    stages.eval()
+    with torch.inference_mode(), autocast("float32", device):
+        outputs = stages(torch.from_numpy(drawn).to(device))[0]
+    stages.train(was_training)
+    found: np.ndarray = outputs.float().cpu().numpy()
+    return found
+
+
+def is_close(found: np.ndarray, saved: np.ndarray) -> bool:
+    """Return whether outputs differ by no more than kernels and number formats do."""
+    if found.shape != saved.shape:
+        return False
+    scale = max(1.0, float(np.abs(saved).max(initial=0)))
+    return bool(np.abs(found - saved).max(initial=0) <= OUTPUT_TOLERANCE * scale)
 
 
 class _Checked:

@@ -143,7 +143,7 @@ def _list_callbacks(
         *stopping,
         *at_probe,
         # Last: what it writes is the end of the epoch.
-        *([] if checkpoint is None else [("checkpoint", checkpoint)]),
+        *([] if checkpoint is None else [("resume_checkpoint", checkpoint)]),
     ]
 
 

@@ -1,8 +1,10 @@
 import os
 import time
+from pathlib import Path
 
 import pytest
 
+from sktransfer._files.opening import NotAFileError
 from sktransfer._files.replacing import ABANDONED_SECONDS, replace_file, write_all
 
 
@@ -53,6 +55,22 @@ def test_new_files_have_the_mode_that_the_user_asks_for(tmp_path):
     finally:
         os.umask(before)
     assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640
+
+
+def test_the_new_file_has_the_mode_of_the_old_one(tmp_path):
+    (tmp_path / "file").write_bytes(b"old")
+    (tmp_path / "file").chmod(0o600)
+    with replace_file(tmp_path / "file"):
+        pass
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o600
+
+
+def test_what_is_no_file_is_not_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path, Path("/dev/null")):
+        with pytest.raises(NotAFileError), replace_file(path):
+            pass
+    assert names(tmp_path) == ["pipe"]
 
 
 def test_only_what_a_dead_process_left_is_swept(tmp_path):

@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from skorch.callbacks import Callback
 from sktransfer import ModelFileError
 from sktransfer._files import replacing
 from sktransfer._files.model_file import write_model_file
+from sktransfer._files.versions import list_versions
+from sktransfer._training.faults import resuming
 from tests.helpers import pictures, save_image, scratch, transfer
 
 X, Y = pictures()
@@ -46,13 +49,13 @@ class Death(Exception):
 class Die(Callback):
     """Ends a fit in the middle of an epoch, as the end of the process does."""
 
-    def __init__(self, epoch, how=None):
-        self.epoch, self.how = epoch, how
+    # Not attributes, which would make it another callback.
+    epoch = how = None
 
     def on_batch_end(self, net, training=False, **kwargs):
-        if training and len(net.history) == self.epoch:
-            if self.how is not None:
-                os.kill(os.getpid(), self.how)
+        if training and len(net.history) == Die.epoch:
+            if Die.how is not None:
+                os.kill(os.getpid(), Die.how)
             raise Death
 
     def state_dict(self):
@@ -62,13 +65,19 @@ class Die(Callback):
         pass
 
 
+def mortal(epoch, how=None):
+    """Return callbacks of a fit that dies in an epoch, or never."""
+    Die.epoch, Die.how = epoch, how
+    return [Die()]
+
+
 def die_in(epoch, fit, path, X=X, y=Y):
     with pytest.raises(Death):
-        fit(checkpoint=path, callbacks=[Die(epoch)]).fit(X, y)
+        fit(checkpoint=path, callbacks=mortal(epoch)).fit(X, y)
 
 
 def resume(fit, path, X=X, y=Y):
-    return fit(checkpoint=path, callbacks=[Die(None)]).fit(X, y)
+    return fit(checkpoint=path, callbacks=mortal(None)).fit(X, y)
 
 
 @pytest.mark.parametrize("epoch", [2, 4])
@@ -104,8 +113,8 @@ def test_checkpoints_change_no_result(tmp_path):
 
 def test_a_fit_that_has_ended_is_loaded_without_training(tmp_path):
     fit, path = FITS["scratch"], tmp_path / "a.checkpoint"
-    first = fit(checkpoint=path, callbacks=[Die(None)]).fit(X, Y)
-    second = fit(checkpoint=path, callbacks=[Die(4)]).fit(X, Y)  # no epoch 4 begins
+    first = fit(checkpoint=path, callbacks=mortal(None)).fit(X, Y)
+    second = fit(checkpoint=path, callbacks=mortal(4)).fit(X, Y)  # no epoch 4 begins
     assert np.array_equal(first.predict_proba(X), second.predict_proba(X))
     assert second.history_ == first.history_
 
@@ -141,7 +150,7 @@ def test_a_checkpoint_of_other_parameters_is_refused_by_name(name, changes, tmp_
     path = tmp_path / "a.checkpoint"
     die_in(2, scratch, path)
     before = path.read_bytes()
-    changed = {"callbacks": [Die(None)], "checkpoint": path, **changes}
+    changed = {"callbacks": mortal(None), "checkpoint": path, **changes}
     with pytest.raises(ValueError, match=f"belongs to another fit.*{name}"):
         scratch(**changed).fit(X, Y)
     assert path.read_bytes() == before
@@ -158,13 +167,13 @@ def test_a_checkpoint_of_other_data_is_refused_by_name(what, tmp_path):
         "y_val": Y[:6].copy(),
     }
     with pytest.raises(Death):
-        scratch(checkpoint=path, callbacks=[Die(2)]).fit(**data)
+        scratch(checkpoint=path, callbacks=mortal(2)).fit(**data)
     changed = {name: np.array(value) for name, value in data.items()}
     changed[what][0] = changed[what][1]
     if what == "sample_weight":
         changed[what][0] = 2
     with pytest.raises(ValueError, match=rf"differs: .*\b{what} \("):
-        scratch(checkpoint=path, callbacks=[Die(None)]).fit(**changed)
+        scratch(checkpoint=path, callbacks=mortal(None)).fit(**changed)
 
 
 def test_damage_falls_back_to_the_checkpoint_before(tmp_path):
@@ -204,7 +213,7 @@ def test_a_state_with_a_right_hash_and_wrong_content_is_an_error(tmp_path):
     from sktransfer._files.model_file import open_model_file
     from sktransfer._training.callbacks.checkpoint import CODECS, KIND
 
-    with open_model_file(path, CODECS) as opened:
+    with open_model_file(path, KIND, CODECS) as opened:
         content, tensors = opened.content, opened.read_tensors()
     content["state"]["callbacks"]["unfreeze_schedule"]["openings"] = [["a", 1]]
     write_model_file(path, KIND, content, tensors, CODECS)
@@ -260,6 +269,133 @@ def test_a_name_of_another_kind_of_file_is_refused(tmp_path):
     assert (tmp_path / "photo.jpg").read_bytes() == b"photo"
 
 
+class Scale(Callback):
+    def __init__(self, factor):
+        self.factor = factor
+
+    def state_dict(self):
+        return {}
+
+    def load_state_dict(self, state):
+        pass
+
+
+def scale_by(batch, table):
+    return (batch * table).to(batch.dtype)
+
+
+class Darker:
+    def __init__(self, factor):
+        self.factor = factor
+
+    def __call__(self, batch):
+        return scale_by(batch, self.factor)
+
+
+def make_darker(factor):
+    return lambda batch: (batch * factor).to(batch.dtype)
+
+
+def keep(batch):
+    return batch
+
+
+@pytest.mark.parametrize(
+    ("then", "now"),
+    [
+        ({"callbacks": [Scale(0.9)]}, {"callbacks": [Scale(0.1)]}),
+        ({"augment": Darker(1.0)}, {"augment": Darker(0.5)}),
+        ({"augment": make_darker(1.0)}, {"augment": make_darker(0.5)}),
+        ({"augment": partial(scale_by, table=torch.ones(1))}, {"augment": keep}),
+        (
+            {"augment": partial(scale_by, table=torch.ones(1))},
+            {"augment": partial(scale_by, table=torch.zeros(1))},
+        ),
+    ],
+)
+def test_callbacks_and_functions_are_told_apart_by_what_they_hold(then, now, tmp_path):
+    path = tmp_path / "a.checkpoint"
+    scratch(checkpoint=path, **then).fit(X, Y)
+    scratch(checkpoint=path, **then).fit(X, Y)
+    with pytest.raises(ValueError, match="belongs to another fit"):
+        scratch(checkpoint=path, **now).fit(X, Y)
+
+
+def test_a_function_that_cannot_be_told_from_others_is_refused(tmp_path):
+    class Slotted:
+        __slots__ = ()
+
+        def __call__(self, batch):
+            return batch
+
+    clf = scratch(checkpoint=tmp_path / "a.checkpoint", augment=Slotted())
+    with pytest.raises(ValueError, match="could not tell whether it has the same"):
+        clf.fit(X, Y)
+
+
+def test_numbers_of_numpy_are_the_same_parameters(tmp_path):
+    path = tmp_path / "a.checkpoint"
+    scratch(checkpoint=path).fit(X, Y)
+    scratch(checkpoint=path, width=np.int64(4), lr="auto").fit(X, Y)
+
+
+def test_another_release_of_a_package_is_another_fit(tmp_path, monkeypatch):
+    path = tmp_path / "a.checkpoint"
+    scratch(checkpoint=path).fit(X, Y)
+    versions = {**list_versions(), "sktransfer": "9.9"}
+    monkeypatch.setattr(resuming, "list_versions", lambda: versions)
+    with pytest.raises(ValueError, match="differs: sktransfer"):
+        scratch(checkpoint=path).fit(X, Y)
+
+
+@pytest.mark.parametrize("foreign", [b"", b"of another program", "a model"])
+def test_a_file_of_something_else_is_not_replaced(foreign, tmp_path):
+    path = tmp_path / "a.checkpoint"
+    if isinstance(foreign, str):
+        scratch().fit(X, Y).save(path)
+    else:
+        path.write_bytes(foreign)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="is a file of something else"):
+        scratch(checkpoint=path).fit(X, Y)
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["a.checkpoint"]
+
+
+def test_a_good_previous_checkpoint_outlives_a_damaged_newest_one(
+    tmp_path, monkeypatch
+):
+    fit, path = FITS["scratch"], tmp_path / "a.checkpoint"
+    die_in(4, fit, path)
+    previous = tmp_path / "a.checkpoint.previous"
+    good = previous.read_bytes()
+    path.write_bytes(path.read_bytes()[:-100])
+
+    def write_nothing(file, parts):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("sktransfer._files.model_file.write_all", write_nothing)
+    with pytest.warns(UserWarning, match="No space left"):
+        resume(fit, path)
+    assert previous.read_bytes() == good
+
+
+def test_a_link_has_a_previous_checkpoint_of_its_own(tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "a.checkpoint").symlink_to(tmp_path / "there" / "b.checkpoint")
+    die_in(4, FITS["scratch"], tmp_path / "a.checkpoint")
+    previous = tmp_path / "there" / "b.checkpoint.previous"
+    assert not previous.is_symlink()
+    assert previous.read_bytes() != (tmp_path / "a.checkpoint").read_bytes()
+
+
+def test_without_the_file_a_fit_begins_anew(tmp_path):
+    path = tmp_path / "a.checkpoint"
+    scratch(checkpoint=path).fit(X, Y)
+    path.unlink()
+    scratch(checkpoint=path, dropout=0.1).fit(X, Y)
+
+
 def test_a_callback_without_a_state_is_refused(tmp_path):
     clf = scratch(checkpoint=tmp_path / "a.checkpoint", callbacks=[Callback()])
     with pytest.raises(ValueError, match="state_dict"):
@@ -269,7 +405,7 @@ def test_a_callback_without_a_state_is_refused(tmp_path):
 def test_after_ctrl_c_the_fit_resumes(tmp_path):
     fit, path = FITS["scratch"], tmp_path / "a.checkpoint"
     with pytest.raises(KeyboardInterrupt):
-        fit(checkpoint=path, callbacks=[Die(3, signal.SIGINT)]).fit(X, Y)
+        fit(checkpoint=path, callbacks=mortal(3, signal.SIGINT)).fit(X, Y)
     resumed = resume(fit, path)
     assert np.array_equal(resumed.predict_proba(X), fit().fit(X, Y).predict_proba(X))
 
@@ -281,7 +417,7 @@ def test_a_fit_that_is_killed_resumes_in_another_process(tmp_path):
         "import torch; torch.set_num_threads(1)\n"
         "from tests.training.test_resuming import *\n"
         "FITS['transfer'](checkpoint=sys.argv[1],\n"
-        "                 callbacks=[Die(3, signal.SIGKILL)]).fit(X, Y)\n"
+        "                 callbacks=mortal(3, signal.SIGKILL)).fit(X, Y)\n"
     )
     root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", code, path, root], check=False)

@@ -19,6 +19,9 @@ MOST_SIDE = 1_000_000
 # More than any network sees of a picture.
 MOST_PICTURE_PIXELS = 2**26
 
+# What scikit-learn's `set_output` sets.
+OUTPUTS = [{"transform": form} for form in ("default", "pandas", "polars")]
+
 # Of a number that is shown, or multiplied by a small one.
 MOST = 1e300
 
@@ -144,6 +147,7 @@ _OF_ALL: dict[str, Check] = {
     "_had_pictures": _is_of(bool),
     "_reading": _is_reading,
     "_fitted_network": _is_network,
+    "_sklearn_output_config": lambda value: value in OUTPUTS,
 }
 
 _OF_CLASSIFIERS: dict[str, Check] = {
@@ -165,7 +169,7 @@ _OF_TRANSFER: dict[str, Check] = {
 }
 
 # Some fits have no such attributes.
-OPTIONAL = {"feature_names_in_", "bad_images_"}
+OPTIONAL = {"feature_names_in_", "bad_images_", "_sklearn_output_config"}
 
 # What is saved in another way: as tensors.
 NETWORKS = {"net_", "stages_"}

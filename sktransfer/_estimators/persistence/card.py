@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,6 +15,7 @@ MOST_CLASSES = 50
 def write_card(
     estimator: Any,
     params: Mapping[str, Any],
+    omitted: Sequence[str],
     versions: Mapping[str, str],
     description: str | None,
 ) -> str:
@@ -27,6 +28,9 @@ def write_card(
 
     params : mapping of str to object
         Its parameters as the file has them, without places on this machine.
+
+    omitted : sequence of str
+        Names of parameters that were left out.
 
     versions : mapping of str to str
         Releases by name.
@@ -42,7 +46,7 @@ def write_card(
         ("", [description] if description else []),
         ("Model", _describe_model(estimator)),
         ("Data", _describe_data(estimator)),
-        ("Recipe", _describe_recipe(estimator, params)),
+        ("Recipe", _describe_recipe(estimator, params, omitted)),
         ("Scores", _describe_scores(estimator)),
         ("Made with", [f"{name} {number}" for name, number in versions.items()]),
     ]
@@ -83,12 +87,16 @@ def _describe_data(estimator: Any) -> list[str]:
     if len(counts) <= MOST_CLASSES:
         pairs = zip(estimator.classes_.tolist(), counts, strict=True)
         items.append(
-            "Images per class: " + ", ".join(f"{c!s}: {n:,}" for c, n in pairs)
+            "Images per class: "
+            # A label with lines of its own would look like another section.
+            + ", ".join(f"{' '.join(str(c).split())}: {n:,}" for c, n in pairs)
         )
     return items
 
 
-def _describe_recipe(estimator: Any, params: Mapping[str, Any]) -> list[str]:
+def _describe_recipe(
+    estimator: Any, params: Mapping[str, Any], omitted: Sequence[str]
+) -> list[str]:
     """List the parameters that are not the defaults, and what became of the rest."""
     defaults = type(estimator)().get_params(deep=False)
     changed = [
@@ -97,6 +105,8 @@ def _describe_recipe(estimator: Any, params: Mapping[str, Any]) -> list[str]:
         if not _is_same(value, defaults[name])
     ]
     items = ["Parameters: " + (", ".join(changed) or "the defaults") + "."]
+    if omitted:
+        items.append(f"Left out of the file: {', '.join(omitted)}.")
     if hasattr(estimator, "n_iter_"):
         items.append(
             f"Trained for {estimator.n_iter_} epochs; the weights are those of epoch "

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from sktransfer._estimators.persistence.kinds import list_codecs
+from sktransfer._estimators.persistence.kinds import KIND, list_codecs
 from sktransfer._files.model_file import open_model_file
 
 
@@ -27,6 +28,9 @@ class ModelInfo:  # numpydoc ignore=PR02
 
     params : dict
         Its parameters, except those that were left out.
+
+    omitted : list of str
+        Parameters that were left out.
 
     attributes : dict
         Its fitted attributes, among them ``classes_`` and ``history_``.
@@ -53,6 +57,7 @@ class ModelInfo:  # numpydoc ignore=PR02
     path: PathLike[str]
     estimator: str
     params: dict[str, Any] = field(repr=False)
+    omitted: list[str] = field(repr=False)
     attributes: dict[str, Any] = field(repr=False)
     versions: dict[str, str] = field(repr=False)
     n_bytes: int
@@ -60,8 +65,8 @@ class ModelInfo:  # numpydoc ignore=PR02
     card: str = field(repr=False)
 
     def __str__(self) -> str:
-        """Return the model card."""
-        return self.card
+        """Return the model card, without what would control a terminal."""
+        return "".join(c for c in self.card if c.isprintable() or c == "\n")
 
 
 def inspect(path: str | PathLike[str]) -> ModelInfo:
@@ -106,7 +111,7 @@ def inspect(path: str | PathLike[str]) -> ModelInfo:
     >>> info.estimator, info.params["width"], info.attributes["classes_"].tolist()
     ('ScratchCNNClassifier', 8, [0, 1])
     """
-    with open_model_file(Path(path), list_codecs()) as opened:
+    with open_model_file(Path(path), KIND, list_codecs()) as opened:
         content = opened.content
         parts = {
             name: part if isinstance(part := content.get(name), dict) else {}
@@ -114,12 +119,19 @@ def inspect(path: str | PathLike[str]) -> ModelInfo:
         }
         return ModelInfo(
             path=Path(path),
-            estimator=str(content.get("estimator", opened.kind)),
+            estimator=str(content.get("estimator")),
+            omitted=list_omitted(content),
             n_bytes=opened.n_bytes,
             n_weights=sum(math.prod(form.shape) for form in opened.forms.values()),
             card=opened.card,
             **parts,
         )
+
+
+def list_omitted(content: Mapping[str, Any]) -> list[str]:
+    """List the parameters that were left out of a file."""
+    omitted = content.get("omitted")
+    return [str(name)[:80] for name in omitted] if isinstance(omitted, list) else []
 
 
 inspect.__module__ = "sktransfer"

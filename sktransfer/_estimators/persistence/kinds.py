@@ -12,6 +12,12 @@ from sktransfer._networks.backbones.record import Backbone
 if TYPE_CHECKING:
     from sktransfer._activations.cache import ActivationCache, CacheInfo
 
+# What a file is that holds an estimator.
+KIND = "estimator"
+
+# Bytes; a cache in memory of a file's choice is not larger.
+MOST_CACHE_BYTES = 2**40
+
 # Optimizers of torch that take learning rates per stage.
 OPTIMIZERS = (
     "ASGD",
@@ -59,7 +65,7 @@ def list_codecs() -> Codecs:
         "cache": Codec(
             lambda value: type(value) is ActivationCache,
             _pack_cache,
-            lambda max_bytes: ActivationCache(max_bytes),
+            _unpack_cache,
         ),
         "cache_info": Codec(
             lambda value: type(value) is CacheInfo,
@@ -88,6 +94,14 @@ def _pack_cache(cache: ActivationCache) -> int | str:
     """Keep the size of a cache; what it holds, and its folder, belong to a machine."""
     size: int | str = cache.max_bytes
     return size
+
+
+def _unpack_cache(max_bytes: int | str) -> ActivationCache:
+    from sktransfer._activations.cache import ActivationCache
+
+    if isinstance(max_bytes, int) and max_bytes > MOST_CACHE_BYTES:
+        raise ValueError("too many bytes")
+    return ActivationCache(max_bytes)
 
 
 def _unpack_info(values: list[Any]) -> CacheInfo:

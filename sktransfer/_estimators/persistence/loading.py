@@ -7,20 +7,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from sklearn.exceptions import InconsistentVersionWarning
 
 from sktransfer._estimators.features import FeatureExtractor, ResNetFeatureExtractor
 from sktransfer._estimators.persistence.attributes import find_fault, list_attributes
-from sktransfer._estimators.persistence.kinds import OwnBackbone, list_codecs
+from sktransfer._estimators.persistence.inspecting import list_omitted
+from sktransfer._estimators.persistence.kinds import KIND, OwnBackbone, list_codecs
 from sktransfer._estimators.persistence.saving import (
     ESTIMATORS,
-    KIND,
     PLACES,
     find_broken,
     hash_tensors,
 )
-from sktransfer._estimators.persistence.versions import compare_versions
 from sktransfer._estimators.scratch import ScratchCNNClassifier
 from sktransfer._estimators.transfer import (
     ResNetTransferClassifier,
@@ -28,10 +28,14 @@ from sktransfer._estimators.transfer import (
 )
 from sktransfer._feedback import warn
 from sktransfer._files.model_file import ModelFile, ModelFileError, open_model_file
+from sktransfer._files.versions import compare_versions
+from sktransfer._images.shapes import Shape
 from sktransfer._networks.backbones.record import Backbone
 from sktransfer._networks.blueprint import (
     BlueprintError,
     build_network,
+    check_outputs,
+    is_close,
     load_referenced,
 )
 from sktransfer._networks.device import move_to, recheck_precision, resolve_device
@@ -105,6 +109,8 @@ def load(
 
     Warns
     -----
+    UserWarning
+        If parameters had been left out and are not given.
     InconsistentVersionWarning
         If it was saved with another release of sktransfer, torch, torchvision, timm or
         Pillow.
@@ -129,14 +135,21 @@ def load(
     np.True_
     """
     path, given = Path(path), dict(params or {})
-    with open_model_file(path, list_codecs(), sha256) as opened:
+    with open_model_file(path, KIND, list_codecs(), sha256) as opened:
         try:
             estimator = _build(opened, given)
         except ModelFileError:
             raise
         except (BlueprintError, _ContentError) as error:
-            raise ModelFileError(f"{str(path)!r} cannot be loaded: {error}.") from error
+            why = str(error).rstrip(".")
+            raise ModelFileError(f"{str(path)!r} cannot be loaded: {why}.") from error
         versions = opened.content.get("versions")
+        omitted = [n for n in list_omitted(opened.content) if n not in given]
+    if omitted:
+        warn(
+            f"{', '.join(omitted)} had been left out of {str(path)!r}, and the default "
+            "is used; pass load(path, params={...}) for what it was."
+        )
     differing = compare_versions(versions if isinstance(versions, dict) else {})
     if differing:
         warn(
@@ -151,6 +164,26 @@ def load(
 load.__module__ = "sktransfer"
 
 
+def _check_outputs(
+    stages: Stages, image_shape: Shape, content: Mapping[str, Any], is_own: bool
+) -> None:
+    """Raise a _ContentError if a network computes something else than it did.
+
+    Names and shapes of weights do not tell: a stride may have changed.
+    """
+    saved = content.get("check")
+    if not isinstance(saved, np.ndarray) or saved.dtype != np.float32:
+        return
+    found = check_outputs(stages, image_shape)
+    if found is None or is_close(found, saved):
+        return
+    which = "the Backbone that was passed" if is_own else "this release"
+    raise _ContentError(
+        f"the network of {which} computes something else than the one that was saved, "
+        "although its weights have the same names and shapes"
+    )
+
+
 class _ContentError(ValueError):
     """A description that is none of an estimator."""
 
@@ -158,8 +191,6 @@ class _ContentError(ValueError):
 def _build(opened: ModelFile, given: dict[str, Any]) -> Any:
     """Make the estimator that a file describes."""
     content = opened.content
-    if opened.kind != KIND:
-        raise _ContentError(f"it holds no estimator, but a {opened.kind[:40]!r}")
     name = content.get("estimator")
     if not isinstance(name, str) or name not in CLASSES:
         raise _ContentError(f"the estimator {name!r:.40} is unknown")
@@ -183,6 +214,7 @@ def _build(opened: ModelFile, given: dict[str, Any]) -> Any:
     broken = find_broken(stages)
     if broken is not None:
         raise _ContentError(f"{broken} holds NaN or infinity")
+    _check_outputs(stages, image_shape, content, own is not None)
     vars(estimator).update(attributes)
     _set_network(estimator, stages, content)
     return estimator
@@ -205,6 +237,9 @@ def _make_estimator(
     places = [n for n in PLACES if n in params and not _is_no_place(n, params[n])]
     if places:
         raise _ContentError(f"its {places[0]} is a place on some machine")
+    weights = params.get("weights")
+    if isinstance(weights, (str, os.PathLike)) and os.path.dirname(weights):
+        raise _ContentError("its weights are a place on some machine")
     merged = {**params, **given}
     if isinstance(merged.get("backbone"), OwnBackbone):
         raise _ContentError(_ask_for_backbone(merged["backbone"]))
@@ -251,6 +286,12 @@ def _find_own_backbone(
     own = given.get("backbone")
     if not isinstance(own, Backbone):
         raise _ContentError(_ask_for_backbone(network["backbone"]))
+    name = network["backbone"].name
+    if own.name != name:
+        raise _ContentError(
+            f"its network was built from the Backbone {name!r:.80}, and not from "
+            f"{own.name!r:.80}"
+        )
     network["backbone"] = own
     return own
 
@@ -309,6 +350,8 @@ def _check_fit(estimator: Any, attributes: Mapping[str, Any], stages: Stages) ->
     n_outputs = stages.get_submodule("head.linear").out_features
     if not n_classes == n_counted == n_outputs:
         raise _ContentError(f"it has {n_classes} classes for {n_outputs} outputs")
+    if len(set(attributes["classes_"].tolist())) < n_classes:
+        raise _ContentError("it has a class twice")
     if attributes["n_iter_"] != len(attributes["history_"]):
         raise _ContentError("its history has another number of epochs")
     if not 1 <= attributes["best_epoch_"] <= len(attributes["history_"]):

@@ -14,20 +14,20 @@ from sklearn.utils.validation import check_is_fitted
 
 from sktransfer._estimators.persistence.attributes import list_attributes
 from sktransfer._estimators.persistence.card import write_card
-from sktransfer._estimators.persistence.kinds import list_codecs
-from sktransfer._estimators.persistence.versions import list_versions
+from sktransfer._estimators.persistence.kinds import KIND, list_codecs
 from sktransfer._files.encoding import Encoder, EncodingError
 from sktransfer._files.model_file import write_model_file
+from sktransfer._files.versions import list_versions
 from sktransfer._networks.blueprint import (
+    check_outputs,
     draw_blueprint,
     load_referenced,
     name_weights,
 )
+from sktransfer._networks.weights.checkpoints import has_weight_ending
 
 if TYPE_CHECKING:
     from sktransfer._networks.stages import Stages
-
-KIND = "estimator"
 
 ESTIMATORS = (
     "FeatureExtractor",
@@ -73,9 +73,10 @@ def save_estimator(
         "network": blueprint,
         "n_prefix": estimator.net_.n_prefix if hasattr(estimator, "net_") else 0,
         "reference": reference,
+        "check": check_outputs(stages, estimator.image_shape_),
         "versions": versions,
     }
-    card = write_card(estimator, params, versions, description)
+    card = write_card(estimator, params, sorted(omit), versions, description)
     _refuse_broken(stages)
     try:
         write_model_file(Path(path), KIND, content, tensors, list_codecs(), card)
@@ -99,6 +100,8 @@ def find_broken(stages: Stages) -> str | None:
     for name, tensor in stages.state_dict().items():
         # Masks may be infinite.
         broken = ~tensor.isfinite() if name in learned else tensor.isnan()
+        if name.endswith(".running_var"):
+            broken = broken | (tensor < 0)
         if bool(broken.any()):
             return name
     return None
@@ -151,10 +154,12 @@ def _pack_params(estimator: Any, omit: Collection[str]) -> dict[str, Any]:
 
 
 def _leave_place(name: str, value: Any) -> Any:
-    """Replace a folder or file of this machine by the default."""
+    """Replace a folder or file of this machine by the default, or by its name."""
+    is_path = isinstance(value, (str, os.PathLike))
+    if name == "weights" and is_path and has_weight_ending(value):
+        return Path(value).name
     if name not in PLACES or value in (None, "auto"):
         return value
-    is_path = isinstance(value, (str, os.PathLike))
     return PLACES[name] if is_path or getattr(value, "path", None) else value
 
 
@@ -169,7 +174,8 @@ def _pack_attributes(estimator: Any) -> dict[str, Any]:
             Encoder(list_codecs()).encode(value)
         except EncodingError as error:
             raise TypeError(
-                f"{name} cannot be saved: a file without code holds no {error}."
+                f"{name} cannot be saved: a file without code holds no {error}. If it "
+                "is not needed, delete it from the attribute."
             ) from None
     return attributes
 

@@ -19,12 +19,17 @@ from sktransfer._files.model_file import (
     open_model_file,
     write_model_file,
 )
+from sktransfer._files.opening import open_regular
 
 KIND = "checkpoint"
 PREVIOUS = ".previous"
 
 # What a name of a checkpoint ends in: no other file is ever replaced.
 ENDING = ".checkpoint"
+
+
+# By these a file is known that is damaged further on.
+READ_TO_TELL, MARK = 2**22, b'"format":"sktransfer"'
 
 
 class TensorName(NamedTuple):
@@ -46,7 +51,7 @@ class Checkpoint(Callback):
     """Write the state of training after every epoch; resume from a state that is there.
 
     The file is replaced as a whole, and the one before is kept beside it, with
-    ``.previous`` at the end of its name.
+    ``.previous`` at the end of its name. No other file is ever replaced.
 
     Parameters
     ----------
@@ -58,14 +63,21 @@ class Checkpoint(Callback):
     """
 
     def __init__(self, path: Path, fingerprint: Mapping[str, str]) -> None:
-        self.path, self.fingerprint = path, dict(fingerprint)
+        self.path = Path(os.path.realpath(path))
+        self.fingerprint = dict(fingerprint)
 
     def on_train_begin(self, net: NeuralNet, **kwargs: Any) -> None:
         """Resume, if there is something to resume from."""
         self.can_write_ = True
+        # Whether the newest file is whole, so that it may take the place of the
+        # previous one.
+        self.is_whole_ = False
+        if not self.path.exists():
+            return
         for path in (self.path, _name_previous(self.path)):
             state = self._read(path)
             if state is not None:
+                self.is_whole_ = path == self.path
                 _restore(net, state, path)
                 if net.verbose:
                     print(
@@ -80,8 +92,10 @@ class Checkpoint(Callback):
         state = take_out(collect_state(net), "", tensors)
         content = {"fingerprint": self.fingerprint, "state": state}
         try:
-            _keep_previous(self.path)
+            if self.is_whole_:
+                _keep_previous(self.path)
             write_model_file(self.path, KIND, content, tensors, CODECS)
+            self.is_whole_ = True
         except EncodingError as error:
             raise ValueError(
                 f"checkpoint={str(self.path)!r}: a callback or an optimizer has state "
@@ -109,16 +123,17 @@ class Checkpoint(Callback):
     def _read(self, path: Path) -> dict[str, Any] | None:
         """Read the state of this fit; None if there is no file, or a damaged one."""
         try:
-            with open_model_file(path, CODECS) as opened:
-                if opened.kind != KIND:
-                    raise ModelFileError(
-                        f"{str(path)!r} holds a {opened.kind[:40]!r}, no checkpoint."
-                    )
+            with open_model_file(path, KIND, CODECS) as opened:
                 tensors = opened.read_tensors()
                 content = opened.content
         except FileNotFoundError:
             return None
         except ModelFileError as error:
+            if not _is_ours(path):
+                raise ValueError(
+                    f"checkpoint={str(path)!r} is a file of something else, and is not "
+                    "replaced; pass another name."
+                ) from error
             warn(f"{error} The fit does not resume from it.")
             return None
         self._compare(path, content.get("fingerprint"))
@@ -162,7 +177,17 @@ def _keep_previous(path: Path) -> None:
     try:
         os.link(path, previous)
     except OSError:  # some file systems give a file one name only
-        path.replace(previous)
+        shutil.copyfile(path, previous)
+
+
+def _is_ours(path: Path) -> bool:
+    """Return whether a file that cannot be read begins as a checkpoint does.
+
+    A damaged one may be replaced, any other file may not.
+    """
+    with open_regular(path) as file:
+        start = file.read(READ_TO_TELL)
+    return b'"kind":"checkpoint"' in start and MARK in start
 
 
 def collect_state(net: NeuralNet) -> dict[str, Any]:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from skorch.callbacks import Callback
 
 from sktransfer._activations.keys import hash_images
+from sktransfer._files.versions import THAT_COMPUTE, list_versions
 from sktransfer._networks.read_once import hash_tensor
 from sktransfer._networks.stages import Stages
 from sktransfer._training.callbacks.checkpoint import ENDING, Checkpoint, has_progress
+from sktransfer._training.faults.describing import describe
 from sktransfer._training.image_sets import ImageDataset
 from sktransfer._training.settings import TrainingSettings
 
@@ -105,10 +105,10 @@ def fingerprint(
     }
     for name, value in settings.network_params.items():
         found[name] = _describe(value)
-    kinds = [type(_take_callback(item)).__name__ for item in settings.callbacks]
-    found["callbacks"] = ", ".join(kinds)
+    found["callbacks"] = ", ".join(_describe(item) for item in settings.callbacks)
     found["device"] = settings.device.type
-    found["torch"] = str(torch.__version__)
+    versions = list_versions()
+    found.update({name: versions[name] for name in THAT_COMPUTE})
     tensors = stages.state_dict().items()
     hashes = [hash_tensor(name, tensor) for name, tensor in tensors]
     found["network"] = hash_all([repr(stages).encode(), *hashes])
@@ -133,10 +133,20 @@ def hash_all(parts: Iterable[bytes | memoryview]) -> str:
 
 
 def _describe(value: Any) -> str:
-    """Describe a setting in a way that is the same in every process."""
-    if callable(value) and hasattr(value, "__qualname__"):
-        return f"{value.__module__}.{value.__qualname__}"
-    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
+    """Describe a setting in a way that is the same in every process.
+
+    Raises
+    ------
+    ValueError
+        If it has no such description.
+    """
+    try:
+        return describe(value)
+    except TypeError as error:
+        raise ValueError(
+            f"checkpoint=: a later process could not tell whether it has the same "
+            f"{value!r:.80}, which holds {error}; pass checkpoint=None."
+        ) from None
 
 
 def check_checkpoint(checkpoint: Any, random_state: Any) -> Path | None:

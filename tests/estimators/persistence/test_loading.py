@@ -11,8 +11,8 @@ from sklearn.exceptions import InconsistentVersionWarning
 
 import sktransfer
 from sktransfer import FeatureExtractor, ModelFileError
-from sktransfer._estimators.persistence import versions
 from sktransfer._estimators.persistence.saving import find_stages
+from sktransfer._files import versions
 from sktransfer._files.opening import hash_file, open_regular
 from sktransfer._networks.backbones import resnet
 from tests.estimators.persistence.fitted import HERE, KINDS, TINY, fit, outputs, see
@@ -266,7 +266,7 @@ def test_files_of_other_origin_are_refused_by_name(tmp_path):
 def test_a_file_of_another_kind_is_no_estimator(model):
     metadata, tensors = take_apart(model.read_bytes())
     model.write_bytes(put_together({**metadata, "kind": "checkpoint"}, tensors))
-    with pytest.raises(ModelFileError, match="no estimator, but a 'checkpoint'"):
+    with pytest.raises(ModelFileError, match="holds a 'checkpoint', and no 'estimator'"):
         sktransfer.load(model)
 
 
