@@ -6,11 +6,13 @@ import sys
 import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageOps
 from sklearn.exceptions import NotFittedError
 
 from sktransfer import FeatureExtractor, TransferClassifier
 from sktransfer._images.geometry import RESIZE
 from tests.helpers import SHORT, pictures, scratch, transfer
+from tests.images.test_geometry import photograph
 from tests.networks.backbones.test_build import TINY
 
 # Run by itself, and by a Python that knows no sktransfer.
@@ -87,6 +89,26 @@ def test_an_exported_program_predicts_the_same_where_sktransfer_is_unknown(
     )
     assert done.returncode == 0, done.stderr
     close(np.load(paths[2]), clf.predict_proba(X))
+
+
+def open_picture(path, image_shape):
+    """Read a picture as the guide advises."""
+    height, width, _ = image_shape
+    picture = Image.open(path)
+    scale = min(picture.height / height, picture.width / width) / 2
+    factor = next(n for n in (8, 4, 2, 1) if n <= max(1, scale))
+    picture.draft(None, (picture.width // factor, picture.height // factor))
+    picture = ImageOps.exif_transpose(picture).convert("RGB")
+    return np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
+
+
+def test_files_opened_as_the_guide_advises_are_seen_as_by_the_classifier(tmp_path):
+    paths = [str(tmp_path / f"{i}.jpg") for i in range(6)]
+    for i, path in enumerate(paths):
+        Image.fromarray(photograph(200 + 40 * i, 400 - 50 * i, i)).save(path)
+    clf = transfer(image_size=32).fit(paths, [0, 1, 2] * 2)
+    X = np.stack([open_picture(path, clf.image_shape_) for path in paths])
+    close(run(clf.to_torch(), X), clf.predict_proba(paths))
 
 
 def test_a_module_is_a_copy_that_nothing_trains():
