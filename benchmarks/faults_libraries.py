@@ -314,7 +314,7 @@ class Fastai:
             callbacks.append(SaveModelCallback(with_opt=True, **saving))
         if begin:
             learner.load(f"model_{begin - 1}")
-        with learner.no_bar(), learner.no_logging():
+        with learner.no_logging():
             learner.fit_one_cycle(epochs, lr, cbs=callbacks, start_epoch=begin)
         return learner
 
@@ -328,7 +328,6 @@ class Fastai:
         from fastai.torch_core import set_seed
 
         importlib.import_module("fastai.callback.schedule")  # defines fit_one_cycle
-        importlib.import_module("fastai.callback.progress")  # defines Learner.no_bar
         set_seed(seed)
         labels = y if y.dtype.kind == "f" else y.astype(np.int64)
         items = Items(
@@ -367,8 +366,7 @@ class Fastai:
 
         items = [(x, 0) for x in torch.from_numpy(to_channels_first(X))]
         loader = DataLoader(items, bs=20, num_workers=0)
-        with model.no_bar():
-            return model.get_preds(dl=loader)[0].numpy()  # type: ignore[no-any-return]
+        return model.get_preds(dl=loader)[0].numpy()  # type: ignore[no-any-return]
 
     def losses(self, model: Any) -> list[float]:
         """Return the training loss of every epoch."""
