@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 
@@ -14,8 +15,9 @@ from skorch.callbacks import Callback
 
 from sktransfer import ModelFileError
 from sktransfer._files import replacing
-from sktransfer._files.model_file import write_model_file
+from sktransfer._files.model_file import open_model_file, write_model_file
 from sktransfer._files.versions import list_versions
+from sktransfer._training.callbacks.checkpoint import CODECS, KIND
 from sktransfer._training.faults import resuming
 from tests.helpers import pictures, save_image, scratch, transfer
 
@@ -210,9 +212,6 @@ def test_damage_of_both_begins_anew(tmp_path):
 def test_a_state_with_a_right_hash_and_wrong_content_is_an_error(tmp_path):
     fit, path = FITS["scratch"], tmp_path / "a.checkpoint"
     die_in(2, fit, path)
-    from sktransfer._files.model_file import open_model_file
-    from sktransfer._training.callbacks.checkpoint import CODECS, KIND
-
     with open_model_file(path, KIND, CODECS) as opened:
         content, tensors = opened.content, opened.read_tensors()
     content["state"]["callbacks"]["unfreeze_schedule"]["openings"] = [["a", 1]]
@@ -425,3 +424,32 @@ def test_a_fit_that_is_killed_resumes_in_another_process(tmp_path):
     resumed = resume(FITS["transfer"], path)
     whole = FITS["transfer"]().fit(X, Y)
     assert np.array_equal(resumed.predict_proba(X), whole.predict_proba(X))
+
+
+def test_after_kills_while_checkpoints_are_written_one_is_always_whole(tmp_path):
+    path = tmp_path / "a.checkpoint"
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[2])\n"
+        "import torch; torch.set_num_threads(1)\n"
+        "from tests.training.test_resuming import *\n"
+        "scratch(checkpoint=sys.argv[1], width=32, max_epochs=500).fit(X, Y)\n"
+    )
+    root = Path(__file__).parents[2]
+    n_epochs = 0
+    for wait in (0.0, 0.03, 0.1):
+        before = when_written(path)
+        process = subprocess.Popen([sys.executable, "-c", code, path, root])
+        while process.poll() is None and when_written(path) == before:
+            time.sleep(0.001)
+        time.sleep(wait)
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+        with open_model_file(path, KIND, CODECS) as opened:
+            opened.read_tensors()
+            history = opened.content["state"]["history"]
+        assert len(history) > n_epochs
+        n_epochs = len(history)
+
+
+def when_written(path):
+    return path.stat().st_mtime_ns if path.exists() else 0

@@ -1,16 +1,28 @@
 import os
 import subprocess
 import sys
+from collections import OrderedDict
+from functools import partial
 from io import FileIO
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from safetensors.torch import save_file
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
+from torch import nn
 
 import sktransfer
-from sktransfer import ActivationCache, ScratchCNNClassifier
+from sktransfer import (
+    ActivationCache,
+    Backbone,
+    FeatureExtractor,
+    ModelFileError,
+    ScratchCNNClassifier,
+    TransferClassifier,
+)
 from tests.estimators.persistence.fitted import (
     TINY,
     fit,
@@ -50,8 +62,10 @@ def test_a_parameter_that_is_code_is_named_with_both_ways_out(name, value, tmp_p
     assert names(tmp_path) == []
     estimator.save(tmp_path / "model", omit=[name])
     default = getattr(ScratchCNNClassifier(), name)
-    loaded = sktransfer.load(tmp_path / "model")
+    with pytest.warns(UserWarning, match=f"^{name} had been left out of"):
+        loaded = sktransfer.load(tmp_path / "model")
     assert getattr(loaded, name) == default
+    assert sktransfer.inspect(tmp_path / "model").omitted == [name]
     loaded = sktransfer.load(tmp_path / "model", params={name: value})
     assert getattr(loaded, name) is value
     setattr(estimator, name, default)
@@ -294,3 +308,47 @@ def test_a_backbone_of_the_users_must_be_given(tmp_path):
             sktransfer.load(tmp_path / "model", params=params)
     loaded = sktransfer.load(tmp_path / "model", params={"backbone": TINY})
     assert loaded.backbone is TINY
+
+
+def make_strided(stride):
+    first = nn.Conv2d(3, 4, 3, stride=stride, padding=1)
+    return nn.Sequential(OrderedDict(conv=first, act=nn.ReLU()))
+
+
+def describe(name, stride):
+    return Backbone(name, partial(make_strided, stride), {"a": ["conv"], "b": ["act"]})
+
+
+def test_another_network_with_the_same_weights_is_noticed(tmp_path):
+    X, y = pictures(12)
+    settings = {"weights": None, "image_size": 16, "max_epochs": 1, "device": "cpu"}
+    clf = TransferClassifier(describe("mine", 1), **settings).fit(X, y)
+    clf.save(tmp_path / "model")
+
+    def load(backbone):
+        return sktransfer.load(tmp_path / "model", params={"backbone": backbone})
+
+    assert outputs(load(describe("mine", 1)), X).tobytes() == outputs(clf, X).tobytes()
+    with pytest.raises(ModelFileError, match="computes something else"):
+        load(describe("mine", 2))
+    with pytest.raises(ModelFileError, match="built from the Backbone 'mine', and not"):
+        load(describe("yours", 1))
+
+
+def test_the_form_of_output_comes_back(tmp_path):
+    X, _ = pictures(4)
+    extractor = FeatureExtractor("mini_resnet18", image_size=16)
+    extractor.set_output(transform="pandas").fit(X).save(tmp_path / "model")
+    assert isinstance(sktransfer.load(tmp_path / "model").transform(X), pd.DataFrame)
+
+
+def test_of_a_file_of_weights_only_its_name_is_saved(tmp_path):
+    X, y = pictures(12)
+    state = transfer(max_epochs=1).fit(X, y).net_.module_.state_dict()
+    save_file(state, tmp_path / "tuned.safetensors")
+    clf = transfer(weights=tmp_path / "tuned.safetensors", max_epochs=1).fit(X, y)
+    clf.save(tmp_path / "model")
+    loaded = sktransfer.load(tmp_path / "model")
+    assert loaded.weights == "tuned.safetensors"
+    assert outputs(loaded, X).tobytes() == outputs(clf, X).tobytes()
+    assert str(tmp_path) not in sktransfer.inspect(tmp_path / "model").card
