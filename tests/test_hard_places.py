@@ -99,7 +99,7 @@ from pathlib import Path
 import numpy as np
 from sktransfer import ActivationCache, load
 from tests.helpers import pictures, transfer
-from tests.training.test_resuming import Die, Death
+from tests.training.test_resuming import Death, mortal
 
 X, y = pictures(30)
 path, cache = Path(folder) / "model.sktransfer", ActivationCache(path=f"{folder}/c")
@@ -110,7 +110,7 @@ def fit(epoch):
         augment=None,
         activation_cache=cache,
         checkpoint=Path(folder) / "fit.checkpoint",
-        callbacks=[Die(epoch)],
+        callbacks=mortal(epoch),
     ).fit(X, y)
 """
 

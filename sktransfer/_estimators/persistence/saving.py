@@ -52,19 +52,19 @@ def save_estimator(
     check_is_fitted(estimator)
     _check_class(estimator)
     estimator._validate_params()
+    stages: Stages = find_stages(estimator)
+    _refuse_broken(stages)
     if backbone not in ("embed", "reference"):
         raise ValueError(f"backbone={backbone!r}: pass 'embed' or 'reference'.")
     params = _pack_params(estimator, omit)
     attributes = _pack_attributes(estimator)
-    stages: Stages = find_stages(estimator)
     tensors = stages.state_dict()
-    reference = None
+    reference, versions = None, list_versions()
     blueprint = draw_blueprint(stages, estimator._fitted_network.get("backbone"))
     if backbone == "reference":
         reference = _refer(estimator, blueprint, tensors)
         for name in reference["names"]:
             del tensors[name]
-    versions = list_versions()
     content = {
         "estimator": type(estimator).__name__,
         "params": params,
@@ -77,7 +77,6 @@ def save_estimator(
         "versions": versions,
     }
     card = write_card(estimator, params, sorted(omit), versions, description)
-    _refuse_broken(stages)
     try:
         write_model_file(Path(path), KIND, content, tensors, list_codecs(), card)
     except EncodingError as error:

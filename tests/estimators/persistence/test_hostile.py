@@ -133,6 +133,41 @@ def test_strange_stages_are_refused(stages, model):
         sktransfer.load(model)
 
 
+@pytest.mark.parametrize("place", ["network", "_fitted_network"])
+@pytest.mark.parametrize(
+    "name", ["resnet18", {"$": "objects", "v": [False, [2], [0, 0]]}]
+)
+def test_a_network_has_the_backbone_that_is_noted(place, name, model):
+    def rename(content, _):
+        notes = {**content, **content["attributes"]}
+        notes[place]["backbone"] = name
+
+    model.write_bytes(forge(good("mini_resnet18"), rename))
+    with pytest.raises(
+        ModelFileError, match=r"not that of its backbone|_fitted_network"
+    ):
+        sktransfer.load(model)
+
+
+@pytest.mark.parametrize("name", ["ScratchCNNClassifier", "TransferClassifier"])
+def test_a_network_is_of_the_kind_that_its_estimator_builds(name, model):
+    other = "scratch" if name == "TransferClassifier" else "mini_resnet18"
+    packed = good(other)
+
+    def rename(content, _):
+        content["estimator"], content["params"] = name, {}
+        attributes = content["attributes"]
+        for extra in ("probe_share_", "unfreeze_depth_", "depth_reason_"):
+            attributes.pop(extra, None)
+        if name == "TransferClassifier":
+            more = {"probe_share_": 0.0, "unfreeze_depth_": 0, "depth_reason_": ""}
+            attributes.update(more)
+
+    model.write_bytes(forge(packed, rename))
+    with pytest.raises(ModelFileError, match="not that of its backbone"):
+        sktransfer.load(model)
+
+
 def test_a_network_that_cannot_see_the_images_is_refused(model):
     def shrink(content, _):
         attributes = content["attributes"]

@@ -67,6 +67,9 @@ def test_outputs_parameters_and_attributes_come_back_in_every_bit(kind, tmp_path
     state, own = find_stages(loaded).state_dict(), find_stages(estimator).state_dict()
     assert list(state) == list(own)
     assert all(torch.equal(state[name], own[name]) for name in own)
+    if hasattr(estimator, "net_"):
+        assert loaded.net_.n_prefix == estimator.net_.n_prefix
+        assert loaded.net_.precision == estimator.net_.precision
 
 
 @pytest.mark.parametrize("kind", KINDS)
