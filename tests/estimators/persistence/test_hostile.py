@@ -326,13 +326,11 @@ def burst(tmp_path_factory):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="memory is counted otherwise")
 @pytest.mark.parametrize("name", [*BOMBS, "long header"])
-def test_a_bomb_is_refused_within_little_time_and_memory(burst, name):
-    seconds, megabytes = burst[name]
+def test_a_bomb_is_refused_within_little_memory(burst, name):
+    _, megabytes = burst[name]
     is_harmless = name in ("size", "dates")
     assert burst[f"{name} load"] == ("none" if is_harmless else "ModelFileError")
     assert burst[f"{name} inspect"] in ("ModelFileError", "none")
-    # Far more than it takes, which depends on the machine.
-    assert seconds < 30
     assert megabytes < 64
 
 
