@@ -200,7 +200,7 @@ def test_a_card_of_a_forger_is_only_text(model):
 
 
 BLOW_UP = """
-import json, resource, sys, time
+import json, sys
 from pathlib import Path
 import numpy as np
 import torch
@@ -210,9 +210,14 @@ sktransfer.load(sys.argv[1])
 from sktransfer._networks.timm_models.describe import check_name
 check_name("resnet18")  # imports what is measured otherwise
 found = {}
+
+def measure(name):
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition(name + ":")[2].split()[0]) / 1024
+
 for path in sorted(Path(sys.argv[2]).iterdir()):
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    started = time.process_time()
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+    before = measure("VmRSS")
     for read in (sktransfer.load, sktransfer.inspect):
         try:
             read(path)
@@ -222,10 +227,7 @@ for path in sorted(Path(sys.argv[2]).iterdir()):
         except BaseException as caught:
             error = f"ESCAPED {caught!r}"[:200]
         found[f"{path.name} {read.__name__}"] = error
-    found[path.name] = [
-        time.process_time() - started,
-        (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024,
-    ]
+    found[path.name] = measure("VmHWM") - before
 print(json.dumps(found))
 """
 
@@ -325,15 +327,13 @@ def burst(tmp_path_factory):
     return json.loads(done.stdout)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="memory is counted otherwise")
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is counted otherwise")
 @pytest.mark.parametrize("name", [*BOMBS, "long header"])
-def test_a_bomb_is_refused_within_little_time_and_memory(burst, name):
-    seconds, megabytes = burst[name]
+def test_a_bomb_is_refused_within_little_memory(burst, name):
+    megabytes = burst[name]
     is_harmless = name in ("size", "dates")
     assert burst[f"{name} load"] == ("none" if is_harmless else "ModelFileError")
     assert burst[f"{name} inspect"] in ("ModelFileError", "none")
-    # Far more than it takes, which depends on the machine.
-    assert seconds < 30
     assert megabytes < 64
 
 
