@@ -12,21 +12,13 @@ from sktransfer._files.opening import hash_file, open_regular
 from tests.archive.make import FOLDER, TINY, predict
 
 HASHES = {
-    "features": ("6235a69e3c921ee52c6d5158a9ee398afc0994f33bd5058d7398b85e2b0729b2"),
-    "resnet_features": (
-        "7e7fec719cf7f296b6d2a847f1ebcbfa9ea7cd0d83658805cc0ce4a2f377c295"
-    ),
-    "resnet_transfer": (
-        "086ed9bc257334606672271ecc728c78109a43e065c853da519ff02bc1b9adf0"
-    ),
-    "scratch": ("fa2942dbcecf9115524fad21f9eb2a8a83d60bb8b6a96f0d503baa242931f48e"),
-    "scratch_grey": (
-        "a21b6e316957aaaee35d75dfaade5288a67878a096aea86eb7a70d7b9cd5942c"
-    ),
-    "transfer": ("e868879e44e0258747386f18df0a3d55466255a7f975aae43711d1f7889eaf74"),
-    "transfer_own": (
-        "c311c71603c90390decb8ff35d5aec256417359f3f9531b31b1c61d0c163b61c"
-    ),
+    "features": "75eefc8ff26983dde8e7c243d2fbc1577a8597f42795e3f41f7d8c19b9756937",
+    "resnet_features": "7323dd150d3b968a6b1b871388800fbf0d1dcfcf8efa92a86e474cb25d7697c5",
+    "resnet_transfer": "9025a493cf42898d3fada3032f7e2585e751f8c93ccdf09c64215103d5428a55",
+    "scratch": "d8ccff833211710382d62b9bbbfbf432f1ddaa2186377777613f64149cf41c4e",
+    "scratch_grey": "f6243062679bd2e59147b59028c57ccc4505c799647d1d71d346b36bfe6f4cd8",
+    "transfer": "d2e5549ded4f620e07d922fa1a838999337cebffaf75e58e46664bc38c8eace6",
+    "transfer_own": "8e0e9ec09f457a38e82433b4d773c2ce38c47f42d539b052c48ae010937891e5",
 }
 
 # Of probabilities and features in float32; processors and releases round differently.
