@@ -13,8 +13,12 @@ from tests.archive.make import FOLDER, TINY, predict
 
 HASHES = {
     "features": "75eefc8ff26983dde8e7c243d2fbc1577a8597f42795e3f41f7d8c19b9756937",
-    "resnet_features": "7323dd150d3b968a6b1b871388800fbf0d1dcfcf8efa92a86e474cb25d7697c5",
-    "resnet_transfer": "9025a493cf42898d3fada3032f7e2585e751f8c93ccdf09c64215103d5428a55",
+    "resnet_features": (
+        "7323dd150d3b968a6b1b871388800fbf0d1dcfcf8efa92a86e474cb25d7697c5"
+    ),
+    "resnet_transfer": (
+        "9025a493cf42898d3fada3032f7e2585e751f8c93ccdf09c64215103d5428a55"
+    ),
     "scratch": "d8ccff833211710382d62b9bbbfbf432f1ddaa2186377777613f64149cf41c4e",
     "scratch_grey": "f6243062679bd2e59147b59028c57ccc4505c799647d1d71d346b36bfe6f4cd8",
     "transfer": "d2e5549ded4f620e07d922fa1a838999337cebffaf75e58e46664bc38c8eace6",
