@@ -31,13 +31,10 @@ from sktransfer._files.model_file import ModelFile, ModelFileError, open_model_f
 from sktransfer._files.versions import compare_versions
 from sktransfer._images.shapes import Shape
 from sktransfer._networks.backbones.record import Backbone
-from sktransfer._networks.blueprint import (
-    BlueprintError,
-    build_network,
-    check_outputs,
-    is_close,
-    load_referenced,
-)
+from sktransfer._networks.blueprints.building import build_network
+from sktransfer._networks.blueprints.checking import BlueprintError
+from sktransfer._networks.blueprints.outputs import check_outputs, is_close
+from sktransfer._networks.blueprints.referring import load_referenced
 from sktransfer._networks.device import move_to, recheck_precision, resolve_device
 from sktransfer._networks.stages import Stages
 from sktransfer._training.restoring import restore_net

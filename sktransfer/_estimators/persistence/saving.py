@@ -18,12 +18,9 @@ from sktransfer._estimators.persistence.kinds import KIND, list_codecs
 from sktransfer._files.encoding import Encoder, EncodingError
 from sktransfer._files.model_file import write_model_file
 from sktransfer._files.versions import list_versions
-from sktransfer._networks.blueprint import (
-    check_outputs,
-    draw_blueprint,
-    load_referenced,
-    name_weights,
-)
+from sktransfer._networks.blueprints.drawing import draw_blueprint
+from sktransfer._networks.blueprints.outputs import check_outputs
+from sktransfer._networks.blueprints.referring import load_referenced, name_weights
 from sktransfer._networks.weights.checkpoints import has_weight_ending
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""Networks described, so that they can be built again without their weights."""
