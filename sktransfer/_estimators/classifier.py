@@ -577,8 +577,12 @@ class BaseImageClassifier(ClassifierMixin, ExportedClasses, Computing, ImageInpu
         kept = "the present weights are kept"
         if "valid_loss" in self.history_[0]:
             kept = f"the weights of epoch {self.best_epoch_} are kept"
+        again = ""
+        if self.checkpoint is not None:
+            again = f" The same fit resumes from checkpoint={str(self.checkpoint)!r}."
         return (
-            f"interrupted after epoch {self.n_iter_} of {self.net_.max_epochs}; {kept}."
+            f"interrupted after epoch {self.n_iter_} of {self.net_.max_epochs}; "
+            f"{kept}.{again}"
         )
 
     def __sklearn_is_fitted__(self) -> bool:

@@ -7,6 +7,7 @@ people) and `sha256`, of all of these and of every tensor.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -37,6 +38,9 @@ from sktransfer._files.packing import Packed, pack
 from sktransfer._files.replacing import replace_file, write_all
 
 FORMAT = "sktransfer"
+
+# What the system says if there is no room for a file.
+FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 VERSION = 1
 METADATA = {"format", "version", "kind", "content", "card", "sha256"}
 
@@ -142,6 +146,8 @@ def write_model_file(
         with replace_file(path) as file:
             write_all(file, [header, *contents])
     except OSError as error:
+        if error.errno not in FULL:
+            raise
         n_bytes = sum(part.nbytes for part in contents) + len(header)
         why = f"{error.strerror}; {n_bytes:,} bytes were to be written"
         raise OSError(error.errno, why, str(path)) from error
@@ -263,7 +269,7 @@ def open_model_file(
     try:
         file = open_regular(path)
     except NotAFileError as error:
-        raise ModelFileError(f"{str(path)!r} is not a model: {error}.") from None
+        raise ModelFileError(f"{str(path)!r}: {error.strerror}.") from None
     with ExitStack() as stack:
         stack.enter_context(file)
         if sha256 is not None:
@@ -273,13 +279,28 @@ def open_model_file(
         except ModelFileError:
             raise
         except (HeaderError, EncodingError) as error:
+            why = _tell_pickle(file) or f"or is damaged: {error}"
             raise ModelFileError(
-                f"{str(path)!r} is not a model of sktransfer, or is damaged: {error}."
+                f"{str(path)!r} is not a model of sktransfer, {why}."
             ) from None
         try:
             yield opened
         except HeaderError as error:
             raise ModelFileError(f"{str(path)!r} is damaged: {error}.") from None
+
+
+def _tell_pickle(file: FileIO) -> str:
+    """Say so if a file looks like a pickle, compressed or not, or like a torch file."""
+    file.seek(0)
+    start = file.read(2) or b""
+    if start[:1] == b"\x80" or start in (b"x\x9c", b"x^", b"x\xda"):
+        return (
+            "but looks like a pickle, which can run code. If you trust where it is "
+            "from, load it with joblib.load or pickle"
+        )
+    if start == b"PK":
+        return "but looks like a file of torch, which is for weights= of an estimator"
+    return ""
 
 
 def _copy_if_known(path: Path, file: FileIO, sha256: str) -> FileIO:

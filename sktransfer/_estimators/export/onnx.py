@@ -112,6 +112,8 @@ def convert(program: nn.Module, image_shape: Shape, outputs: tuple[str, ...]) ->
         )
     model = converted.model_proto
     forget_origin(model)
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "n_images"
     return model
 
 

@@ -16,6 +16,7 @@ def write_card(
     estimator: Any,
     params: Mapping[str, Any],
     omitted: Sequence[str],
+    reference: Mapping[str, Any] | None,
     versions: Mapping[str, str],
     description: str | None,
 ) -> str:
@@ -32,6 +33,9 @@ def write_card(
     omitted : sequence of str
         Names of parameters that were left out.
 
+    reference : mapping or None
+        The weights that the file refers to.
+
     versions : mapping of str to str
         Releases by name.
 
@@ -44,7 +48,7 @@ def write_card(
     """
     sections = [
         ("", [description] if description else []),
-        ("Model", _describe_model(estimator)),
+        ("Model", [*_describe_model(estimator), *_describe_reference(reference)]),
         ("Data", _describe_data(estimator)),
         ("Recipe", _describe_recipe(estimator, params, omitted)),
         ("Scores", _describe_scores(estimator)),
@@ -74,15 +78,27 @@ def _describe_model(estimator: Any) -> list[str]:
     ]
 
 
+def _describe_reference(reference: Mapping[str, Any] | None) -> list[str]:
+    """Say which weights a file needs that it does not hold."""
+    if reference is None:
+        return []
+    return [
+        f"{len(reference['names'])} tensors are not in the file, but are those of the "
+        f"pretrained weights {reference['weights']!r}, SHA-256 {reference['sha256']}."
+    ]
+
+
 def _describe_data(estimator: Any) -> list[str]:
     """Say on how many images of which classes an estimator was trained."""
     if not hasattr(estimator, "classes_"):
         return []
     trained_on = estimator._trained_on
     counts = np.asarray(trained_on["n_per_class"]).tolist()
+    n_validation = trained_on["n_validation"]
+    chosen = f"{n_validation:,} other images chose the best epoch"
     items = [
         f"Trained on {sum(counts):,} images of {len(counts)} classes; "
-        f"{trained_on['n_validation']:,} others chose the best epoch."
+        f"{chosen if n_validation else 'no others were set aside'}."
     ]
     if len(counts) <= MOST_CLASSES:
         pairs = zip(estimator.classes_.tolist(), counts, strict=True)
@@ -109,7 +125,7 @@ def _describe_recipe(
         items.append(f"Left out of the file: {', '.join(omitted)}.")
     if hasattr(estimator, "n_iter_"):
         items.append(
-            f"Trained for {estimator.n_iter_} epochs; the weights are those of epoch "
+            f"Epochs: {estimator.n_iter_}; the weights are those of epoch "
             f"{estimator.best_epoch_}. Device: {estimator.device_}, "
             f"{estimator.precision_}."
         )
@@ -134,6 +150,8 @@ def _describe_scores(estimator: Any) -> list[str]:
         items.append(
             "The validation images chose the epoch, which favours it a little."
         )
+    if "valid_accuracy" not in row:
+        items.append("Scores of training images say little about new ones.")
     return items
 
 

@@ -35,7 +35,12 @@ from sktransfer._networks.blueprints.building import build_network
 from sktransfer._networks.blueprints.checking import BlueprintError
 from sktransfer._networks.blueprints.outputs import check_outputs, is_close
 from sktransfer._networks.blueprints.referring import load_referenced
-from sktransfer._networks.device import move_to, recheck_precision, resolve_device
+from sktransfer._networks.device import (
+    move_to,
+    recheck_precision,
+    resolve_device,
+    resolve_precision,
+)
 from sktransfer._networks.stages import Stages
 from sktransfer._training.restoring import restore_net
 
@@ -213,6 +218,9 @@ def _build(opened: ModelFile, given: dict[str, Any]) -> Any:
         raise _ContentError(f"{broken} holds NaN or infinity")
     _check_outputs(stages, image_shape, content, own is not None)
     vars(estimator).update(attributes)
+    if "precision" in given:
+        device = _find_device(estimator.device)
+        estimator.precision_ = resolve_precision(estimator.precision, device)
     _set_network(estimator, stages, content)
     return estimator
 

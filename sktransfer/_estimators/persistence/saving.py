@@ -18,6 +18,9 @@ from sktransfer._estimators.persistence.kinds import KIND, list_codecs
 from sktransfer._files.encoding import Encoder, EncodingError
 from sktransfer._files.model_file import write_model_file
 from sktransfer._files.versions import list_versions
+from sktransfer._networks.backbones.record import Backbone
+from sktransfer._networks.blueprints.building import check_blueprint
+from sktransfer._networks.blueprints.checking import BlueprintError
 from sktransfer._networks.blueprints.drawing import draw_blueprint
 from sktransfer._networks.blueprints.outputs import check_outputs
 from sktransfer._networks.blueprints.referring import load_referenced, name_weights
@@ -53,11 +56,14 @@ def save_estimator(
     _refuse_broken(stages)
     if backbone not in ("embed", "reference"):
         raise ValueError(f"backbone={backbone!r}: pass 'embed' or 'reference'.")
+    if not isinstance(description, str | None):
+        raise TypeError(f"description={description!r:.80} must be a text.")
     params = _pack_params(estimator, omit)
     attributes = _pack_attributes(estimator)
     tensors = stages.state_dict()
     reference, versions = None, list_versions()
     blueprint = draw_blueprint(stages, estimator._fitted_network.get("backbone"))
+    _check_network(estimator, blueprint, tensors)
     if backbone == "reference":
         reference = _refer(estimator, blueprint, tensors)
         for name in reference["names"]:
@@ -73,7 +79,7 @@ def save_estimator(
         "check": check_outputs(stages, estimator.image_shape_),
         "versions": versions,
     }
-    card = write_card(estimator, params, sorted(omit), versions, description)
+    card = write_card(estimator, params, sorted(omit), reference, versions, description)
     try:
         write_model_file(Path(path), KIND, content, tensors, list_codecs(), card)
     except EncodingError as error:
@@ -81,6 +87,22 @@ def save_estimator(
             f"this {type(estimator).__name__} cannot be saved: a model file holds no "
             f"{error}."
         ) from None
+
+
+def _check_network(
+    estimator: Any, blueprint: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]
+) -> None:
+    """Raise a ValueError if the network could not be loaded again."""
+    backbone = estimator._fitted_network.get("backbone")
+    own = backbone if isinstance(backbone, Backbone) else None
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    try:
+        check_blueprint(blueprint, own, shapes, estimator.image_shape_)
+    except BlueprintError as error:
+        raise ValueError(
+            f"this {type(estimator).__name__} cannot be saved, since it could not be "
+            f"loaded again: {error}."
+        ) from error
 
 
 def find_stages(estimator: Any) -> Stages:
@@ -127,9 +149,11 @@ def _check_class(estimator: Any) -> None:
 def _pack_params(estimator: Any, omit: Collection[str]) -> dict[str, Any]:
     """Return the parameters that can be saved; TypeError for others."""
     params = estimator.get_params(deep=False)
-    if isinstance(omit, str) or not set(omit) <= set(params):
+    unknown = [omit] if isinstance(omit, str) else sorted(set(omit) - set(params))
+    if unknown:
         raise ValueError(
-            f"omit={omit!r} must be a list of parameters of {type(estimator).__name__}."
+            f"omit={omit!r} must be a list of parameters of "
+            f"{type(estimator).__name__}, and {unknown[0]!r} is none."
         )
     kept = {
         name: _leave_place(name, value)

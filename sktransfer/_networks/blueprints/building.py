@@ -87,6 +87,23 @@ def build_network(
     return stages.unfreeze(depth).eval()
 
 
+def check_blueprint(
+    blueprint: Mapping[str, Any],
+    backbone: Backbone | None,
+    shapes: Shapes,
+    image_shape: Shape,
+) -> None:
+    """Raise a BlueprintError unless a network could be built, as far as can be told.
+
+    It is not built, or without numbers; parameters are those of :func:`build_network`.
+    """
+    plan = Checked(blueprint)
+    if backbone is None:
+        _compare_without_numbers(plan, shapes, image_shape)
+    else:
+        plan.names(), plan.size(), plan.count("made_for", most=MOST_PIXELS)
+
+
 def _build(plan: Checked, backbone: Backbone | None) -> Stages:
     """Build what a description describes, on the default device."""
     n_classes, dropout, size = (

@@ -238,6 +238,11 @@ def find_weights(backbone: Backbone, weights: str | os.PathLike[str]) -> Source:
         return known[name]
     if name in ("auto", "DEFAULT") and known:
         return next(iter(known.values()))
+    if name.endswith(".sktransfer"):
+        raise ValueError(
+            f"weights={name!r} is the name of a model; pass "
+            f"weights=sktransfer.load({name!r})."
+        )
     if Path(name).is_file():
         raise ValueError(f"weights={name!r} is a file, but {NO_ENDING}")
     if name == "auto":

@@ -32,6 +32,10 @@ ENDING = ".checkpoint"
 READ_TO_TELL, MARK = 2**22, b'"format":"sktransfer"'
 
 
+# Characters; longer descriptions say nothing to people.
+MOST_SHOWN = 60
+
+
 class TensorName(NamedTuple):
     """Stands in a state for a tensor, which a file holds under this name."""
 
@@ -60,11 +64,17 @@ class Checkpoint(Callback):
 
     fingerprint : mapping of str to str
         What the fit depends on. A file of another fit is refused.
+
+    is_named_here : bool, default=False
+        Whether the name is ours, and so everything under it.
     """
 
-    def __init__(self, path: Path, fingerprint: Mapping[str, str]) -> None:
+    def __init__(
+        self, path: Path, fingerprint: Mapping[str, str], is_named_here: bool = False
+    ) -> None:
         self.path = Path(os.path.realpath(path))
         self.fingerprint = dict(fingerprint)
+        self.is_named_here = is_named_here
 
     def on_train_begin(self, net: NeuralNet, **kwargs: Any) -> None:
         """Resume, if there is something to resume from."""
@@ -129,7 +139,7 @@ class Checkpoint(Callback):
         except FileNotFoundError:
             return None
         except ModelFileError as error:
-            if not _is_ours(path):
+            if not (self.is_named_here or _is_ours(path)):
                 raise ValueError(
                     f"checkpoint={str(path)!r} is a file of something else, and is not "
                     "replaced; pass another name."
@@ -153,15 +163,23 @@ class Checkpoint(Callback):
         )
         if names:
             shown = "; ".join(
-                f"{name} (then {saved.get(name, 'nothing')!s:.60}, now "
-                f"{self.fingerprint.get(name, 'nothing')!s:.60})"
+                _show(name, saved.get(name), self.fingerprint.get(name))
                 for name in names[:5]
             )
             more = f" and {len(names) - 5} more" if len(names) > 5 else ""
             raise ValueError(
                 f"checkpoint={str(path)!r} belongs to another fit. What differs: "
-                f"{shown}{more}. Pass another path, or delete the file to begin anew."
+                f"{shown}{more}. Pass another path, or delete the file to begin anew; "
+                "for several fits, as in a search, pass a folder."
             )
+
+
+def _show(name: str, then: object, now: object) -> str:
+    """Show what differs, unless it is a hash."""
+    texts = [str(some) for some in (then, now)]
+    if any(len(text) > MOST_SHOWN for text in texts):
+        return name
+    return f"{name} (then {texts[0]}, now {texts[1]})"
 
 
 def _name_previous(path: Path) -> Path:
@@ -185,9 +203,12 @@ def _is_ours(path: Path) -> bool:
 
     A damaged one may be replaced, any other file may not.
     """
+    previous = _name_previous(path)
+    if previous.is_file() and previous != path:
+        return True  # nobody else makes two such files
     with open_regular(path) as file:
-        start = file.read(READ_TO_TELL)
-    return b'"kind":"checkpoint"' in start and MARK in start
+        start = file.read(READ_TO_TELL) or b""
+    return not start or (b'"kind":"checkpoint"' in start and MARK in start)
 
 
 def collect_state(net: NeuralNet) -> dict[str, Any]:

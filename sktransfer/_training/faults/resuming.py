@@ -32,6 +32,27 @@ WITHOUT_EFFECT = {
 }
 
 
+# What users call it that decides these.
+NAMES = {
+    "plan": "max_epochs, unfreeze_depth or unfreeze_schedule",
+    "seed": "random_state",
+    "solve_head": "head_init or warm_start",
+    "patience": "early_stopping or n_iter_no_change",
+}
+
+# Names of files of other kinds, with which somebody means a file and not a folder.
+OF_FILES = {
+    ".ckpt",
+    ".pt",
+    ".pth",
+    ".bin",
+    ".h5",
+    ".pkl",
+    ".safetensors",
+    ".sktransfer",
+}
+
+
 def make_checkpoint(
     stages: Stages,
     train_set: ImageDataset,
@@ -73,7 +94,7 @@ def make_checkpoint(
         name = hashlib.sha256(repr(sorted(found.items())).encode()).hexdigest()[:32]
         path = path / f"{name}{ENDING}"
     path.parent.mkdir(parents=True, exist_ok=True)
-    return Checkpoint(path, found)
+    return Checkpoint(path, found, is_named_here=settings.checkpoint != path)
 
 
 def _take_callback(item: Any) -> Callback:
@@ -99,7 +120,7 @@ def fingerprint(
 ) -> dict[str, str]:
     """List what the result of a fit depends on, by name, as texts or hashes."""
     found = {
-        field.name: _describe(getattr(settings, field.name))
+        NAMES.get(field.name, field.name): _describe(getattr(settings, field.name))
         for field in dataclasses.fields(settings)
         if field.name not in WITHOUT_EFFECT
     }
@@ -173,7 +194,8 @@ def check_checkpoint(checkpoint: Any, random_state: Any) -> Path | None:
         raise ValueError(
             f"checkpoint={str(path)!r} is a folder, although its name ends in {ENDING}."
         )
-    if path.suffix != ENDING and path.exists() and not path.is_dir():
+    is_file = path.exists() and not path.is_dir()
+    if path.suffix != ENDING and (is_file or path.suffix in OF_FILES):
         raise ValueError(
             f"checkpoint={str(path)!r} is a file whose name does not end in {ENDING}; "
             f"pass a name that does, or a folder."
