@@ -39,8 +39,8 @@ from sktransfer._files.replacing import replace_file, write_all
 
 FORMAT = "sktransfer"
 
-# What the system says if there is no room for a file.
-FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+# What the system says of a name at which no file can be, however small.
+NAMES_NO_PLACE = {errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EROFS}
 VERSION = 1
 METADATA = {"format", "version", "kind", "content", "card", "sha256"}
 
@@ -146,7 +146,7 @@ def write_model_file(
         with replace_file(path) as file:
             write_all(file, [header, *contents])
     except OSError as error:
-        if error.errno not in FULL:
+        if error.errno in NAMES_NO_PLACE or isinstance(error, NotAFileError):
             raise
         n_bytes = sum(part.nbytes for part in contents) + len(header)
         why = f"{error.strerror}; {n_bytes:,} bytes were to be written"
