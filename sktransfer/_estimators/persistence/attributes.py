@@ -10,6 +10,7 @@ import numpy as np
 
 from sktransfer._estimators.persistence.kinds import OwnBackbone
 from sktransfer._images.geometry import RESIZE
+from sktransfer._images.shapes import check_shape
 
 Check = Callable[[Any], bool]
 
@@ -214,3 +215,14 @@ def _find_disagreement(attributes: Mapping[str, Any]) -> str:
     if len(attributes["_reading"]["fill"]) not in (1, 3):
         return f"fill is {attributes['_reading']['fill']!r:.40}"
     return ""
+
+
+def agrees(image_shape: Any, found: tuple[int, int, int]) -> bool:
+    """Return whether the parameter of this name allows images of the shape found."""
+    if image_shape is None:
+        return True
+    try:
+        wanted = check_shape(image_shape)
+    except Exception:  # it may hold anything
+        return False
+    return all(n in (-1, m) for n, m in zip(wanted, found, strict=True))

@@ -12,7 +12,11 @@ import torch
 from sklearn.exceptions import InconsistentVersionWarning
 
 from sktransfer._estimators.features import FeatureExtractor, ResNetFeatureExtractor
-from sktransfer._estimators.persistence.attributes import find_fault, list_attributes
+from sktransfer._estimators.persistence.attributes import (
+    agrees,
+    find_fault,
+    list_attributes,
+)
 from sktransfer._estimators.persistence.inspecting import list_omitted
 from sktransfer._estimators.persistence.kinds import KIND, OwnBackbone, list_codecs
 from sktransfer._estimators.persistence.saving import (
@@ -198,6 +202,9 @@ def _build(opened: ModelFile, given: dict[str, Any]) -> Any:
         raise _ContentError(f"the estimator {name!r:.40} is unknown")
     estimator = _make_estimator(CLASSES[name], content, given)
     attributes = _check_attributes(estimator, content)
+    is_given = "image_shape" in given
+    if not is_given and not agrees(estimator.image_shape, attributes["image_shape_"]):
+        raise _ContentError("its image_shape is not that of its images")
     network = content.get("network")
     if not isinstance(network, dict):
         raise _ContentError("it describes no network")

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
 
-from sktransfer._estimators.persistence.attributes import list_attributes
+from sktransfer._estimators.persistence.attributes import agrees, list_attributes
 from sktransfer._estimators.persistence.card import write_card
 from sktransfer._estimators.persistence.kinds import KIND, list_codecs
 from sktransfer._files.encoding import Encoder, EncodingError
@@ -93,6 +93,11 @@ def _check_network(
     estimator: Any, blueprint: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]
 ) -> None:
     """Raise a ValueError if the network could not be loaded again."""
+    if not agrees(estimator.image_shape, estimator.image_shape_):
+        raise ValueError(
+            f"image_shape={estimator.image_shape!r} was changed since the fit, whose "
+            f"images had the shape {estimator.image_shape_}; set it back, or fit again."
+        )
     backbone = estimator._fitted_network.get("backbone")
     own = backbone if isinstance(backbone, Backbone) else None
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}

@@ -168,6 +168,17 @@ def test_a_network_is_of_the_kind_that_its_estimator_builds(name, model):
         sktransfer.load(model)
 
 
+@pytest.mark.parametrize("shape", [[], [9, 9, 3], ["red"], [None] * 3, [8, 8]])
+def test_a_shape_that_contradicts_the_images_is_refused(shape, model):
+    changed = {"$": "tuple", "v": shape}
+    packed = forge(
+        good("scratch"), lambda c, _: c["params"].update(image_shape=changed)
+    )
+    model.write_bytes(packed)
+    with pytest.raises(ModelFileError, match="its image_shape is not that"):
+        sktransfer.load(model)
+
+
 def test_a_network_that_cannot_see_the_images_is_refused(model):
     def shrink(content, _):
         attributes = content["attributes"]

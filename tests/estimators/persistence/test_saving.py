@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from safetensors.torch import save_file
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
@@ -24,6 +25,7 @@ from sktransfer import (
     TransferClassifier,
 )
 from tests.estimators.persistence.fitted import (
+    HERE,
     TINY,
     fit,
     fit_on_labels,
@@ -145,6 +147,21 @@ def test_weights_that_predict_nothing_are_not_saved(tmp_path):
     estimator.net_.module_.head.linear.bias.data[0] = float("nan")
     with pytest.raises(ValueError, match=r"head\.linear\.bias .* NaN"):
         estimator.save(tmp_path / "model")
+    assert names(tmp_path) == []
+
+
+def test_a_network_that_was_changed_by_hand_is_not_saved(tmp_path):
+    estimator = fresh_scratch().fit(*pictures(12))
+    estimator.net_.module_.layer1.conv1 = torch.nn.Conv2d(24, 4, 5, padding=2)
+    with pytest.raises(ValueError, match=r"could not be loaded .*layer1\.conv1"):
+        estimator.save(tmp_path / "model")
+    assert names(tmp_path) == []
+
+
+def test_a_network_for_images_beyond_the_bound_is_not_saved(tmp_path):
+    extractor = FeatureExtractor("mini_resnet18", image_size=5_000, **HERE)
+    with pytest.raises(ValueError, match=r"could not be loaded .*image_size"):
+        extractor.fit(pictures(12)[0]).save(tmp_path / "model")
     assert names(tmp_path) == []
 
 
@@ -349,3 +366,11 @@ def test_of_a_file_of_weights_only_its_name_is_saved(tmp_path):
     assert loaded.weights == "tuned.safetensors"
     assert outputs(loaded, X).tobytes() == outputs(clf, X).tobytes()
     assert str(tmp_path) not in sktransfer.inspect(tmp_path / "model").card
+
+
+def test_a_shape_that_contradicts_the_images_is_not_saved(tmp_path):
+    estimator = fresh_scratch().fit(*pictures(12)).set_params(image_shape=(9, 9, 3))
+    with pytest.raises(ValueError, match=r"image_shape=\(9, 9, 3\) was changed since"):
+        estimator.save(tmp_path / "model")
+    estimator.set_params(image_shape=(-1, 8, 3)).save(tmp_path / "model")
+    assert sktransfer.load(tmp_path / "model").image_shape == (-1, 8, 3)
