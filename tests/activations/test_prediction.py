@@ -12,7 +12,10 @@ X, y = pictures()
 
 @pytest.fixture
 def extractor():
-    return ResNetFeatureExtractor("mini_resnet18", precision="bfloat16").fit(X)
+    # What a hook changes must not be kept for others.
+    return ResNetFeatureExtractor(
+        "mini_resnet18", precision="bfloat16", activation_cache=None
+    ).fit(X)
 
 
 @pytest.mark.parametrize("make", [scratch, transfer])

@@ -498,7 +498,9 @@ def test_a_damaged_download_is_named(tmp_path, monkeypatch, content):
     path = tmp_path / "checkpoints" / "resnet18-f37072fd.pth"
     path.parent.mkdir()
     path.write_bytes(content)
-    with pytest.raises(OSError, match=r"resnet18-f37072fd\.pth is damaged .*; delete"):
+    with pytest.raises(
+        OSError, match=r"resnet18-f37072fd\.pth cannot be used .*; delete"
+    ):
         transfer(backbone="resnet18").fit(X, y)
 
 
