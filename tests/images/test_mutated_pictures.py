@@ -132,9 +132,21 @@ def read_all(folder: str) -> None:
             seen[kind] = read_mutants(mutant, mutants)
             seen[kind]["check"] = check(Path(folder, kind), mutants[:N_CHECKED])
     if resource:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        seen["memory"] = 1024 * peak  # on Linux
+        seen["memory"] = find_peak()
     Path(folder, "seen.json").write_text(json.dumps(seen, indent=1))
+
+
+def find_peak() -> int | None:
+    """Return the most bytes that this process has used; None except on Linux.
+
+    Not by getrusage, which also counts what the process had that started this one.
+    """
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return None
+    lines = status.read_text().splitlines()
+    peak = next(line for line in lines if line.startswith("VmHWM:"))
+    return 1024 * int(peak.split()[1])
 
 
 @contextmanager
