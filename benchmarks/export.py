@@ -34,7 +34,7 @@ import onnxruntime
 import onnxscript
 import torch
 from PIL import Image
-from record import Record, Shown, tabulate
+from record import Record, Shown, tabulate, time_in_turn
 from sets import load
 from torch import nn
 
@@ -133,20 +133,6 @@ def cut(images: np.ndarray) -> Iterator[np.ndarray]:
         yield images[start : start + BATCH]
 
 
-def time_in_turn(
-    calls: dict[str, Callable[[], object]], n_rounds: int
-) -> dict[str, list[float]]:
-    """Return the seconds of the processor that every call takes in every round."""
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for round_ in range(n_rounds + 1):
-        for name, call in calls.items():
-            started = time.process_time()
-            call()
-            if round_:
-                seconds[name].append(time.process_time() - started)
-    return seconds
-
-
 def measure(clf: Any, images: np.ndarray, folder: Path) -> dict[str, Any]:
     """Compare a fitted classifier with what is exported of it."""
     started = time.process_time()
@@ -170,7 +156,7 @@ def measure(clf: Any, images: np.ndarray, folder: Path) -> dict[str, Any]:
         "program_ms": lambda: run_program(few),
         "onnx_ms": lambda: run_onnx(few),
     }
-    times = time_in_turn(calls, N_ROUNDS)
+    times = time_in_turn(calls, N_ROUNDS, time.process_time)
     expected = clf.predict_proba(images)
     proba, labels = run_onnx(images)
     row = {

@@ -127,16 +127,18 @@ class Record:
 
 
 def time_in_turn(
-    calls: dict[str, Callable[[], object]], n_rounds: int
+    calls: dict[str, Callable[[], object]],
+    n_rounds: int,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
     """Return the seconds of every call in every round; all calls are made in turn."""
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for round_ in range(n_rounds + 1):
         for name, call in calls.items():
-            started = time.perf_counter()
+            started = clock()
             call()
             if round_:  # the first round compiles kernels
-                seconds[name].append(time.perf_counter() - started)
+                seconds[name].append(clock() - started)
     return seconds
 
 

@@ -38,9 +38,6 @@ from sktransfer._files.packing import Packed, pack
 from sktransfer._files.replacing import replace_file, write_all
 
 FORMAT = "sktransfer"
-
-# What the system says of a name at which no file can be, however small.
-NAMES_NO_PLACE = {errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EROFS}
 VERSION = 1
 METADATA = {"format", "version", "kind", "content", "card", "sha256"}
 
@@ -48,6 +45,9 @@ METADATA = {"format", "version", "kind", "content", "card", "sha256"}
 # there may be; they are read before the weights are compared with the network.
 ARRAY = "array."
 MOST_ARRAY_BYTES = 64 * 2**20
+
+# What the system says of a name at which no file can be, however small.
+NAMES_NO_PLACE = {errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EROFS}
 
 DTYPES = {
     "F64": torch.float64,
@@ -384,8 +384,14 @@ def _pack(name: str, tensor: torch.Tensor) -> Packed:
     """Take the bytes of a tensor on any device, in the usual order."""
     if tensor.dtype not in NAMES or tensor.layout != torch.strided:
         raise EncodingError(f"{name}, a tensor of {tensor.dtype}, {tensor.layout}")
+    return Packed(NAMES[tensor.dtype], tuple(tensor.shape), take_bytes(tensor))
+
+
+def take_bytes(tensor: torch.Tensor) -> memoryview:
+    """Return the bytes of a tensor's numbers, in the order of their indices."""
     flat = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
-    return Packed(NAMES[tensor.dtype], tuple(tensor.shape), flat.numpy().data)
+    content: memoryview = flat.numpy().data
+    return content
 
 
 def _unpack(content: bytearray, entry: Entry) -> torch.Tensor:

@@ -172,9 +172,6 @@ _OF_TRANSFER: dict[str, Check] = {
 # Some fits have no such attributes.
 OPTIONAL = {"feature_names_in_", "bad_images_", "_sklearn_output_config"}
 
-# What is saved in another way: as tensors.
-NETWORKS = {"net_", "stages_"}
-
 
 def list_attributes(is_classifier: bool, is_transfer: bool) -> Mapping[str, Check]:
     """List the attributes that an estimator of a kind has after `fit`."""

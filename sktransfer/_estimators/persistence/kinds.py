@@ -49,13 +49,8 @@ def list_codecs() -> Codecs:
 
     from sktransfer._activations.cache import ActivationCache, CacheInfo
 
-    optimizers = {
-        name: getattr(torch.optim, name)
-        for name in OPTIMIZERS
-        if hasattr(torch.optim, name)
-    }
     return {
-        "optimizer": _make_choice(optimizers),
+        "optimizer": _make_choice({n: getattr(torch.optim, n) for n in OPTIMIZERS}),
         "dtype": _make_choice({name: getattr(torch, name) for name in DTYPES}),
         "views": Codec(
             lambda value: type(value) is DrawnViews,

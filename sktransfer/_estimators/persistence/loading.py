@@ -209,13 +209,13 @@ def _build(opened: ModelFile, given: dict[str, Any]) -> Any:
     if not isinstance(network, dict):
         raise _ContentError("it describes no network")
     own = _find_own_backbone(attributes, given)
-    referenced = _load_referenced(content, own, attributes["image_shape_"], given)
+    image_shape = attributes["image_shape_"]
+    referenced = _load_referenced(content, own, image_shape)
     shapes = {
         **{name: form.shape for name, form in opened.forms.items()},
         **{name: tuple(tensor.shape) for name, tensor in referenced.items()},
     }
     _check_backbone(estimator, attributes, network, own)
-    image_shape = attributes["image_shape_"]
     stages = build_network(network, own, shapes, image_shape)
     _check_fit(estimator, attributes, stages)
     _check_dtypes(opened, stages)
@@ -225,10 +225,7 @@ def _build(opened: ModelFile, given: dict[str, Any]) -> Any:
         raise _ContentError(f"{broken} holds NaN or infinity")
     _check_outputs(stages, image_shape, content, own is not None)
     vars(estimator).update(attributes)
-    if "precision" in given:
-        device = _find_device(estimator.device)
-        estimator.precision_ = resolve_precision(estimator.precision, device)
-    _set_network(estimator, stages, content)
+    _set_network(estimator, stages, content, is_chosen="precision" in given)
     return estimator
 
 
@@ -246,12 +243,9 @@ def _make_estimator(
         )
     if not isinstance(params, dict) or not set(params) <= set(known):
         raise _ContentError(f"its parameters are not those of {kind.__name__}")
-    places = [n for n in PLACES if n in params and not _is_no_place(n, params[n])]
+    places = [name for name, value in params.items() if _is_place(name, value)]
     if places:
         raise _ContentError(f"its {places[0]} is a place on some machine")
-    weights = params.get("weights")
-    if isinstance(weights, (str, os.PathLike)) and os.path.dirname(weights):
-        raise _ContentError("its weights are a place on some machine")
     merged = {**params, **given}
     if isinstance(merged.get("backbone"), OwnBackbone):
         raise _ContentError(_ask_for_backbone(merged["backbone"]))
@@ -263,9 +257,13 @@ def _make_estimator(
     return estimator
 
 
-def _is_no_place(name: str, value: Any) -> bool:
-    is_path = isinstance(value, (str, os.PathLike)) and value != PLACES[name]
-    return not is_path
+def _is_place(name: str, value: Any) -> bool:
+    """Return whether a parameter names a folder, or a file in some folder."""
+    if not isinstance(value, (str, os.PathLike)):
+        return False
+    if name == "weights":
+        return bool(os.path.dirname(value))
+    return name in PLACES and value != PLACES[name]
 
 
 def _ask_for_backbone(backbone: OwnBackbone) -> str:
@@ -328,8 +326,7 @@ def _check_backbone(
 def _load_referenced(
     content: Mapping[str, Any],
     own: Backbone | None,
-    image_shape: tuple[int, int, int],
-    given: Mapping[str, Any],
+    image_shape: Shape,
 ) -> dict[str, torch.Tensor]:
     """Take the weights that a file refers to from where they are on this machine."""
     reference = content.get("reference")
@@ -391,12 +388,20 @@ def _find_device(name: str) -> torch.device:
     return device if is_here else torch.device("cpu")
 
 
-def _set_network(estimator: Any, stages: Stages, content: Mapping[str, Any]) -> None:
-    """Put the network on a device of this machine, and into the estimator."""
-    device = _find_device(estimator.device)
-    estimator.device_ = str(device)
-    precision = recheck_precision(estimator.precision_, estimator.precision, device)
-    estimator.precision_ = precision
+def _set_network(
+    estimator: Any, stages: Stages, content: Mapping[str, Any], is_chosen: bool
+) -> None:
+    """Put the network on a device of this machine, and into the estimator.
+
+    `is_chosen` tells whether the number format is one that the user asks for now.
+    """
+    device, asked = _find_device(estimator.device), estimator.precision
+    precision = (
+        resolve_precision(asked, device)
+        if is_chosen
+        else recheck_precision(estimator.precision_, asked, device)
+    )
+    estimator.device_, estimator.precision_ = str(device), precision
     if not hasattr(estimator, "predict"):
         estimator.stages_ = move_to(stages, device)
         return

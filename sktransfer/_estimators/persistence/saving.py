@@ -16,7 +16,7 @@ from sktransfer._estimators.persistence.attributes import agrees, list_attribute
 from sktransfer._estimators.persistence.card import write_card
 from sktransfer._estimators.persistence.kinds import KIND, list_codecs
 from sktransfer._files.encoding import Encoder, EncodingError
-from sktransfer._files.model_file import write_model_file
+from sktransfer._files.model_file import take_bytes, write_model_file
 from sktransfer._files.versions import list_versions
 from sktransfer._networks.backbones.record import Backbone
 from sktransfer._networks.blueprints.building import check_blueprint
@@ -239,7 +239,7 @@ def is_same(one: torch.Tensor, other: torch.Tensor) -> bool:
     """Return whether two tensors are equal in every bit."""
     if one.dtype != other.dtype or one.shape != other.shape:
         return False
-    return np.array_equal(_as_bytes(one), _as_bytes(other))
+    return np.array_equal(take_bytes(one), take_bytes(other))
 
 
 def hash_tensors(tensors: Mapping[str, torch.Tensor]) -> str:
@@ -248,11 +248,5 @@ def hash_tensors(tensors: Mapping[str, torch.Tensor]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}:".encode())
-        digest.update(_as_bytes(tensor).data)
+        digest.update(take_bytes(tensor))
     return digest.hexdigest()
-
-
-def _as_bytes(tensor: torch.Tensor) -> np.ndarray:
-    flat = tensor.detach().cpu().contiguous().flatten()
-    content: np.ndarray = flat.view(torch.uint8).numpy()
-    return content

@@ -24,13 +24,11 @@ from sktransfer._files.opening import open_regular
 KIND = "checkpoint"
 PREVIOUS = ".previous"
 
-# What a name of a checkpoint ends in: no other file is ever replaced.
+# What the name of a checkpoint ends in.
 ENDING = ".checkpoint"
 
-
 # By these a file is known that is damaged further on.
-READ_TO_TELL, MARK = 2**22, b'"format":"sktransfer"'
-
+READ_TO_TELL, MARKS = 2**22, (b'"format":"sktransfer"', b'"kind":"checkpoint"')
 
 # Characters; longer descriptions say nothing to people.
 MOST_SHOWN = 60
@@ -139,7 +137,7 @@ class Checkpoint(Callback):
         except FileNotFoundError:
             return None
         except ModelFileError as error:
-            if not (self.is_named_here or _is_ours(path)):
+            if not (self.is_named_here or _is_ours(self.path)):
                 raise ValueError(
                     f"checkpoint={str(path)!r} is a file of something else, and is not "
                     "replaced; pass another name."
@@ -203,12 +201,11 @@ def _is_ours(path: Path) -> bool:
 
     A damaged one may be replaced, any other file may not.
     """
-    previous = _name_previous(path)
-    if previous.is_file() and previous != path:
+    if _name_previous(path).is_file():
         return True  # nobody else makes two such files
     with open_regular(path) as file:
         start = file.read(READ_TO_TELL) or b""
-    return not start or (b'"kind":"checkpoint"' in start and MARK in start)
+    return not start or all(mark in start for mark in MARKS)
 
 
 def collect_state(net: NeuralNet) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from sktransfer._files.model_file import take_bytes
+
 MOST_NESTING = 20
 
 # A longer description is hashed.
@@ -79,11 +81,9 @@ def _name(value: Any) -> str:
 
 def _describe_numbers(value: Any) -> str:
     """Describe an array or a tensor by the hash of its numbers."""
-    if isinstance(value, torch.Tensor):
-        content = value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
-    else:
-        content = np.frombuffer(np.ascontiguousarray(value).tobytes(), np.uint8)
-    digest = hashlib.sha256(content.tobytes()).hexdigest()[:16]
+    is_tensor = isinstance(value, torch.Tensor)
+    content = take_bytes(value) if is_tensor else value.tobytes()
+    digest = hashlib.sha256(content).hexdigest()[:16]
     return f"{value.dtype} {tuple(value.shape)} {digest}"
 
 

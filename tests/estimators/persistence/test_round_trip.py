@@ -11,7 +11,7 @@ from sklearn.base import clone
 from sklearn.utils import check_random_state
 
 import sktransfer
-from sktransfer._estimators.persistence.attributes import NETWORKS, list_attributes
+from sktransfer._estimators.persistence.attributes import list_attributes
 from sktransfer._estimators.persistence.saving import find_stages
 from tests.estimators.persistence.fitted import (
     CLASSIFIERS,
@@ -51,7 +51,11 @@ def equals(one, other):
 
 
 def fitted_attributes(estimator):
-    names = set(vars(estimator)) - set(estimator.get_params(deep=False)) - NETWORKS
+    names = (
+        set(vars(estimator))
+        - set(estimator.get_params(deep=False))
+        - {"net_", "stages_"}
+    )
     return {name: getattr(estimator, name) for name in sorted(names)}
 
 
