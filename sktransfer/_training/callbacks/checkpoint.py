@@ -138,6 +138,10 @@ class Checkpoint(Callback):
         except OSError as error:
             self._warn_once(error, tensors)
 
+    def on_train_end(self, net: NeuralNet, **kwargs: Any) -> None:
+        """Forget the other ranks, which a pickle cannot hold."""
+        self.group = None
+
     def _warn_once(self, error: OSError, tensors: Mapping[str, torch.Tensor]) -> None:
         """Warn that a checkpoint could not be written, and train on."""
         if not self.can_write_:

@@ -40,6 +40,7 @@ def check_agreement(
         Of the fit.
     """
     own = fingerprint(stages, train_set, valid_set, settings, MOST_COMPARED)
+    own["checkpoint"] = str(settings.checkpoint)
     every = group.collect(own)
     differ = [
         f"rank {number} has another {name}"

@@ -116,12 +116,14 @@ class _Sum(torch.autograd.Function):
 
     @staticmethod
     def forward(context: Any, tensor: torch.Tensor) -> torch.Tensor:
+        """Add up."""
         total = tensor.clone()
         distributed.all_reduce(total)
         return total
 
     @staticmethod
     def backward(context: Any, gradient: torch.Tensor) -> torch.Tensor:
+        """Add up too: what a rank adds to the sum reaches the losses of all."""
         total = gradient.clone()
         distributed.all_reduce(total)
         return total
@@ -129,7 +131,7 @@ class _Sum(torch.autograd.Function):
 
 def _add_up(tensor: torch.Tensor) -> torch.Tensor:
     """Add up a tensor over all ranks; gradients pass."""
-    total: torch.Tensor = _Sum.apply(tensor)  # type: ignore[no-untyped-call]
+    total: torch.Tensor = _Sum.apply(tensor)
     return total
 
 
