@@ -160,18 +160,23 @@ class StagesNet(NeuralNet):
                 raise
         return self
 
+    def notify(self, method_name: str, **kwargs: Any) -> None:
+        """Tell callbacks; after an epoch, stop all ranks if one of theirs stops one."""
+        if self.group is None or method_name != "on_epoch_end":
+            super().notify(method_name, **kwargs)
+            return
+        stop = None
+        try:
+            super().notify(method_name, **kwargs)
+        except KeyboardInterrupt as error:  # so skorch's callbacks stop training
+            stop = error
+        if self.group.is_any(stop is not None):
+            raise stop or KeyboardInterrupt
+
     def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
         """Note that callbacks are about to be told of the end of an epoch."""
         self.is_between_epochs_ = True
-        stop: KeyboardInterrupt | None = None
-        try:
-            super().on_epoch_end(net, **kwargs)
-        except KeyboardInterrupt as error:
-            stop = error
-        if self.group is not None and self.group.is_any(stop is not None):
-            raise stop or KeyboardInterrupt
-        if stop is not None:
-            raise stop
+        super().on_epoch_end(net, **kwargs)
 
     def on_epoch_begin(self, net: NeuralNet, **kwargs: Any) -> None:
         """Note that an epoch has begun."""
