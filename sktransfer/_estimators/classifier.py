@@ -177,13 +177,21 @@ class BaseImageClassifier(ClassifierMixin, ExportedClasses, Computing, ImageInpu
                     raise
                 raise BadImageError(f"{error}\n{_LEAVE_OUT}", error.indices) from error
             self._set_fitted(net, classes)
-            self.fit_time_ = time.perf_counter() - started
+            self.fit_time_ = self._share_seconds(net, time.perf_counter() - started)
         if net.interrupt_ is not None:
             try:
                 warn(ConvergenceWarning(self._describe_interrupt()))
             finally:  # also where warnings are errors
                 raise net.interrupt_
         return self
+
+    def _share_seconds(self, net: StagesNet, seconds: float) -> float:
+        """Return the seconds of the first rank: all have one estimator then."""
+        from sktransfer._training.ranks.group import share_value
+
+        if net.interrupt_ is not None:
+            return seconds
+        return float(share_value(seconds, self._fitted_device()))
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Predict the probability of each class.

@@ -110,6 +110,8 @@ def train(
             net.partial_fit(sets[0], None)
         if net.interrupt_ is None:
             net.check_last_step(sets[0])
+        else:  # other ranks may not have been interrupted, and wait for nothing
+            group = None
         infos = [*list_info(sets), *([probe.info] if probe else [])]
         net.cache_info_ = _sum_over_ranks(sum_info(infos), group)
         if verbose and reason is None and prefix is not None and cache is not None:

@@ -13,8 +13,11 @@ SCRIPT = """
 import json, os
 import numpy as np
 from sktransfer._activations.cache import ActivationCache
+from sktransfer._training.ranks import group
 from tests.helpers import pictures, scratch, transfer
 
+# Features reach the first rank in several messages.
+group.SENT_AT_ONCE = 4096
 RANK = os.environ.get("RANK", "alone")
 X, y = pictures(48)
 X_val, y_val = pictures(20, seed=1)
@@ -47,6 +50,7 @@ for name, clf in FITS.items():
         ),
         misses=clf.cache_info_.misses,
     )
+clf.save(f"model {RANK}.sktransfer")
 with open(f"names {RANK}.json", "w") as file:
     json.dump(list(FITS), file)
 """
@@ -89,6 +93,11 @@ def test_both_ranks_end_with_the_same_estimator_bit_for_bit(folder, name):
     first, second = (np.load(folder / f"{name} {rank}.npz") for rank in (0, 1))
     for what in first.files:
         assert np.array_equal(first[what], second[what]), what
+
+
+def test_both_ranks_save_the_same_file(folder):
+    first, second = (folder / f"model {rank}.sktransfer" for rank in (0, 1))
+    assert first.read_bytes() == second.read_bytes()
 
 
 def test_no_image_passes_the_frozen_stages_on_both_ranks(folder):
