@@ -1,10 +1,9 @@
-"""Forks that would hang are refused; processes that share a GPU are told."""
+"""Forks that would hang are refused."""
 
 import multiprocessing
 import os
 import subprocess
 import sys
-import warnings
 
 import pytest
 import torch
@@ -13,7 +12,6 @@ from joblib import Parallel, delayed
 from sktransfer._networks import processes
 from sktransfer._networks.processes import enter_process
 
-CPU, CUDA = torch.device("cpu"), torch.device("cuda:1")
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 
 PROGRAM = """
@@ -61,14 +59,13 @@ def test_a_fork_that_would_wait_for_ever_is_an_error():
 def fresh(monkeypatch):
     """A process that has not computed yet."""
     monkeypatch.setattr(processes, "_threaded_in", None)
-    monkeypatch.setattr(processes, "_warned_in", None)
 
 
 @pytest.fixture
 def forked(fresh, two_threads, monkeypatch):
     """A process that another one with GNU's threads has become by a fork."""
     monkeypatch.setattr(processes, "_has_gnu_threads", lambda: True)
-    enter_process(CPU)
+    enter_process()
     other = os.getpid() + 1
     monkeypatch.setattr(os, "getpid", lambda: other)
 
@@ -76,13 +73,13 @@ def forked(fresh, two_threads, monkeypatch):
 @pytest.mark.usefixtures("forked")
 def test_the_error_of_a_fork_names_ways_out():
     with pytest.raises(RuntimeError, match=r"'loky'.*'spawn'.*set_num_threads\(1\)"):
-        enter_process(CPU)
+        enter_process()
 
 
 @pytest.mark.usefixtures("forked")
 def test_a_fork_with_one_thread_may_compute():
     torch.set_num_threads(1)
-    enter_process(CPU)
+    enter_process()
 
 
 @pytest.mark.usefixtures("forked")
@@ -90,26 +87,7 @@ def test_threads_that_are_made_again_after_a_fork_are_no_reason_for_an_error(
     monkeypatch,
 ):
     monkeypatch.setattr(processes, "_has_gnu_threads", lambda: False)
-    enter_process(CPU)
-
-
-@pytest.mark.usefixtures("fresh")
-def test_a_worker_that_computes_on_a_gpu_is_warned_once(monkeypatch):
-    monkeypatch.setattr(multiprocessing, "parent_process", lambda: object())
-    with pytest.warns(UserWarning, match=r"^cuda:1 is used.*n_jobs=1 is usually"):
-        enter_process(CUDA)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        enter_process(CUDA)
-
-
-@pytest.mark.usefixtures("fresh")
-def test_nobody_else_is_warned_of_a_gpu(monkeypatch):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        enter_process(CUDA)
-        monkeypatch.setattr(multiprocessing, "parent_process", lambda: object())
-        enter_process(CPU)
+    enter_process()
 
 
 def test_workers_of_joblib_are_known_as_such():
