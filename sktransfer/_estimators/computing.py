@@ -8,6 +8,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import StrOptions
 
 from sktransfer._estimators.workers.travelling import (
+    cloning,
     hand_on,
     pack,
     refuse_other_versions,
@@ -70,6 +71,7 @@ class Computing:
         super().__setstate__(unpack(state))  # type: ignore[misc]
 
     def __sklearn_clone__(self) -> Self:
-        cloned: Self = super().__sklearn_clone__()  # type: ignore[misc]
+        with cloning(self):
+            cloned: Self = super().__sklearn_clone__()  # type: ignore[misc]
         hand_on(self, cloned)
         return cloned

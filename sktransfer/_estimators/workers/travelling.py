@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import socket
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from numbers import Number
 from pathlib import PurePath
 from typing import Any
 
 import numpy as np
+from joblib.parallel import get_active_backend
 from sklearn.base import BaseEstimator
 
 from sktransfer._files.versions import THAT_COMPUTE, compare_versions, list_versions
@@ -83,6 +86,26 @@ def unpack(state: dict[str, Any]) -> dict[str, Any]:
     return state
 
 
+@contextmanager
+def cloning(estimator: Any) -> Iterator[None]:
+    """Clone the estimator in the block, which a search does before it sends anything.
+
+    Raises
+    ------
+    TypeError
+        If it cannot be copied because of a parameter, or is about to be sent to Dask
+        and cannot be pickled. joblib does that in a loop whose errors reach nobody, and
+        would wait for the result for ever.
+    """
+    if type(get_active_backend()[0]).__name__ == "DaskDistributedBackend":
+        _refuse_what_cannot_travel(estimator)
+    try:
+        yield
+    except Exception:
+        _refuse_what_cannot_travel(estimator)
+        raise
+
+
 def hand_on(estimator: Any, cloned: Any) -> None:
     """Let a clone remember where the estimator came from."""
     if hasattr(estimator, DIFFERENCE):
@@ -143,8 +166,8 @@ def _try_to_pickle(estimator: Any, name: str, value: Any) -> None:
         dumps(value)
     except Exception as error:
         raise TypeError(
-            f"{name} of this {type(estimator).__name__} cannot be sent to another "
-            f"process ({error}); it must not hold locks, open files or connections. A "
-            "callback can open them in on_train_begin, or leave them out of its "
-            "__getstate__."
+            f"{name} of this {type(estimator).__name__} cannot be copied or sent to "
+            f"another process ({error}); it must not hold locks, open files or "
+            "connections. A callback can make them in on_train_begin, or leave them "
+            "out of its __getstate__."
         ) from error
