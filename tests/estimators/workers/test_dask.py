@@ -1,6 +1,8 @@
 """Searches on Dask: as on one machine, whatever happens to its workers."""
 
 import os
+import subprocess
+import sys
 import threading
 import warnings
 
@@ -15,6 +17,7 @@ from sktransfer._activations.storage.segments import read_segment
 from sktransfer._feedback import warn
 from sktransfer._processes.workers import is_worker
 from tests.estimators.workers.clusters import (
+    ENVIRONMENT,
     GRID,
     KillOnce,
     assert_same,
@@ -174,10 +177,10 @@ def test_a_callback_that_cannot_be_sent_is_an_error_and_no_endless_wait():
         cross_val_score(clf, X, y, cv=2)
 
 
-def test_without_a_scheduler_the_error_says_how_to_get_one(monkeypatch):
-    monkeypatch.setattr(distributed.client, "_global_clients", {})
-    with (
-        pytest.raises(ValueError, match="first create a Dask Client"),
-        parallel_config("dask"),
-    ):
-        pass
+def test_without_a_scheduler_the_error_says_how_to_get_one():
+    code = "import joblib; joblib.parallel_config('dask')"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=ENVIRONMENT
+    )
+    assert done.returncode == 1
+    assert "To use Joblib with Dask first create a Dask Client" in done.stderr
