@@ -15,7 +15,6 @@ from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.model_selection import (
     GridSearchCV,
     HalvingGridSearchCV,
-    cross_val_predict,
     cross_val_score,
 )
 from skorch.callbacks import Callback
@@ -68,7 +67,7 @@ def save_pictures(folder: Path, n: int = 24) -> tuple[list[str], np.ndarray]:
 
 
 def search_in_three_ways(clf, X, y) -> dict[str, np.ndarray]:
-    """Return what three searches find, and probabilities that workers computed."""
+    """Return what three searches find, and probabilities of what they chose."""
     grid = GridSearchCV(clf, GRID, cv=2, error_score="raise").fit(X, y)
     halving = HalvingGridSearchCV(
         clf, GRID, cv=2, factor=2, random_state=0, min_resources=12, error_score="raise"
@@ -79,7 +78,6 @@ def search_in_three_ways(clf, X, y) -> dict[str, np.ndarray]:
         "halving": halving.cv_results_["mean_test_score"],
         "halving refit": halving.predict_proba(X),
         "scores": cross_val_score(clf, X, y, cv=2, error_score="raise"),
-        "predicted": cross_val_predict(clf, X, y, cv=2, method="predict_proba"),
     }
 
 

@@ -9,7 +9,7 @@ import warnings
 import numpy as np
 import pytest
 from joblib import parallel_config
-from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.model_selection import GridSearchCV, cross_val_predict, cross_val_score
 from skorch.callbacks import Callback
 
 from sktransfer import ActivationCache
@@ -74,6 +74,15 @@ def test_searches_find_bit_for_bit_what_they_find_on_one_machine():
     expected = search_in_three_ways(quick(), X, y)
     with parallel_config("dask"):
         assert_same(search_in_three_ways(quick(), X, y), expected)
+
+
+@pytest.mark.usefixtures("client")
+def test_what_workers_train_predicts_bit_for_bit_the_same():
+    X, y = pictures(24)
+    proba = cross_val_predict(quick(), X, y, cv=2, method="predict_proba")
+    with parallel_config("dask"):
+        found = cross_val_predict(quick(), X, y, cv=2, method="predict_proba", n_jobs=2)
+    np.testing.assert_array_equal(found, proba)
 
 
 def test_workers_that_were_started_by_commands_find_the_same(tmp_path):
