@@ -11,6 +11,9 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self, TextIO
 
+from sktransfer._processes.ranks import find_rank
+from sktransfer._processes.workers import forward_warning
+
 # The shortest time between two drawings. Work that takes less shows no bar. A note may
 # have to wait for the device, so this is longer than tqdm's own default.
 EVERY_SECONDS = 0.5
@@ -21,13 +24,23 @@ LAYOUT = (
 )
 
 
-def warn(message: str | Warning) -> None:
+def warn(message: str | Warning, *, of_rank: bool = False) -> None:
     """Issue a UserWarning at the line of the user's code that called this package.
 
     The package may be on the stack more than once, as when it is called back by
-    scikit-learn; the outermost call counts. Instead of a text, a warning of another
-    kind may be given.
+    scikit-learn; the outermost call counts. The client of a Dask worker warns too. Of
+    processes that train together the first one warns.
+
+    Parameters
+    ----------
+    message : str or Warning
+        A text, or a warning of another kind.
+
+    of_rank : bool, default=False
+        Whether it concerns this process alone, so that every rank warns of its own.
     """
+    if not (of_rank or find_rank().is_first):
+        return
     # `skip_file_prefixes` of warnings.warn would stop at the innermost call, and needs
     # Python 3.12.
     level, outermost, frame = 1, 1, inspect.currentframe()
@@ -36,6 +49,8 @@ def warn(message: str | Warning) -> None:
             outermost = level
         level, frame = level + 1, frame.f_back
     warnings.warn(message, UserWarning, stacklevel=outermost + 1)
+    kind = type(message) if isinstance(message, Warning) else UserWarning
+    forward_warning(message, kind)
 
 
 class Bar:
@@ -103,7 +118,8 @@ class Bar:
 
 def is_shown(verbose: int) -> bool:
     """Whether a bar was asked for and somebody would see it."""
-    return verbose >= 1 and not _is_worker() and _is_watched()
+    is_for_all = find_rank().is_first and not _is_worker()
+    return verbose >= 1 and is_for_all and _is_watched()
 
 
 def _is_worker() -> bool:

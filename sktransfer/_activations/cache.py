@@ -5,11 +5,20 @@ from __future__ import annotations
 import math
 import os
 import threading
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from sktransfer._activations.storage.folder import refuse_file
+from sktransfer._activations.storage.identity import (
+    compare_identity,
+    expect_identity,
+    read_identity,
+)
 from sktransfer._activations.storage.tiers import Tiers
+from sktransfer._feedback import warn
+from sktransfer._processes.workers import is_worker
 
 
 class CacheInfo(NamedTuple):
@@ -156,11 +165,16 @@ class ActivationCache:
 
     def __getstate__(self) -> dict[str, object]:
         names = ("max_bytes", "path", "max_disk_bytes")
-        return {name: getattr(self, name) for name in names}
+        state = {name: getattr(self, name) for name in names}
+        identity = identify_folder(self)
+        return state if identity is None else {**state, "identity": identity}
 
     def __setstate__(self, state: dict[str, object]) -> None:
+        state = dict(state)
+        identity = state.pop("identity", None)
         vars(self).update(state)
         self._start()
+        expect_folder(self, identity)
 
     @staticmethod
     def get(activation_cache: Any) -> ActivationCache | None:
@@ -332,4 +346,30 @@ def resolve_cache(
         cache = _by_path.setdefault(path, ActivationCache(path=path))
     if cache is not None:
         cache._tiers.prepare()
+        if cache.path is not None and is_worker():
+            compare_identity(Path(cache.path).absolute(), partial(warn, of_rank=True))
     return cache
+
+
+def identify_folder(activation_cache: Any) -> str | None:
+    """Return the token of the folder that a parameter means, which may be made for it.
+
+    None if it means no folder, or one that cannot be used.
+    """
+    if isinstance(activation_cache, ActivationCache) and activation_cache.path is None:
+        return None
+    if activation_cache is None or activation_cache == "auto":
+        return None
+    # What is wrong with it is said by the fit.
+    with suppress(TypeError, ValueError, OSError):
+        cache = resolve_cache(activation_cache)
+        if cache is not None and cache.path is not None:
+            return read_identity(Path(cache.path).absolute())
+    return None
+
+
+def expect_folder(activation_cache: Any, identity: Any) -> None:
+    """Note which folder the parameter of an estimator meant where it was pickled."""
+    path = getattr(activation_cache, "path", activation_cache)
+    if isinstance(identity, str) and isinstance(path, str | os.PathLike):
+        expect_identity(Path(path).absolute(), identity)

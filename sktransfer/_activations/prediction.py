@@ -25,7 +25,7 @@ from sktransfer._networks.fixed_batches import (
     halve,
     run_padded,
 )
-from sktransfer._networks.processes import enter_process
+from sktransfer._networks.processes import enter_process, take_turn_on
 from sktransfer._networks.stages import Stages
 
 # Batches of images or of their activations, each in one view after another.
@@ -79,7 +79,25 @@ def predict_logits(
     FloatingPointError
         If a logit is NaN or infinite.
     """
-    enter_process(device)
+    enter_process()
+    with take_turn_on(device):
+        logits = _predict_logits(
+            stages, n_prefix, images, device, precision, cache, tta, verbose
+        )
+    return _check_finite(logits, stages, precision)
+
+
+def _predict_logits(
+    stages: Stages,
+    n_prefix: int,
+    images: Images,
+    device: torch.device,
+    precision: str,
+    cache: ActivationCache | None,
+    tta: str | None,
+    verbose: int,
+) -> np.ndarray:
+    """Compute logits that need not be finite."""
     views, weights = tta_views(tta, *images.shape[1:3])
     size = choose_batch_size(stages, images.shape[1:], device)
     decode = partial(_decode, stages, n_prefix, precision)
@@ -92,12 +110,10 @@ def predict_logits(
         return _with_memory(predict_by, size, images.shape[1:])
 
     if not n_prefix:
-        logits = predict(lambda size: _show(images, views, size, device))
-        return _check_finite(logits, stages, precision)
+        return predict(lambda size: _show(images, views, size, device))
     prefix = Prefix(stages, n_prefix, device, precision)
     with closing(ActivationRows(prefix, images, views, cache, verbose)) as rows:
-        logits = _with_one_size(rows, lambda: predict(partial(_gather, rows)))
-    return _check_finite(logits, stages, precision)
+        return _with_one_size(rows, lambda: predict(partial(_gather, rows)))
 
 
 def extract_features(
@@ -112,9 +128,12 @@ def extract_features(
 
     All of them are finite; a FloatingPointError is raised if not.
     """
-    enter_process(device)
+    enter_process()
     prefix = Prefix(stages, stages.n_frozen(0), device, precision)
-    with closing(ActivationRows(prefix, images, (AS_IT_IS,), cache, verbose)) as rows:
+    with (
+        take_turn_on(device),
+        closing(ActivationRows(prefix, images, (AS_IT_IS,), cache, verbose)) as rows,
+    ):
 
         def extract() -> np.ndarray:
             # What is kept is only fetched, which takes no time worth a bar.

@@ -178,13 +178,15 @@ def fill_cache(
     from sktransfer._activations.rows import ActivationRows
     from sktransfer._images.views import AS_IT_IS, list_views
     from sktransfer._networks.device import move_to
+    from sktransfer._networks.processes import take_turn_on
     from sktransfer._training.image_sets import sum_info
     from sktransfer._training.probe import choose_views, find_features
 
     n_prefix, place = stages.n_frozen(depth), (device, precision)
-    move_to(stages, device).eval()
     known, infos = None, [CacheInfo(0, 0, 0, 0.0)]
     with ExitStack() as stack:
+        stack.enter_context(take_turn_on(device))
+        move_to(stages, device).eval()
         if n_prefix:
             prefix = Prefix(stages, n_prefix, *place)
             height, width = images.shape[1:3]

@@ -436,9 +436,14 @@ class BaseImageClassifier(ClassifierMixin, ExportedClasses, Computing, ImageInpu
     ) -> Iterator[Stages]:
         """Yield the network before training; torch is seeded inside the block."""
         from sktransfer._networks.device import autocast, fork_rng
+        from sktransfer._networks.processes import take_turn_on
 
         # A number format set by the caller would also reach the backward pass.
-        with fork_rng(seed, device), autocast("float32", device):
+        with (
+            take_turn_on(device),
+            fork_rng(seed, device),
+            autocast("float32", device),
+        ):
             if goes_on:
                 yield copy.deepcopy(self.net_.module_)
             else:

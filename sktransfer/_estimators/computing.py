@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import StrOptions
+
+from sktransfer._estimators.workers.travelling import (
+    cloning,
+    hand_on,
+    pack,
+    refuse_other_versions,
+    unpack,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -34,8 +42,9 @@ class Computing:
         from sktransfer._networks.device import resolve_device, resolve_precision
         from sktransfer._networks.processes import enter_process
 
+        refuse_other_versions(self)
         device = resolve_device(self.device)
-        enter_process(device)
+        enter_process()
         return device, resolve_precision(self.precision, device)
 
     def _fitted_device(self) -> torch.device:
@@ -53,3 +62,16 @@ class Computing:
     def _draw_seed(self) -> int:
         """Draw a seed for torch."""
         return int(check_random_state(self.random_state).randint(2**31 - 1))
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: Any = super().__getstate__()
+        return pack(self, state)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(unpack(state))  # type: ignore[misc]
+
+    def __sklearn_clone__(self) -> Self:
+        with cloning(self):
+            cloned: Self = super().__sklearn_clone__()  # type: ignore[misc]
+        hand_on(self, cloned)
+        return cloned

@@ -185,15 +185,17 @@ class FeatureExtractor(
         """Fit, and return the images."""
         from sktransfer._activations.cache import resolve_cache
         from sktransfer._networks.device import fork_rng, move_to
+        from sktransfer._networks.processes import take_turn_on
 
         with restore_on_error(self):
             self._validate_params()
             device, precision = self._resolve_device()
             resolve_cache(self.activation_cache)  # for its errors
             images, _ = self._check_images(X, reset=True)
-            with fork_rng(self._draw_seed(), device):
+            seed = self._draw_seed()
+            with take_turn_on(device), fork_rng(seed, device):
                 stages = self._load_backbone(1, 0.0, images.shape[1:])
-            self.stages_ = move_to(stages, device).eval()
+                self.stages_ = move_to(stages, device).eval()
             names = ("backbone", "image_size", "resize")
             self._fitted_network = {name: getattr(self, name) for name in names}
             self.device_, self.precision_ = str(device), precision

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 
 import torch
 from threadpoolctl import threadpool_info
 
 from sktransfer._feedback import warn
+from sktransfer._processes.ranks import find_rank
+from sktransfer._processes.turns import AT_ONCE, take_turn
+from sktransfer._processes.workers import is_worker
 
-# The process in which torch computed with several threads, and whether this one was
-# warned of its GPU. A fork inherits both.
+# The process in which torch computed with several threads. A fork inherits it.
 _threaded_in: int | None = None
-_warned_in: int | None = None
 
 
-def enter_process(device: torch.device) -> None:
+def enter_process() -> None:
     """Note that torch computes in this process; look at where this process came from.
-
-    Parameters
-    ----------
-    device : torch.device
-        Where it computes.
 
     Raises
     ------
@@ -41,7 +39,6 @@ def enter_process(device: torch.device) -> None:
         )
     if has_threads:
         _threaded_in = os.getpid()
-    _warn_of_a_shared_gpu(device)
 
 
 def _has_gnu_threads() -> bool:
@@ -51,14 +48,41 @@ def _has_gnu_threads() -> bool:
     return any("libgomp" in str(pool.get("prefix")) for pool in of_torch or pools)
 
 
-def _warn_of_a_shared_gpu(device: torch.device) -> None:
-    """Warn, once per process, if this is one of several processes and has a GPU."""
-    global _warned_in
-    is_worker = multiprocessing.parent_process() is not None
-    if device.type == "cuda" and is_worker and _warned_in != os.getpid():
-        _warned_in = os.getpid()
-        warn(
-            f"{device} is used by one of several processes. Each of those that share a "
-            "GPU takes memory of it, and they wait for one another: n_jobs=1 is "
-            "usually faster."
-        )
+@contextmanager
+def take_turn_on(device: torch.device) -> Iterator[None]:
+    """Compute in the block while no other process does so on the same GPU.
+
+    On a CPU nobody waits, and neither do the ranks of a data-parallel job (see
+    :func:`sktransfer._processes.turns.take_turn`).
+    """
+    name = name_gpu(device)
+    if name is None or find_rank().n_ranks > 1:
+        yield
+        return
+    with take_turn(name, partial(_tell_of_waiting, device)):
+        try:
+            yield
+        finally:
+            # torch keeps what it has freed, and the next process may need it.
+            if device.type == "cuda" and is_worker():
+                torch.cuda.empty_cache()
+
+
+def name_gpu(device: torch.device) -> str | None:
+    """Return what every process calls this GPU; None for a CPU.
+
+    Processes may count GPUs differently.
+    """
+    if device.type != "cuda":
+        return None
+    index = torch.cuda.current_device() if device.index is None else device.index
+    return str(getattr(torch.cuda.get_device_properties(index), "uuid", index))
+
+
+def _tell_of_waiting(device: torch.device) -> None:
+    warn(
+        f"this process waits for another one that computes on {device}. If the memory "
+        f"of the GPU is enough for several fits, set {AT_ONCE}=2 in the environment of "
+        "all processes.",
+        of_rank=True,
+    )

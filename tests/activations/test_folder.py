@@ -14,6 +14,7 @@ from safetensors import safe_open
 
 from sktransfer._activations.storage.claims import DamagedError
 from sktransfer._activations.storage.folder import MARKER, Folder
+from sktransfer._activations.storage.identity import NAME as IDENTITY
 from sktransfer._activations.storage.leases import Leases
 from sktransfer._activations.storage.segments import (
     pack,
@@ -300,7 +301,7 @@ def test_clear_deletes_its_own_files_and_nothing_else(tmp_path):
     store.clear()
     assert [path for path in foreign if not path.exists()] == []
     left = {path.name for path in tmp_path.rglob("*") if path.is_file()}
-    assert left == {MARKER, *(path.name for path in foreign)}
+    assert left == {MARKER, IDENTITY, *(path.name for path in foreign)}
     assert not store.find(SPACE, keys_of(range(32))).any()
     assert assert_right_or_absent(tmp_path, 32) == 0
 

@@ -43,16 +43,24 @@ def msvcrt():
     return Msvcrt()
 
 
+def execute(name):
+    """Return a new module of this name."""
+    spec = importlib.util.find_spec(name)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 @pytest.fixture
 def leases(msvcrt, monkeypatch, tmp_path):
     """A function that opens the lock file as another process on Windows would."""
-    spec = importlib.util.find_spec("sktransfer._activations.storage.leases")
-    module = importlib.util.module_from_spec(spec)
+    locks = "sktransfer._processes.locks"
     with monkeypatch.context() as windows:
         windows.setattr(sys, "platform", "win32")
         windows.setitem(sys.modules, "msvcrt", msvcrt)
         windows.setitem(sys.modules, "fcntl", None)
-        spec.loader.exec_module(module)
+        windows.setitem(sys.modules, locks, execute(locks))
+        module = execute("sktransfer._activations.storage.leases")
     return lambda path=tmp_path / "leases": module.Leases(path)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from sktransfer._activations.storage.claims import MOST_ROW_BYTES, DamagedError
+from sktransfer._activations.storage.identity import give_identity
 from sktransfer._activations.storage.leases import Leases
 from sktransfer._activations.storage.ownership import (
     check_trusted,
@@ -99,15 +100,16 @@ class Folder:
                 self._warn_once("shared", shared)
             if not inside:
                 self._write(self.path / MARKER, MARK.encode())
-                return
         except OSError as error:
             self._give_up_writing(f"cannot be made or written to ({error})")
             return
-        if not self._is_ours():
+        if inside and not self._is_ours():
             raise ValueError(
                 f"activation_cache={str(self.path)!r} holds other things (it has no "
                 f"{MARKER} of this package); pass an empty or a new folder."
             )
+        with suppress(OSError):  # it may be read-only
+            give_identity(self.path, self._name_temporary(self.path))
 
     def _is_ours(self) -> bool:
         try:
@@ -210,7 +212,7 @@ class Folder:
         It is not forced onto the disk, which takes longer than computing some rows: of
         those that a power failure cuts short, the checksums tell.
         """
-        temporary = path.with_name(f"{TEMPORARY}{secrets.token_hex(8)}")
+        temporary = self._name_temporary(path.parent)
         try:
             temporary.write_bytes(content)
             share_as(self.path, temporary, 0o640)
@@ -219,6 +221,9 @@ class Folder:
             with suppress(OSError):
                 temporary.unlink()
             raise
+
+    def _name_temporary(self, folder: Path) -> Path:
+        return folder / f"{TEMPORARY}{secrets.token_hex(8)}"
 
     def limit(self) -> int:
         """Return the most bytes that files may take."""

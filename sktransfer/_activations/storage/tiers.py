@@ -15,6 +15,7 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -61,7 +62,8 @@ class Tiers:
         """Open the folder; ValueError if it cannot be the folder of a cache."""
         with self.lock:
             if self.path is not None and self.folder is None:
-                folder = Folder(Path(self.path).absolute(), self.max_disk_bytes, warn)
+                path, said = Path(self.path).absolute(), partial(warn, of_rank=True)
+                folder = Folder(path, self.max_disk_bytes, said)
                 folder.prepare()
                 self.folder = folder
 
@@ -222,7 +224,8 @@ class Tiers:
             self._has_warned = True
             warn(
                 f"max_bytes={self.memory.budget} is less than one activation "
-                f"({row_bytes} bytes), so none is kept in memory."
+                f"({row_bytes} bytes), so none is kept in memory.",
+                of_rank=True,
             )
 
     def n_bytes(self, namespace: str | None = None) -> tuple[int, int]:

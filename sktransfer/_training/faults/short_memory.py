@@ -69,7 +69,8 @@ def warn_of_parts(n_at_once: int, batch_size: int) -> None:
         f"a batch of {batch_size} images does not fit into memory and passes in parts "
         f"of at most {n_at_once}; batch norm in stages that learn sees each part for "
         "itself, which may cost accuracy. Lower batch_size, image_size or "
-        "unfreeze_depth to choose this yourself."
+        "unfreeze_depth to choose this yourself.",
+        of_rank=True,
     )
 
 
