@@ -1,0 +1,1 @@
+"""What estimators do where several processes share the work."""
