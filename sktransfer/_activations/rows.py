@@ -188,20 +188,28 @@ class ActivationRows:
         return found
 
     def batches(
-        self, rows: np.ndarray, chosen: np.ndarray, n_batches: int
+        self, rows: np.ndarray, chosen: np.ndarray, sizes: Sequence[int]
     ) -> Iterator[torch.Tensor]:
-        """Yield activations in `n_batches` batches of about one size, in order.
+        """Yield activations in batches of about one size, in order.
 
         Several small batches are gathered at once. What is not kept passes the frozen
         stages in batches of their own size, which a few images would leave mostly
         padded.
         """
-        parts = [np.array_split(part, n_batches) for part in (rows, chosen)]
-        together = max(1, BATCHES_GATHERED * self.batch_size // len(parts[0][0]))
-        for i in range(0, n_batches, together):
-            some, views = (part[i : i + together] for part in parts)
-            gathered = self.gather(np.concatenate(some), np.concatenate(views))
-            yield from torch.split(gathered, [len(part) for part in some])
+        together = max(1, BATCHES_GATHERED * self.batch_size // max(1, *sizes))
+        first = 0
+        for i in range(0, len(sizes), together):
+            some = list(sizes[i : i + together])
+            at = slice(first, first := first + sum(some))
+            if at.start == first:  # a share of batches may be empty
+                yield from [self._gather_none(rows)] * len(some)
+            else:
+                yield from torch.split(self.gather(rows[at], chosen[at]), some)
+
+    def _gather_none(self, rows: np.ndarray) -> torch.Tensor:
+        """Return no activations, (0, *activation); only others show their shape."""
+        some = rows[:1] if len(rows) else np.zeros(1, np.int64)
+        return self.gather(some, np.zeros(1, np.int64))[:0]
 
     def info(self) -> CacheInfo:
         """Return what the cache did for these rows."""

@@ -47,6 +47,7 @@ from sktransfer._images.streams.ahead import Images
 from sktransfer._images.streams.lazy import ArrayStream
 from sktransfer._images.streams.spool import Spool
 from sktransfer._images.views import DrawnViews
+from sktransfer._processes.ranks import find_rank
 from sktransfer._training.faults.interrupts import finish_imports
 
 if TYPE_CHECKING:
@@ -289,6 +290,7 @@ class BaseImageClassifier(ClassifierMixin, ExportedClasses, Computing, ImageInpu
         from sktransfer._images.variation import check_brightness
         from sktransfer._training.faults.resuming import check_checkpoint
         from sktransfer._training.image_sets import ImageDataset
+        from sktransfer._training.ranks.group import share_value
         from sktransfer._training.train import train
 
         goes_on = self.warm_start and hasattr(self, "net_")
@@ -308,7 +310,7 @@ class BaseImageClassifier(ClassifierMixin, ExportedClasses, Computing, ImageInpu
         classes, labels = np.unique(y, return_inverse=True)
         warn_of_a_single_class(classes)
         weights, by_class = weigh_images(sample_weight, self.class_weight, y)
-        seed = self._draw_seed()
+        seed = share_value(self._draw_seed(), device)
         images = self._keep_pixels(images, goes_on)
         if X_val is None:
             stop, fraction = self.early_stopping, self.validation_fraction
@@ -401,7 +403,11 @@ class BaseImageClassifier(ClassifierMixin, ExportedClasses, Computing, ImageInpu
             None if cache is None else cache.path,
             None if isinstance(most, str) else most,
         )
-        if self._learns_from_pixels(goes_on):
+        if not self._learns_from_pixels(goes_on):
+            return spool
+        if find_rank().n_ranks > 1:  # this one needs only some of the images
+            spool.keep_at_once()
+        else:
             with Bar("read", len(images), int(self.verbose)) as bar:
                 spool.fill(bar.advance)
         return spool

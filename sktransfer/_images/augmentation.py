@@ -29,10 +29,14 @@ class Placement(NamedTuple):
     right: torch.Tensor
     is_mirrored: torch.Tensor
 
-    def split(self, n_parts: int) -> list[Placement]:
+    def split(self, sizes: list[int]) -> list[Placement]:
         """Cut into one placement per batch."""
-        parts = (tensor.tensor_split(n_parts) for tensor in self)
+        parts = (torch.split(tensor, sizes) for tensor in self)
         return [Placement(*part) for part in zip(*parts, strict=True)]
+
+    def take(self, at: torch.Tensor) -> Placement:
+        """Return how some of the images are shown."""
+        return Placement(*(tensor[at] for tensor in self))
 
     def to(self, device: torch.device) -> Placement:
         """Move to a device."""

@@ -82,6 +82,10 @@ class Variation(NamedTuple):
     strength: torch.Tensor
     erased: torch.Tensor
 
+    def take(self, at: torch.Tensor | slice) -> Variation:
+        """Return how some of the images are varied."""
+        return Variation(*(part[at] for part in self))
+
 
 def check_brightness(images: Images) -> None:
     """Raise a ValueError unless images are uint8, or about within [0, 1]."""
@@ -146,7 +150,7 @@ def vary(images: torch.Tensor, variation: Variation) -> torch.Tensor:
     n_at_once = AT_ONCE if images.device.type == "cpu" else len(images)
     for first in range(0, len(images), n_at_once):
         some = slice(first, first + n_at_once)
-        shown = _vary(images[some], Variation(*(part[some] for part in variation)))
+        shown = _vary(images[some], variation.take(some))
         result[some] = shown.permute(0, 2, 3, 1)
     return result
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import torch
 
 from sktransfer._networks.convolution import SafeConvolutions
+from sktransfer._processes.ranks import find_rank
 
 Module = TypeVar("Module", bound=torch.nn.Module)
 
@@ -29,7 +30,7 @@ def resolve_device(device: str) -> torch.device:
         If `device` is not available on this machine.
     """
     if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         resolved = torch.device(device)
     except (RuntimeError, TypeError) as error:
@@ -45,7 +46,16 @@ def resolve_device(device: str) -> torch.device:
             f"device={device!r} was requested but no CUDA device is available; "
             "pass device='cpu' or 'auto'."
         )
-    return resolved
+    return _take_own_gpu(resolved)
+
+
+def _take_own_gpu(device: torch.device) -> torch.device:
+    """Give each of several ranks on a machine a GPU of its own, if none was named."""
+    rank = find_rank()
+    if device.type != "cuda" or device.index is not None or rank.n_ranks == 1:
+        return device
+    # A rank may be shown its own GPU alone.
+    return torch.device("cuda", rank.local % torch.cuda.device_count())
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:

@@ -23,6 +23,7 @@ from sktransfer._images.variation import draw_variation, vary
 from sktransfer._images.views import AS_IT_IS, Augment, list_views
 from sktransfer._training.image_sets import ImageDataset
 from sktransfer._training.mixing import draw_mix, mix_images, mix_targets
+from sktransfer._training.ranks.shares import Share, cut_epoch
 from sktransfer._training.schedule import count_batches
 
 Batch = tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]
@@ -51,6 +52,8 @@ class Batches:
         self.dataset, self.batch_size, self.device = dataset, batch_size, device
         self.augment, self.generator = augment, generator
         self.alternate_flip, self.mixup, self.cutmix = alternate_flip, mixup, cutmix
+        # What this process has of the batch that came last.
+        self.share: Share | None = None
         # Whether each image is mirrored in the next epoch, with `alternate_flip`.
         self.is_mirrored: torch.Tensor | None = None
 
@@ -70,49 +73,76 @@ class Batches:
         return count_batches(len(self.dataset), self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        n = len(self.dataset)
+        dataset, n = self.dataset, len(self.dataset)
         order = torch.arange(n)
         if self.generator is not None:
             order = torch.randperm(n, generator=self.generator)
-        rows = self.dataset.rows[order.numpy()]
-        labels = torch.from_numpy(self.dataset.labels[rows]).to(self.device)
-        weights = torch.from_numpy(self.dataset.weights[rows]).to(self.device)
-        activations = self.dataset.activations
-        if activations is None:
-            inputs = self._images(rows, self._draw_placements(order))
+        rows = dataset.rows[order.numpy()]
+        is_own = None if dataset.is_own is None else dataset.is_own[rows]
+        shares = cut_epoch(n, len(self), is_own, self._are_mixed())
+        at = np.concatenate([share.read for share in shares])
+        sizes = [len(share.read) for share in shares]
+        labels = self._split(dataset.labels[rows[at]], sizes)
+        weights = self._split(dataset.weights[rows[at]], sizes)
+        if dataset.activations is None:
+            drawn = self._draw_placements(order, at, sizes)
+            inputs = self._images(rows[at], shares, drawn)
         else:
-            inputs = self._activations(activations, rows)
-        parts = [part.tensor_split(len(self)) for part in (labels, weights)]
-        for x, some_labels, some_weights in zip(inputs, *parts, strict=True):
-            yield self._mix(x, some_labels, some_weights)
+            inputs = self._activations(dataset.activations, rows, at, sizes)
+        for x, some, heavy, share in zip(inputs, labels, weights, shares, strict=True):
+            self.share = share
+            yield self._mix(x, some, heavy, share)
+
+    def _split(self, values: np.ndarray, sizes: list[int]) -> list[torch.Tensor]:
+        """Send values to the device, and cut them into batches."""
+        return list(torch.split(torch.from_numpy(values).to(self.device), sizes))
+
+    def _are_mixed(self) -> bool:
+        """Return whether images are mixed with each other."""
+        return self.generator is not None and bool(self.mixup or self.cutmix)
 
     def _mix(
-        self, images: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor
+        self,
+        images: torch.Tensor,
+        labels: torch.Tensor,
+        weights: torch.Tensor,
+        share: Share,
     ) -> Batch:
         """Make a batch; mix its images and their labels if that is asked for."""
-        if self.generator is None or not (self.mixup or self.cutmix):
+        if self.generator is None or not self._are_mixed():
             return images, (labels, weights)
         size = images.shape[1], images.shape[2]
         mix = draw_mix(self.mixup, self.cutmix, size, self.generator)
-        return mix_images(images, mix), mix_targets(labels, weights, mix.share)
+        if share.own is None or share.before is None:
+            targets = mix_targets(labels, weights, mix.share)
+            return mix_images(images, mix), targets
+        own, before = (
+            torch.from_numpy(at).to(self.device) for at in (share.own, share.before)
+        )
+        others = labels[before], weights[before]
+        targets = mix_targets(labels[own], weights[own], mix.share, others)
+        return mix_images(images[own], mix, images[before]), targets
 
     def _images(
-        self, rows: np.ndarray, placements: Iterable[Placement | None]
+        self,
+        rows: np.ndarray,
+        shares: list[Share],
+        placements: Iterable[Placement | None],
     ) -> Iterator[torch.Tensor]:
         """Yield batches of images, augmented."""
         resident = self.dataset.resident
+        sizes = [len(share.read) for share in shares]
         if resident is None:
-            parts = np.array_split(rows, len(self))
+            parts = np.split(rows, np.cumsum(sizes)[:-1])
             read = read_ahead(self.dataset.images, parts)
             batches = (to_batch(pixels, self.device) for pixels in read)
         else:
-            on_device = torch.from_numpy(rows).to(self.device)
-            batches = (resident[p] for p in on_device.tensor_split(len(self)))
-        for batch, placement in zip(batches, placements, strict=False):
-            yield self._augment(batch, placement)
+            batches = (resident[part] for part in self._split(rows, sizes))
+        for batch, share, placement in zip(batches, shares, placements, strict=False):
+            yield self._augment(batch, share, placement)
 
     def _augment(
-        self, batch: torch.Tensor, placement: Placement | None
+        self, batch: torch.Tensor, share: Share, placement: Placement | None
     ) -> torch.Tensor:
         """Change the images of a batch, unless it is for validation."""
         if placement is not None:
@@ -120,14 +150,21 @@ class Batches:
         if self.generator is None:
             return batch
         if callable(self.augment):
-            return call_augment(self.augment, batch)
+            # Nobody expects to be given no images.
+            return call_augment(self.augment, batch) if len(batch) else batch
         if self.augment == "advanced":
-            n, height, width, _ = batch.shape
-            return vary(batch, draw_variation(n, height, width, self.generator))
+            _, height, width, _ = batch.shape
+            drawn = draw_variation(share.n_whole, height, width, self.generator)
+            return vary(batch, drawn.take(torch.from_numpy(share.find_places())))
         return batch
 
-    def _draw_placements(self, order: torch.Tensor) -> Iterable[Placement | None]:
-        """Draw for the whole epoch how the images of each batch are shown."""
+    def _draw_placements(
+        self, order: torch.Tensor, at: np.ndarray, sizes: list[int]
+    ) -> Iterable[Placement | None]:
+        """Draw for the whole epoch how the images of each batch are shown.
+
+        Only those at the positions `at` are returned.
+        """
         _, height, width, _ = self.dataset.images.shape
         nothing = repeat(None)
         if self.generator is None:
@@ -145,7 +182,7 @@ class Batches:
             drawn = select_placement(
                 views, draw_views(len(order), len(views), self.generator)
             )
-        return drawn.to(self.device).split(len(self))
+        return drawn.take(torch.from_numpy(at)).to(self.device).split(sizes)
 
     def _alternate(self, order: torch.Tensor, drawn: Placement) -> torch.Tensor:
         """Return whether the images, in this order, are mirrored in this epoch."""
@@ -156,9 +193,14 @@ class Batches:
         return now
 
     def _activations(
-        self, activations: ActivationRows, rows: np.ndarray
+        self,
+        activations: ActivationRows,
+        rows: np.ndarray,
+        at: np.ndarray,
+        sizes: list[int],
     ) -> Iterator[torch.Tensor]:
         """Yield batches of activations, each of one view of its image."""
         chosen = draw_views(len(rows), len(activations.views), self.generator)
+        rows, chosen = rows[at], chosen[at]
         activations.ensure(rows, chosen)
-        yield from activations.batches(rows, chosen, len(self))
+        yield from activations.batches(rows, chosen, sizes)

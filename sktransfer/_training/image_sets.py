@@ -48,6 +48,9 @@ class ImageDataset(Dataset):  # type: ignore[type-arg]
 
     resident : tensor or None, default=None
         `images` on the device, if there is room: see :func:`send_all`.
+
+    is_own : ndarray of shape (n,), bool, or None, default=None
+        Which images are those of this rank; None: all.
     """
 
     def __init__(
@@ -58,13 +61,19 @@ class ImageDataset(Dataset):  # type: ignore[type-arg]
         rows: np.ndarray | None = None,
         activations: ActivationRows | None = None,
         resident: torch.Tensor | None = None,
+        is_own: np.ndarray | None = None,
     ) -> None:
         self.images, self.labels, self.weights = images, labels, weights
         self.rows = np.arange(len(labels)) if rows is None else rows
         self.activations, self.resident = activations, resident
+        self.is_own = is_own
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def list_own(self) -> np.ndarray:
+        """List the rows of the images of this rank."""
+        return self.rows if self.is_own is None else self.rows[self.is_own[self.rows]]
 
     def replace(self, **changes: Any) -> ImageDataset:
         """Return the same set with some of its parts replaced."""

@@ -60,7 +60,9 @@ def draw_mix(
     return Mix(1 - n_cut / (size[0] * size[1]), (rows, cols))
 
 
-def mix_images(images: torch.Tensor, mix: Mix) -> torch.Tensor:
+def mix_images(
+    images: torch.Tensor, mix: Mix, others: torch.Tensor | None = None
+) -> torch.Tensor:
     """Mix each image of a batch with the one before it.
 
     Parameters
@@ -71,11 +73,14 @@ def mix_images(images: torch.Tensor, mix: Mix) -> torch.Tensor:
     mix : Mix
         For images of this size.
 
+    others : tensor of the same shape, default=None
+        The image before each; None: they are all of a batch.
+
     Returns
     -------
     tensor of the same shape and dtype
     """
-    others = images.roll(1, 0)
+    others = images.roll(1, 0) if others is None else others
     if mix.box is not None:
         rows, cols = mix.box
         mixed = images.clone()
@@ -86,7 +91,10 @@ def mix_images(images: torch.Tensor, mix: Mix) -> torch.Tensor:
 
 
 def mix_targets(
-    labels: torch.Tensor, weights: torch.Tensor, share: float
+    labels: torch.Tensor,
+    weights: torch.Tensor,
+    share: float,
+    others: tuple[torch.Tensor, torch.Tensor] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Give each mixed image two labels; its loss is the weighted sum of two losses.
 
@@ -98,13 +106,17 @@ def mix_targets(
     share : float
         Of the image itself in the mixed one.
 
+    others : tuple of two tensors, default=None
+        Labels and weights of the image before each; None: they are all of a batch.
+
     Returns
     -------
     labels, weights : tensor of shape (n_images, 2)
         The label with the larger share comes first.
     """
-    both = torch.stack([labels, labels.roll(1)], 1)
-    shared = torch.stack([share * weights, (1 - share) * weights.roll(1)], 1)
+    more, heavy = (labels.roll(1), weights.roll(1)) if others is None else others
+    both = torch.stack([labels, more], 1)
+    shared = torch.stack([share * weights, (1 - share) * heavy], 1)
     return (both, shared) if share >= 0.5 else (both.flip(1), shared.flip(1))
 
 

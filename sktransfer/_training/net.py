@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -25,6 +26,9 @@ from sktransfer._training.faults.short_memory import (
 from sktransfer._training.image_sets import ImageDataset
 from sktransfer._training.mixing import count_mixed
 from sktransfer._training.probe import Probe
+from sktransfer._training.ranks.group import Group
+from sktransfer._training.ranks.shares import Share
+from sktransfer._training.ranks.whole_batch import WholeBatch
 
 # Batch norm cannot learn from one image.
 SMALLEST_PART = 2
@@ -67,6 +71,9 @@ class StagesNet(NeuralNet):
     probe : Probe or None
         Solves the head, in place of the steps of the first epoch.
 
+    group : Group or None
+        The ranks that train together.
+
     **kwargs
         Passed on to :class:`skorch.NeuralNet`.
     """
@@ -85,6 +92,7 @@ class StagesNet(NeuralNet):
         compile_forward: bool = False,
         clip_norm: float | None = None,
         probe: Probe | None = None,
+        group: Group | None = None,
         criterion: type[nn.Module] = nn.CrossEntropyLoss,
         **kwargs: Any,
     ) -> None:
@@ -100,6 +108,7 @@ class StagesNet(NeuralNet):
         self.compile_forward = compile_forward
         self.clip_norm = clip_norm
         self.probe = probe
+        self.group = group
         # Images that pass at a time; fewer than a batch if memory was short.
         self.most_at_once_: int | None = None
         self.has_warned_ = False
@@ -107,6 +116,8 @@ class StagesNet(NeuralNet):
         # The batches of the present training, and where those of a checkpoint were.
         self.batches_: Any = None
         self.resumed_batches_: Any = None
+        # What this process has of the present batch.
+        self.share_: Share | None = None
         super().__init__(module, criterion, **kwargs)
 
     @property
@@ -152,7 +163,15 @@ class StagesNet(NeuralNet):
     def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
         """Note that callbacks are about to be told of the end of an epoch."""
         self.is_between_epochs_ = True
-        super().on_epoch_end(net, **kwargs)
+        stop: KeyboardInterrupt | None = None
+        try:
+            super().on_epoch_end(net, **kwargs)
+        except KeyboardInterrupt as error:
+            stop = error
+        if self.group is not None and self.group.is_any(stop is not None):
+            raise stop or KeyboardInterrupt
+        if stop is not None:
+            raise stop
 
     def on_epoch_begin(self, net: NeuralNet, **kwargs: Any) -> None:
         """Note that an epoch has begun."""
@@ -179,7 +198,10 @@ class StagesNet(NeuralNet):
             self._record(prefix, *self.probe.solve(self.module_))
             return
         losses, predicted, labels, weights = [], [], [], []
+        sizes = []
         for batch in iterator:
+            self.share_ = iterator.share
+            sizes.append(iterator.share.n_whole)
             self.notify("on_batch_begin", batch=batch, training=training)
             step = step_fn(batch, **kwargs)
             losses.append(step["loss"])
@@ -189,12 +211,26 @@ class StagesNet(NeuralNet):
             labels.append(main_labels)
             weights.append(whole_weights)
             self.notify("on_batch_end", batch=batch, training=training, **step)
+        self.share_ = None
         loss, weight = torch.stack(losses), torch.cat(weights)
-        self._check_finite(loss, prefix)
-        loss *= torch.tensor([len(some) for some in labels], device=loss.device)
         right = (torch.cat(predicted) == torch.cat(labels)) * weight
-        total = weight.sum()
-        self._record(prefix, float(loss.sum() / total), float(right.sum() / total))
+        loss, right, total = self._add_up_epoch(loss, right.sum(), weight.sum())
+        self._check_finite(loss, prefix)
+        loss *= torch.tensor(sizes, device=loss.device)
+        self._record(prefix, float(loss.sum() / total), float(right / total))
+
+    def _add_up_epoch(
+        self, loss: torch.Tensor, right: torch.Tensor, total: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Add up over all ranks the losses of batches, and what was right of how much.
+
+        So all of them come to the same decisions.
+        """
+        if self.group is None:
+            return loss, right, total
+        whole = torch.cat([loss, right[None], total[None]]).double().cpu()
+        self.group.add_up(whole)
+        return whole[:-2], whole[-2], whole[-1]
 
     def _follow(self, batches: Batches) -> None:
         """Note the batches of this training; bring them to where a checkpoint was."""
@@ -248,7 +284,8 @@ class StagesNet(NeuralNet):
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = super().__getstate__()
-        return {**state, "compiled_": None, "probe": None, "batches_": None}
+        gone = ("compiled_", "probe", "batches_", "group")
+        return {**state, **dict.fromkeys(gone)}
 
     def train_step_single(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
         """Run forward and backward over one batch, in parts if memory is short."""
@@ -256,10 +293,10 @@ class StagesNet(NeuralNet):
         # Shares of a plain mean: dividing by the sum of the weights would train a batch
         # of unimportant images at full strength. They enter as the gradient of each
         # loss, which costs no step in the backward pass.
-        shares = weights / len(weights)
+        shares = weights / self._count_whole(weights)
         statistics = OpenStatistics(self.module_)
         while True:
-            n_parts = -(-len(x) // (self.most_at_once_ or len(x)))
+            n_parts = -(-len(x) // (self.most_at_once_ or max(1, len(x))))
             n_parts = max(1, min(n_parts, len(x) // SMALLEST_PART))
             try:
                 with statistics.follow(n_parts):
@@ -267,7 +304,9 @@ class StagesNet(NeuralNet):
                 break
             except torch.OutOfMemoryError as error:
                 largest = -(-len(x) // n_parts)
-                if n_parts >= len(x) // SMALLEST_PART:
+                # Batch norm of other ranks waits for that of this whole share.
+                is_tied = self.group is not None and bool(statistics.norms)
+                if is_tied or n_parts >= len(x) // SMALLEST_PART:
                     explain_shortage(error, largest, x.shape[1:])
                 self.most_at_once_ = -(-largest // 2)
             # Drop the gradients of the parts that passed, and what batch norm saw.
@@ -277,9 +316,37 @@ class StagesNet(NeuralNet):
         if n_parts > 1 and statistics.norms and not self.has_warned_:
             self.has_warned_ = True
             warn_of_parts(self.most_at_once_ or len(x), len(x))
+        if self.group is not None:
+            self._add_up_gradients(self.group)
         if self.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.module_.parameters(), self.clip_norm)
         return {"loss": shares.flatten().dot(losses.flatten()), "y_pred": logits}
+
+    def _count_whole(self, weights: torch.Tensor) -> int:
+        """Count the images of the present batch, over all ranks."""
+        return len(weights) if self.share_ is None else self.share_.n_whole
+
+    def _add_up_gradients(self, group: Group) -> None:
+        """Give every rank the gradient of the whole batch."""
+        learning = [p for p in self.module_.parameters() if p.requires_grad]
+        for p in learning:
+            if p.grad is None:
+                p.grad = torch.zeros_like(p)
+        gradients: list[torch.Tensor] = [p.grad for p in learning if p.grad is not None]
+        # In one message: many small ones take longer.
+        whole = torch.cat([g.flatten() for g in gradients])
+        group.add_up(whole)
+        sums = torch.split(whole, [g.numel() for g in gradients])
+        for gradient, total in zip(gradients, sums, strict=True):
+            gradient.copy_(total.view(gradient.shape))
+
+    def _see_whole_batch(self, n_images: int) -> AbstractContextManager[Any]:
+        """Return a context in which layers act on the batch of all ranks."""
+        share = self.share_
+        if share is None or share.own is None or n_images != len(share.own):
+            return nullcontext()
+        places = share.find_places()[share.own]
+        return WholeBatch(torch.from_numpy(places).to(self.device), share.n_whole)
 
     def _learn_in_parts(
         self, n_parts: int, *tensors: torch.Tensor
@@ -295,7 +362,8 @@ class StagesNet(NeuralNet):
         self, x: torch.Tensor, labels: torch.Tensor, shares: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Add up the gradients of some images; return their losses and logits."""
-        with quick_gradients(self.precision, x.device, self.compile_forward):
+        quick = quick_gradients(self.precision, x.device, self.compile_forward)
+        with quick, self._see_whole_batch(len(x)):
             logits = self.infer(x)
         losses = self._find_losses(logits.float(), labels)
         losses.backward(shares)
@@ -323,18 +391,25 @@ class StagesNet(NeuralNet):
         with torch.no_grad():
             logits = self._infer_in_parts(images)
             loss = F.cross_entropy(logits.float(), labels, reduction="none") * weights
-        return {"loss": loss.mean(), "y_pred": logits}
+            mean = loss.sum() / self._count_whole(weights)
+        return {"loss": mean, "y_pred": logits}
 
     def measure_loss(self, dataset: ImageDataset) -> float:
         """Measure the mean loss of images as they are, as validation does."""
         self.module_.eval()
         self._pass(dataset)
-        total = weight = 0.0
-        for batch in self.get_iterator(dataset):
+        sums = torch.zeros(2, dtype=torch.float64)
+        batches = self.get_iterator(dataset)
+        for batch in batches:
+            self.share_ = batches.share
             weights = batch[1][1]
-            total += float(self.validation_step(batch)["loss"]) * len(weights)
-            weight += float(weights.sum())
-        return total / weight
+            loss = float(self.validation_step(batch)["loss"])
+            sums[0] += loss * self._count_whole(weights)
+            sums[1] += float(weights.sum())
+        self.share_ = None
+        if self.group is not None:
+            self.group.add_up(sums)
+        return float(sums[0] / sums[1])
 
     def _check_finite(self, losses: torch.Tensor, prefix: str) -> None:
         """Raise a FloatingPointError if the loss of a batch is nan or infinite."""
@@ -357,7 +432,10 @@ class StagesNet(NeuralNet):
         batch, _ = next(iter(self.get_iterator(few)))
         with torch.inference_mode():
             logits = self._infer_in_parts(batch)
-        if not logits.isfinite().all():
+        is_broken = not bool(logits.isfinite().all())
+        if self.group is not None:
+            is_broken = self.group.is_any(is_broken)
+        if is_broken:
             raise FloatingPointError(
                 f"The logits became nan or infinite in the last step of epoch "
                 f"{len(self.history)} (lr={self.lr:g}). {_REMEDY}"

@@ -18,6 +18,7 @@ from sktransfer._images.views import AS_IT_IS
 from sktransfer._networks.fixed_batches import cut
 from sktransfer._networks.stages import Head, Stages
 from sktransfer._training.image_sets import ImageDataset
+from sktransfer._training.ranks.group import Group
 
 if TYPE_CHECKING:
     from sktransfer._training.settings import TrainingSettings
@@ -68,6 +69,10 @@ class Probe:
     settings : TrainingSettings
         Of the fit.
 
+    group : Group or None, default=None
+        The ranks that train together: each has the features of its images, and the
+        first one solves.
+
     Attributes
     ----------
     info : CacheInfo
@@ -77,51 +82,91 @@ class Probe:
         How many images of `dataset` a head gets wrong that was solved without them.
     """
 
-    def __init__(self, dataset: ImageDataset, settings: TrainingSettings) -> None:
-        self.dataset, self.settings = dataset, settings
+    def __init__(
+        self,
+        dataset: ImageDataset,
+        settings: TrainingSettings,
+        group: Group | None = None,
+    ) -> None:
+        self.dataset, self.settings, self.group = dataset, settings, group
         self.info = CacheInfo(0, 0, 0, 0.0)
         self.n_wrong = 0.0
 
     def solve(self, stages: Stages) -> tuple[float, float]:
         """Solve the head and load it; return its training loss and accuracy."""
-        assert self.settings.solve_head is not None
-        rows = self.dataset.rows
         linear = _find_linear(stages)
-        solution = self.settings.solve_head(
-            self._collect_features(stages),
-            self.dataset.labels[rows],
-            self.dataset.weights[rows],
-            linear.out_features,
-        )
+        features = self._collect_features(stages)
+        if self.group is None:
+            solution = self._solve(features, linear.out_features)
+        else:
+            solution = self._solve_together(features, linear.out_features, self.group)
         self.n_wrong = solution.n_wrong
         with torch.no_grad():
             linear.weight.copy_(torch.from_numpy(solution.weight))
             linear.bias.copy_(torch.from_numpy(solution.bias))
         return solution.loss, solution.accuracy
 
+    def _solve(self, features: np.ndarray, n_classes: int) -> Solution:
+        """Solve the head for all images of the set."""
+        assert self.settings.solve_head is not None
+        rows = self.dataset.rows
+        labels, weights = self.dataset.labels[rows], self.dataset.weights[rows]
+        return self.settings.solve_head(features, labels, weights, n_classes)
+
+    def _solve_together(
+        self, features: np.ndarray, n_classes: int, group: Group
+    ) -> Solution:
+        """Let the first rank solve the head for the images of all."""
+        whole = self._join(features, group)
+        solution = None if whole is None else self._solve(whole, n_classes)
+        shared: Solution = group.share(solution)
+        return shared
+
+    def _join(self, features: np.ndarray, group: Group) -> np.ndarray | None:
+        """Bring the features of all ranks to the first, in the order of the set."""
+        is_own = self.dataset.is_own
+        assert is_own is not None
+        mine = np.flatnonzero(is_own[self.dataset.rows])
+        places = group.collect(mine)
+        counts = [len(some) for some in places]
+        whole = np.empty((len(features), sum(counts), features.shape[2]), np.float32)
+        for view, some in enumerate(features):
+            joined = group.join_rows(some, counts)
+            for at, rows in zip(places, joined or [], strict=False):
+                whole[view, at] = rows
+        return whole if group.is_first else None
+
     def _collect_features(self, stages: Stages) -> np.ndarray:
-        """Compute the features of the set, (n_views, n_images, n_features), float32."""
+        """Compute the features of the set, (n_views, n_images, n_features), float32.
+
+        Of several ranks, each computes those of its own images.
+        """
         known, settings = self.dataset.activations, self.settings
+        rows, n_images = self.dataset.list_own(), len(self.dataset)
         if known is not None and known.prefix.n_stages == stages.n_frozen(0):
-            return _gather(known, self.dataset.rows)
+            return _gather(known, rows, n_images)
         images = self.dataset.images
         place = settings.device, settings.precision
         cache, verbose = settings.activation_cache, settings.verbose
         is_training = stages.training
         stages.eval()
         with closing(find_features(stages, images, known, place, cache, verbose)) as it:
-            features = _gather(it, self.dataset.rows)
+            features = _gather(it, rows, n_images)
             self.info = it.info()
         stages.train(is_training)
         return features
 
 
 def make_probe(
-    stages: Stages, dataset: ImageDataset, settings: TrainingSettings
+    stages: Stages,
+    dataset: ImageDataset,
+    settings: TrainingSettings,
+    group: Group | None = None,
 ) -> Probe | None:
     """Make the probe of a fit; None if its head is trained from random weights."""
     has_head = isinstance(stages.get_submodule(stages.names[-1]), Head)
-    return Probe(dataset, settings) if settings.solve_head and has_head else None
+    is_solved = settings.solve_head is not None and has_head
+    return Probe(dataset, settings, group) if is_solved else None
 
 
 def find_features(
@@ -150,9 +195,12 @@ def choose_views(n_views: int, n_images: int) -> range:
     return range(n_views if n_images <= MANY_IMAGES else 1)
 
 
-def _gather(activations: ActivationRows, rows: np.ndarray) -> np.ndarray:
-    """Gather the activations of some images in the views that the head is solved on."""
-    views = choose_views(len(activations.views), len(rows))
+def _gather(activations: ActivationRows, rows: np.ndarray, n_images: int) -> np.ndarray:
+    """Gather the activations of some images in the views that the head is solved on.
+
+    It is solved on `n_images`.
+    """
+    views = choose_views(len(activations.views), n_images)
     activations.ensure_all(views, rows)
     features = np.empty((len(views), len(rows), 0), np.float32)
     for some in cut(len(rows), BATCHES_GATHERED * activations.batch_size):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 from skorch.helper import predefined_split
 
+from sktransfer._activations.cache import CacheInfo
 from sktransfer._activations.prefix import Prefix
+from sktransfer._feedback import warn
 from sktransfer._networks.device import move_to
 from sktransfer._networks.stages import Stages
 from sktransfer._training.callbacks.averaging import ProbeAverage, StopAtProbe
@@ -30,6 +33,9 @@ from sktransfer._training.image_sets import (
 from sktransfer._training.mixing import name_mixing
 from sktransfer._training.net import StagesNet
 from sktransfer._training.probe import Probe, make_probe
+from sktransfer._training.ranks.agreement import check_agreement
+from sktransfer._training.ranks.group import Group, join_group
+from sktransfer._training.ranks.shares import assign
 from sktransfer._training.settings import TrainingSettings
 
 
@@ -65,6 +71,12 @@ def train(
         If `settings.net_params` do not fit their optimizer.
     """
     device, cache = settings.device, settings.activation_cache
+    group = join_group(device)
+    if group is not None:
+        check_agreement(group, stages, train_set, valid_set, settings)
+        settings = _settle(settings, group)
+        train_set = _take_own(train_set, group)
+        valid_set = None if valid_set is None else _take_own(valid_set, group)
     verbose = settings.verbose
     move_to(stages, device)
     n_prefix = stages.n_frozen(max(settings.plan))
@@ -83,28 +95,66 @@ def train(
         for line in filter(None, (settings.depth_reason, reason)):
             print(line)
     best = None if valid_set is None else StopEarly(settings.patience)
-    checkpoint = make_checkpoint(stages, train_set, valid_set, settings)
+    checkpoint = make_checkpoint(stages, train_set, valid_set, settings, group)
     both = (train_set, valid_set)
     with with_activations(
         prefix, both, settings.augment, cache, verbose, is_mixed=mixed is not None
     ) as sets:
-        probe = make_probe(stages, sets[0], settings)
+        probe = make_probe(stages, sets[0], settings, group)
         sets = keep_on_device(sets, device)
         callbacks = _list_callbacks(settings, best, probe, checkpoint)
         with open_bar(verbose) as bars:
             net = _make_net(stages, n_prefix, sets[1], settings, [*bars, *callbacks])
             net.probe, net.has_probe_ = probe, probe is not None
+            net.group = group
             net.partial_fit(sets[0], None)
         if net.interrupt_ is None:
             net.check_last_step(sets[0])
         infos = [*list_info(sets), *([probe.info] if probe else [])]
-        net.cache_info_ = sum_info(infos)
+        net.cache_info_ = _sum_over_ranks(sum_info(infos), group)
         if verbose and reason is None and prefix is not None and cache is not None:
             full = "; memory is full, so some were computed more than once"
             end = full if is_any_full(sets) else ""
             print(f"activation_cache: {net.cache_info_}{end}.")
+    if group is not None:
+        _share_times(net, group)
     forget_training_state(net, best)
     return net
+
+
+def _settle(settings: TrainingSettings, group: Group) -> TrainingSettings:
+    """Let the first rank alone print, and leave out what several cannot do."""
+    if settings.compile and group.is_first:
+        warn(
+            "compile=True has no effect where several ranks train together; pass "
+            "compile=False."
+        )
+    verbose = settings.verbose if group.is_first else 0
+    return replace(settings, verbose=verbose, compile=False)
+
+
+def _take_own(dataset: ImageDataset, group: Group) -> ImageDataset:
+    """Let this rank learn from, or validate on, its share of a set."""
+    n_images = len(dataset.images)
+    is_own = assign(dataset.rows, n_images, group.number, group.n_ranks)
+    return dataset.replace(is_own=is_own)
+
+
+def _sum_over_ranks(info: CacheInfo, group: Group | None) -> CacheInfo:
+    """Add up what the caches of all ranks did; they have one folder, if any."""
+    if group is None:
+        return info
+    every = group.collect(info)
+    on_disk = max(one.n_bytes_on_disk for one in every)
+    return sum_info(every)._replace(n_bytes_on_disk=on_disk)
+
+
+def _share_times(net: StagesNet, group: Group) -> None:
+    """Record the seconds of the first rank everywhere: all have one history then."""
+    seconds = group.share([row.get("dur") for row in net.history])
+    for row, some in zip(net.history, seconds, strict=True):
+        if some is not None:
+            row["dur"] = some
 
 
 def _list_callbacks(
@@ -208,6 +258,7 @@ def forget_training_state(net: StagesNet, best: StopEarly | None) -> None:
     net.module_.eval()
     net.compiled_ = None
     net.probe = net.batches_ = None  # they hold the images
+    net.group = None
     # skorch pickles `module` in addition to `module_`, on the device it is on.
     net.module = Stages
     net.optimizer_.state.clear()

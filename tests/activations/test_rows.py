@@ -466,9 +466,9 @@ def test_batches_hold_the_activations_in_order(cache, n_batches):
     rows = rows_of(stages, X, cache)
     order = np.random.default_rng(0).permutation(130)
     rows.ensure(order, none)
-    batches = list(rows.batches(order, none, n_batches))
-    assert len(batches) == n_batches
-    assert max(map(len, batches)) - min(map(len, batches)) <= 1
+    sizes = [len(part) for part in np.array_split(order, n_batches)]
+    batches = list(rows.batches(order, none, sizes))
+    assert [len(batch) for batch in batches] == sizes
     expected = Prefix(stages, 3, CPU, "float32").encode(X, order, PLAIN, none)
     assert torch.equal(torch.cat(batches), expected)
     rows.close()
@@ -485,7 +485,7 @@ def test_small_batches_do_not_pass_frozen_stages_half_empty(monkeypatch):
     monkeypatch.setattr(Stages, "encode", counting)
     stages = make_stages("mini_resnet18", 3, 0.0, (8, 8)).eval()
     rows = rows_of(stages, pictures(128)[0], None)
-    list(rows.batches(np.arange(128), np.zeros(128, int), 16))
+    list(rows.batches(np.arange(128), np.zeros(128, int), [8] * 16))
     assert sum(filled) == 128
 
 

@@ -97,14 +97,18 @@ class Spool:
             return one
         return next(self.read_ahead([rows]))
 
+    def keep_at_once(self) -> None:
+        """From now on, keep images when they are read for the first time."""
+        self._room = self._make_room()
+        self._was_read[:] = True
+
     def fill(self, advance: Callable[[int], None]) -> None:
         """Read images until all are kept, or there is no more room.
 
         `advance` is called with the number of further images that were read.
         """
-        self._room = self._make_room()
-        self._was_read[:] = True
-        n = min(self._room, len(self))
+        self.keep_at_once()
+        n = min(self._make_room(), len(self))
         parts = [slice(part.start, min(n, part.stop)) for part in cut_all(self)]
         for images in self.read_ahead(part for part in parts if part.start < n):
             advance(len(images))

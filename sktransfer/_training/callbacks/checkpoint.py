@@ -20,6 +20,7 @@ from sktransfer._files.model_file import (
     write_model_file,
 )
 from sktransfer._files.opening import open_regular
+from sktransfer._training.ranks.group import Group
 
 KIND = "checkpoint"
 PREVIOUS = ".previous"
@@ -65,14 +66,22 @@ class Checkpoint(Callback):
 
     is_named_here : bool, default=False
         Whether the name is ours, and so everything under it.
+
+    group : Group or None, default=None
+        The ranks that train together: all of them read, and the first one writes.
     """
 
     def __init__(
-        self, path: Path, fingerprint: Mapping[str, str], is_named_here: bool = False
+        self,
+        path: Path,
+        fingerprint: Mapping[str, str],
+        is_named_here: bool = False,
+        group: Group | None = None,
     ) -> None:
         self.path = Path(os.path.realpath(path))
         self.fingerprint = dict(fingerprint)
         self.is_named_here = is_named_here
+        self.group = group
 
     def on_train_begin(self, net: NeuralNet, **kwargs: Any) -> None:
         """Resume, if there is something to resume from."""
@@ -80,8 +89,13 @@ class Checkpoint(Callback):
         # Whether the newest file is whole, so that it may take the place of the
         # previous one.
         self.is_whole_ = False
-        if not self.path.exists():
-            return
+        if self.path.exists():
+            self._resume(net)
+        if self.group is not None:
+            self._compare_ranks(len(net.history), self.group)
+
+    def _resume(self, net: NeuralNet) -> None:
+        """Resume from the newest state that is whole."""
         for path in (self.path, _name_previous(self.path)):
             state = self._read(path)
             if state is not None:
@@ -94,8 +108,20 @@ class Checkpoint(Callback):
                     )
                 return
 
+    def _compare_ranks(self, n_epochs: int, group: Group) -> None:
+        """Raise a RuntimeError unless all ranks resume after the same epoch."""
+        every = group.collect(n_epochs)
+        if len(set(every)) > 1:
+            raise RuntimeError(
+                f"checkpoint={str(self.path)!r}: the ranks of this job resume after "
+                f"different epochs ({', '.join(map(str, every))}); all of them have to "
+                "see the same file, so pass a path that their machines share."
+            )
+
     def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
         """Write the state, or warn if that is impossible."""
+        if self.group is not None and not self.group.is_first:
+            return
         tensors: dict[str, torch.Tensor] = {}
         state = take_out(collect_state(net), "", tensors)
         content = {"fingerprint": self.fingerprint, "state": state}
@@ -111,6 +137,10 @@ class Checkpoint(Callback):
             ) from error
         except OSError as error:
             self._warn_once(error, tensors)
+
+    def on_train_end(self, net: NeuralNet, **kwargs: Any) -> None:
+        """Forget the other ranks, which a pickle cannot hold."""
+        self.group = None
 
     def _warn_once(self, error: OSError, tensors: Mapping[str, torch.Tensor]) -> None:
         """Warn that a checkpoint could not be written, and train on."""

@@ -15,9 +15,11 @@ from sktransfer._activations.keys import hash_images
 from sktransfer._files.versions import THAT_COMPUTE, list_versions
 from sktransfer._networks.read_once import hash_tensor
 from sktransfer._networks.stages import Stages
+from sktransfer._training.callbacks.averaging import draw_rows
 from sktransfer._training.callbacks.checkpoint import ENDING, Checkpoint, has_progress
 from sktransfer._training.faults.describing import describe
 from sktransfer._training.image_sets import ImageDataset
+from sktransfer._training.ranks.group import Group
 from sktransfer._training.settings import TrainingSettings
 
 # Settings that change nothing in the result, or are told apart by other names.
@@ -58,6 +60,7 @@ def make_checkpoint(
     train_set: ImageDataset,
     valid_set: ImageDataset | None,
     settings: TrainingSettings,
+    group: Group | None = None,
 ) -> Checkpoint | None:
     """Make the callback that writes checkpoints, and resumes from one that is there.
 
@@ -71,6 +74,9 @@ def make_checkpoint(
 
     settings : TrainingSettings
         Of the fit.
+
+    group : Group or None, default=None
+        The ranks that train together. The first one writes, and looks at the images.
 
     Returns
     -------
@@ -88,13 +94,18 @@ def make_checkpoint(
         return None
     for callback in settings.callbacks:
         _refuse_without_state(callback)
-    found = fingerprint(stages, train_set, valid_set, settings)
+    found: dict[str, str] = {}
+    if group is None or group.is_first:
+        found = fingerprint(stages, train_set, valid_set, settings)
+    if group is not None:
+        found = group.share(found)
     path = settings.checkpoint
     if path.suffix != ENDING:  # a folder, for several fits
         name = hashlib.sha256(repr(sorted(found.items())).encode()).hexdigest()[:32]
         path = path / f"{name}{ENDING}"
     path.parent.mkdir(parents=True, exist_ok=True)
-    return Checkpoint(path, found, is_named_here=settings.checkpoint != path)
+    is_named_here = settings.checkpoint != path
+    return Checkpoint(path, found, is_named_here, group)
 
 
 def _take_callback(item: Any) -> Callback:
@@ -117,16 +128,23 @@ def fingerprint(
     train_set: ImageDataset,
     valid_set: ImageDataset | None,
     settings: TrainingSettings,
+    most_images: int | None = None,
 ) -> dict[str, str]:
-    """List what the result of a fit depends on, by name, as texts or hashes."""
+    """List what the result of a fit depends on, by name, as texts or hashes.
+
+    With `most_images`, no more of the images are looked at, and what cannot be told
+    from others of its type counts as the same: enough for processes that run one
+    script.
+    """
+    of = _describe if most_images is None else _describe_roughly
     found = {
-        NAMES.get(field.name, field.name): _describe(getattr(settings, field.name))
+        NAMES.get(field.name, field.name): of(getattr(settings, field.name))
         for field in dataclasses.fields(settings)
         if field.name not in WITHOUT_EFFECT
     }
     for name, value in settings.network_params.items():
-        found[name] = _describe(value)
-    found["callbacks"] = ", ".join(_describe(item) for item in settings.callbacks)
+        found[name] = of(value)
+    found["callbacks"] = ", ".join(of(item) for item in settings.callbacks)
     found["device"] = settings.device.type
     versions = list_versions()
     found.update({name: versions[name] for name in THAT_COMPUTE})
@@ -136,7 +154,8 @@ def fingerprint(
     for suffix, dataset in {"": train_set, "_val": valid_set}.items():
         if dataset is not None:
             rows = dataset.rows
-            digests = hash_images(dataset.images, rows)
+            some = rows if most_images is None else draw_rows(rows, most_images)
+            digests = hash_images(dataset.images, some)
             found[f"X{suffix}"] = hash_all([np.ascontiguousarray(digests).data])
             found[f"y{suffix}"] = hash_all([dataset.labels[rows].data])
             found[f"sample_weight{suffix}"] = hash_all([dataset.weights[rows].data])
@@ -168,6 +187,14 @@ def _describe(value: Any) -> str:
             f"checkpoint=: a later process could not tell whether it has the same "
             f"{value!r:.80}, which holds {error}; pass checkpoint=None."
         ) from None
+
+
+def _describe_roughly(value: Any) -> str:
+    """Describe a setting, by its type if there is no other way."""
+    try:
+        return describe(value)
+    except TypeError:
+        return type(value).__qualname__
 
 
 def check_checkpoint(checkpoint: Any, random_state: Any) -> Path | None:
