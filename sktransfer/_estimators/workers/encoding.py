@@ -14,7 +14,7 @@ from joblib.parallel import get_active_backend
 from sklearn.utils.parallel import Parallel, delayed
 
 from sktransfer._activations.cache import ActivationCache, CacheInfo
-from sktransfer._estimators.workers.meeting import meet
+from sktransfer._estimators.workers.meeting import Meeting
 from sktransfer._estimators.workers.shards import cut_shards, take
 from sktransfer._feedback import Bar
 from sktransfer._processes.ranks import find_rank
@@ -143,10 +143,18 @@ def _encode_in_ranks(
     rank = find_rank()
     _open_folder(cache, rank.n_ranks)
     fresh, images, seed = estimator._prepare_encoding(X)
+    device, _ = fresh._resolve_device()  # type: ignore[attr-defined]
+    meeting = Meeting(device)
+    verbose, fresh.verbose = int(fresh.verbose), 0  # type: ignore[attr-defined]
     job = Job(fresh, len(images), seed, cache, "")
     mine = cut_shards(images, rank.n_ranks)[rank.number :: rank.n_ranks]
-    infos = [job.encode(take(images, some), cache) for some in mine]
-    return _add_up(meet(_add_up(infos)))
+    infos = []
+    with Bar("encode", sum(s.stop - s.start for s in mine), verbose) as bar:
+        for some in mine:
+            infos.append(job.encode(take(images, some), cache))
+            bar.advance(some.stop - some.start)
+    of_ranks = [_read_info(some) for some in meeting.collect(_add_up(infos))]
+    return _add_up(of_ranks)._replace(n_bytes=sum(info.n_bytes for info in of_ranks))
 
 
 def _encode_in_workers(
@@ -199,7 +207,15 @@ def _encode_shard(job: Job, images: Images) -> tuple[int, CacheInfo]:
     return len(images), job.encode(images, cache)
 
 
+def _read_info(numbers: Sequence[float]) -> CacheInfo:
+    """Return what another rank did."""
+    hits, misses, n_bytes, seconds_saved, on_disk = numbers
+    return CacheInfo(int(hits), int(misses), int(n_bytes), seconds_saved, int(on_disk))
+
+
 def _add_up(infos: Sequence[CacheInfo]) -> CacheInfo:
-    """Add up what was done for several shards, which are in one folder."""
-    on_disk = max((info.n_bytes_on_disk for info in infos), default=0)
-    return sum_info(infos)._replace(n_bytes_on_disk=on_disk)
+    """Add up what was done for several shards, which lie in one place."""
+    return sum_info(infos)._replace(
+        n_bytes=max((info.n_bytes for info in infos), default=0),
+        n_bytes_on_disk=max((info.n_bytes_on_disk for info in infos), default=0),
+    )
