@@ -110,7 +110,7 @@ def engine(name: str, n_workers: int) -> Iterator[Callable[..., Answers]]:
 
         options = {"n_workers": n_workers, "threads_per_worker": 1}
         with (
-            LocalCluster(**options, dashboard_address=None) as cluster,
+            LocalCluster(**options, dashboard_address="127.0.0.1:0") as cluster,
             Client(cluster) as client,
         ):
             yield lambda model, chunks: submit(client, model, chunks, 2 * n_workers)

@@ -99,7 +99,7 @@ def engine(contestant: str) -> Iterator[None]:
             from distributed import Client, LocalCluster
 
             options = {"n_workers": 2, "threads_per_worker": 1}
-            cluster = LocalCluster(**options, dashboard_address=None)
+            cluster = LocalCluster(**options, dashboard_address="127.0.0.1:0")
             stack.enter_context(stack.enter_context(Client(cluster)))
             stack.callback(cluster.close)
             stack.enter_context(parallel_config("dask"))

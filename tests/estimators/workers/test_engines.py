@@ -23,7 +23,11 @@ def dask():
     """Two worker processes of Dask, of one thread each; what joblib uses."""
     from distributed import Client, LocalCluster
 
-    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+    options = {
+        "n_workers": 2,
+        "threads_per_worker": 1,
+        "dashboard_address": "127.0.0.1:0",
+    }
     with (
         LocalCluster(**options) as cluster,
         Client(cluster) as client,
