@@ -244,7 +244,7 @@ class ActivationCache:
         with self._lock:
             self._reset_counts()
 
-    def warm(self, estimator: Any, X: Any) -> CacheInfo:
+    def warm(self, estimator: Any, X: Any, *, n_jobs: int | None = None) -> CacheInfo:
         """Compute the activations that a fit or a prediction will ask for.
 
         Every view of every image passes the estimator's frozen stages, for instance
@@ -258,24 +258,41 @@ class ActivationCache:
         X : array-like
             Images, as for the estimator's ``fit``.
 
+        n_jobs : int, default=None
+            Number of worker processes that share the images; -1 means one for each
+            core. ``None``: 1, unless a ``joblib.parallel_config`` says otherwise, which
+            may also name another engine, such as ``"dask"``. Leave it out in the ranks
+            of ``torchrun``: these share the images by themselves, and all of them
+            return once every activation is there.
+
         Returns
         -------
         CacheInfo
-            What was found and what was computed.
+            What was found and what was computed, in all processes together.
 
         Raises
         ------
         TypeError
             If `estimator` has no frozen stages.
         ValueError
-            If a parameter of `estimator` or `X` is not as its ``fit`` takes it.
+            If a parameter of `estimator` or `X` is not as its ``fit`` takes it, if
+            several processes are to fill a cache without a `path`, or if `n_jobs` is
+            given in one of several ranks.
+
+        Notes
+        -----
+        Workers and ranks take shards of a few hundred images each: paths travel to
+        them, or the pixels of one shard. They compute the bits that one process
+        computes. If a worker dies, all that it had written is there, at most the block
+        of activations that it was computing is lost, and calling this again computes
+        what is missing.
         """
         if not hasattr(estimator, "_warm_cache"):
             raise TypeError(
                 f"estimator={estimator!r} has no frozen stages; pass a "
                 "TransferClassifier or a FeatureExtractor."
             )
-        info: CacheInfo = estimator._warm_cache(X, self)
+        info: CacheInfo = estimator._warm_cache(X, self, n_jobs)
         return info
 
     def _count(
@@ -290,10 +307,14 @@ class ActivationCache:
             self._hits += hits
             self._misses += misses
             self._seconds_each = min(self._seconds_each, seconds_each)
-            is_known = math.isfinite(self._seconds_each)
-            saved = hits * self._seconds_each if is_known else 0.0
+            saved = self._estimate(hits)
             self._saved += saved
             return saved
+
+    def _estimate(self, hits: int) -> float:
+        """Estimate the seconds that so many hits saved."""
+        is_known = math.isfinite(self._seconds_each)
+        return hits * self._seconds_each if is_known else 0.0
 
 
 def _check_bytes(name: str, value: int | str) -> None:

@@ -13,11 +13,13 @@ from sklearn.utils.validation import check_is_fitted
 from sktransfer._feedback import warn
 from sktransfer._images.geometry import frame_shape
 from sktransfer._networks.backbones.record import Backbone
+from sktransfer._training.faults.interrupts import finish_imports
 
 if TYPE_CHECKING:
     import torch
 
     from sktransfer._activations.cache import ActivationCache, CacheInfo
+    from sktransfer._activations.rows import ActivationRows
     from sktransfer._images.shapes import Shape
     from sktransfer._images.streams.ahead import Images
     from sktransfer._images.views import Augment
@@ -67,6 +69,37 @@ class Pretrained:
             image_shape,
             self.resize,
         )
+
+    @finish_imports()
+    def _warm_cache(
+        self, X: Any, cache: ActivationCache, n_jobs: int | None
+    ) -> CacheInfo:
+        """Compute what a fit will ask for; for `ActivationCache.warm`."""
+        from sktransfer._estimators.workers.encoding import encode
+
+        return encode(self, X, cache, n_jobs)
+
+    def _prepare_encoding(self, X: Any) -> tuple[Pretrained, Images, int]:
+        """Decide on all images at once what the encoding of some of them must know.
+
+        Returns
+        -------
+        estimator : Pretrained
+            A clone that knows the shape of the images.
+
+        images : Images of shape (n_images, height, width, n_channels)
+            Those to encode.
+
+        seed : int
+            Of a network with random weights.
+        """
+        raise NotImplementedError
+
+    def _encode(
+        self, images: Images, n_images: int, seed: int, cache: ActivationCache
+    ) -> CacheInfo:
+        """Encode some of `n_images` images, as :func:`fill_cache` does."""
+        raise NotImplementedError
 
     def _describe_backbone(self) -> Backbone:
         """Return the description of the backbone."""
@@ -127,6 +160,7 @@ def fill_cache(
     stages: Stages,
     depth: int,
     images: Images,
+    n_images: int,
     device: torch.device,
     precision: str,
     augment: Augment,
@@ -145,8 +179,11 @@ def fill_cache(
     depth : int
         How many stages besides the head will learn.
 
-    images : Images of shape (n_images, height, width, n_channels)
-        As the user passed them.
+    images : Images of shape (n, height, width, n_channels)
+        As the user passed them, or some of these.
+
+    n_images : int
+        How many the user passed, which decides on the views that the head is solved on.
 
     device : torch.device
         Where the stages compute.
@@ -196,12 +233,23 @@ def fill_cache(
             stack.callback(rows.close)
             # The head alone is solved on the images as they are, if there are many.
             is_alone = with_features and depth == 0
-            rows.ensure_all(choose_views(len(some), len(images)) if is_alone else None)
-            infos.append(rows.info())
+            every_view = range(len(some))
+            chosen = choose_views(len(some), n_images) if is_alone else every_view
+            infos.append(_ensure(rows, chosen))
             known = None if views is None else rows
         if with_features and depth > 0:
             rows = find_features(stages, images, known, place, cache, verbose)
             stack.callback(rows.close)
-            rows.ensure_all(choose_views(len(rows.views), len(images)))
-            infos.append(rows.info())
+            infos.append(_ensure(rows, choose_views(len(rows.views), n_images)))
     return sum_info(infos)
+
+
+def _ensure(rows: ActivationRows, views: range) -> CacheInfo:
+    """Bring all images into the cache in some views; return what was done for them."""
+    rows.ensure_all(views)
+    info = rows.info()
+    if rows.is_full or rows.cache is None:
+        return info
+    # Where memory has no room, what is on disk was found all the same.
+    hits = max(0, len(views) * len(rows.images) - info.misses)
+    return info._replace(hits=hits, seconds_saved=rows.cache._estimate(hits))

@@ -20,7 +20,10 @@ from sktransfer._networks.backbones.record import Backbone
 from sktransfer._training.faults.interrupts import finish_imports
 
 if TYPE_CHECKING:
+    import torch
+
     from sktransfer._activations.cache import ActivationCache, CacheInfo
+    from sktransfer._networks.stages import Stages
 
 
 class FeatureExtractor(
@@ -154,6 +157,7 @@ class FeatureExtractor(
         self.random_state = random_state
         self.verbose = verbose
 
+    @finish_imports()
     def fit(self, X: Any, y: Any = None) -> FeatureExtractor:
         """Load the network for images of this shape.
 
@@ -177,14 +181,8 @@ class FeatureExtractor(
         OSError
             If the weights are not on this machine and cannot be downloaded.
         """
-        self._fit(X)
-        return self
-
-    @finish_imports()
-    def _fit(self, X: Any) -> Images:
-        """Fit, and return the images."""
         from sktransfer._activations.cache import resolve_cache
-        from sktransfer._networks.device import fork_rng, move_to
+        from sktransfer._networks.device import move_to
         from sktransfer._networks.processes import take_turn_on
 
         with restore_on_error(self):
@@ -192,14 +190,13 @@ class FeatureExtractor(
             device, precision = self._resolve_device()
             resolve_cache(self.activation_cache)  # for its errors
             images, _ = self._check_images(X, reset=True)
-            seed = self._draw_seed()
-            with take_turn_on(device), fork_rng(seed, device):
-                stages = self._load_backbone(1, 0.0, images.shape[1:])
+            with take_turn_on(device):
+                stages = self._make_stages(images, device, self._draw_seed())
                 self.stages_ = move_to(stages, device).eval()
             names = ("backbone", "image_size", "resize")
             self._fitted_network = {name: getattr(self, name) for name in names}
             self.device_, self.precision_ = str(device), precision
-        return images
+        return self
 
     @finish_imports()
     def transform(self, X: Any) -> np.ndarray:
@@ -239,21 +236,36 @@ class FeatureExtractor(
         self._warn_of_findings(images)
         return features
 
-    @finish_imports()
-    def _warm_cache(self, X: Any, cache: ActivationCache) -> CacheInfo:
-        """Compute what :meth:`transform` will ask for; for `ActivationCache.warm`."""
+    def _prepare_encoding(self, X: Any) -> tuple[FeatureExtractor, Images, int]:
         fresh = clone(self)
-        images = fresh._fit(X)
+        fresh._validate_params()
+        images, _ = fresh._check_images(X, reset=True)
+        return fresh, images, fresh._draw_seed()
+
+    @finish_imports()
+    def _encode(
+        self, images: Images, n_images: int, seed: int, cache: ActivationCache
+    ) -> CacheInfo:
+        device, precision = self._resolve_device()
+        stages = self._make_stages(images, device, seed)
         return fill_cache(
-            fresh.stages_,
+            stages,
             0,
             images,
-            fresh._fitted_device(),
-            fresh.precision_,
+            n_images,
+            device,
+            precision,
             None,
             cache,
             int(self.verbose),
         )
+
+    def _make_stages(self, images: Images, device: torch.device, seed: int) -> Stages:
+        """Load the network for images of this shape."""
+        from sktransfer._networks.device import fork_rng
+
+        with fork_rng(seed, device):
+            return self._load_backbone(1, 0.0, images.shape[1:])
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Return the names of the features.

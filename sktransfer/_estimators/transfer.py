@@ -654,23 +654,30 @@ default="flip"
             return self._describe_backbone().weight_decay
         return float(self.weight_decay)
 
-    @finish_imports()
-    def _warm_cache(self, X: Any, cache: ActivationCache) -> CacheInfo:
-        """Compute what :meth:`fit` will ask for; for `ActivationCache.warm`."""
+    def _prepare_encoding(self, X: Any) -> tuple[TransferClassifier, Images, int]:
         fresh = clone(self)
         fresh._validate_params()
-        device, precision = fresh._resolve_device()
         fresh._resolve_plan(goes_on=False)  # for its errors
         X, _, _ = fresh._leave_out_bad(X, None, None)
         images, _ = fresh._check_images(X, reset=True)
-        plan = fresh._resolve_plan(goes_on=False)
-        rows, seed = np.arange(len(images)), self._draw_seed()
-        with fresh._seeded_stages(images, rows, 2, device, seed) as stages:
+        # What training alone needs may be large, or unable to travel.
+        fresh.callbacks = fresh.checkpoint = None
+        return fresh, images, self._draw_seed()
+
+    @finish_imports()
+    def _encode(
+        self, images: Images, n_images: int, seed: int, cache: ActivationCache
+    ) -> CacheInfo:
+        device, precision = self._resolve_device()
+        plan = self._resolve_plan(goes_on=False)
+        rows = np.arange(len(images))
+        with self._seeded_stages(images, rows, 2, device, seed) as stages:
             pass  # other threads wait for this block; what is slow comes after it
         return fill_cache(
             stages,
             max(plan),
             images,
+            n_images,
             device,
             precision,
             self.augment,

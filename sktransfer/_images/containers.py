@@ -114,17 +114,33 @@ def is_pictures(X: Any) -> bool:
 
 
 class LazyPictures(Sequence[Picture]):
-    """Pictures of :class:`LazyImages`, each of which is fetched when it is needed."""
+    """Pictures of :class:`LazyImages`, each of which is fetched when it is needed.
 
-    def __init__(self, images: LazyImages) -> None:
-        self.images = images
+    Parameters
+    ----------
+    images : LazyImages
+        Of pictures.
+
+    first : int, default=0
+        What errors call the first of them.
+    """
+
+    def __init__(self, images: LazyImages, first: int = 0) -> None:
+        self.images, self.first = images, first
         # Few datasets can be read by several threads: they share a file.
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self.images)
 
+    def __reduce__(self) -> tuple[type, tuple[LazyImages, int]]:
+        return type(self), (self.images, self.first)
+
     def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            start = index.indices(len(self))[0]
+            return type(self)(self.images[index], self.first + start)
+        named = self.first + int(index)
         try:
             with self._lock:
                 image = self.images[index]
@@ -132,13 +148,13 @@ class LazyPictures(Sequence[Picture]):
             raise
         except DECODE_ERRORS as error:
             reason = f"{type(error).__name__}: {error}"
-            message = f"image {index} could not be read from its dataset: {reason}"
-            raise BadImageError(message, [int(index)]) from error
+            message = f"image {named} could not be read from its dataset: {reason}"
+            raise BadImageError(message, [named]) from error
         if isinstance(image, (tuple, list)) or (
             isinstance(image, dict) and not _is_picture(image)
         ):
             raise TypeError(
-                f"X[{index}] is a {type(image).__name__}; name the picture in it, such "
+                f"X[{named}] is a {type(image).__name__}; name the picture in it, such "
                 "as LazyImages(source, column=0) or column='image'."
             )
         if _comes_from(image, "torch"):
@@ -146,11 +162,11 @@ class LazyPictures(Sequence[Picture]):
         if isinstance(image, np.ndarray):
             if image.dtype != np.uint8:
                 raise TypeError(
-                    f"X[{index}] holds {image.dtype}, but arrays of different shapes "
+                    f"X[{named}] holds {image.dtype}, but arrays of different shapes "
                     "must be uint8; pass them so, or an array of all."
                 )
             image = Image.fromarray(image[..., 0] if image.shape[2:] == (1,) else image)
-        return _check_picture(int(index), image)
+        return _check_picture(named, image)
 
 
 def list_pictures(X: Any) -> Sequence[Picture]:

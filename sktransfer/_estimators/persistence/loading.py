@@ -19,6 +19,7 @@ from sktransfer._estimators.persistence.attributes import (
 )
 from sktransfer._estimators.persistence.inspecting import list_omitted
 from sktransfer._estimators.persistence.kinds import KIND, OwnBackbone, list_codecs
+from sktransfer._estimators.persistence.reusing import load_once
 from sktransfer._estimators.persistence.saving import (
     ESTIMATORS,
     PLACES,
@@ -76,6 +77,7 @@ def load(
     *,
     params: Mapping[str, Any] | None = None,
     sha256: str | None = None,
+    reuse: bool = False,
 ) -> Any:
     """Read an estimator that its ``save`` has written.
 
@@ -98,6 +100,14 @@ def load(
         source that you trust. The hash within the file only shows damage: whoever
         writes a file writes its hash as well.
 
+    reuse : bool, default=False
+        Whether to return the same object again if this process has loaded the same
+        content from this path, with the same `params` and ``reuse=True``, before; so a
+        worker that scores many chunks loads the model once. Whoever asks for it shares
+        it, also with other threads: do not fit it, and do not set its parameters. The
+        file is hashed each time, so that one that was replaced is loaded anew. What was
+        loaded stays in memory until then, or until the process ends.
+
     Returns
     -------
     TransferClassifier, ScratchCNNClassifier, FeatureExtractor or one of their variants
@@ -112,6 +122,8 @@ def load(
     OSError
         If the file cannot be read, or weights that it refers to are not on this
         machine.
+    TypeError
+        With ``reuse=True``, if a value in `params` can be neither hashed nor pickled.
 
     Warns
     -----
@@ -141,6 +153,16 @@ def load(
     np.True_
     """
     path, given = Path(path), dict(params or {})
+    if reuse:
+        return load_once(path, given, sha256, _load)
+    return _load(path, given, sha256)
+
+
+load.__module__ = "sktransfer"
+
+
+def _load(path: Path, given: dict[str, Any], sha256: str | None) -> Any:
+    """Read an estimator, with other parameters than those in its file."""
     with open_model_file(path, KIND, list_codecs(), sha256) as opened:
         try:
             estimator = _build(opened, given)
@@ -165,9 +187,6 @@ def load(
             )
         )
     return estimator
-
-
-load.__module__ = "sktransfer"
 
 
 def _check_outputs(

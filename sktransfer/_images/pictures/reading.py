@@ -353,6 +353,7 @@ def find_unreadable(
     max_value: float | str,
     most: int | None = None,
     advance: Callable[[int], None] = _do_nothing,
+    first: int = 0,
 ) -> list[BadImageError]:
     """Decode pictures at the smallest scale; return the errors of those that fail.
 
@@ -372,6 +373,9 @@ def find_unreadable(
 
     advance : callable, optional
         Called with the number of further pictures that were read.
+
+    first : int, default=0
+        What errors call the first of the pictures.
     """
     # In colour: grey pictures are searched for colours, which takes time.
     smallest = Reading((8, 8, 3), "squash", max_value=max_value)
@@ -379,12 +383,12 @@ def find_unreadable(
     def check(_: int, row: int) -> BadImageError | None:
         try:
             picture = pictures[row]
-            check_files([picture], first=row)
-            read_picture(row, picture, smallest)
+            check_files([picture], first=first + row)
+            read_picture(first + row, picture, smallest)
         except BadImageError as error:
             return error
         except FileNotFoundError as error:
-            return make_error(row, picture, error)
+            return make_error(first + row, picture, error)
         return None
 
     errors: list[BadImageError] = []

@@ -11,6 +11,8 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from sktransfer._processes.cores import count_threads
+
 T = TypeVar("T")
 P = TypeVar("P", bound=Sized)
 
@@ -102,7 +104,7 @@ def run_ahead(
         least.
 
     n_threads : int, default=None
-        Size of the pool; None leaves it to Python.
+        Size of the pool; ``None``: as many as this process may have.
     """
     waiting: deque[tuple[P, list[Future[T]]]] = deque()
     n_rows = 0
@@ -111,7 +113,7 @@ def run_ahead(
         part, futures = waiting.popleft()
         return part, [future.result() for future in futures]
 
-    pool = ThreadPoolExecutor(n_threads)
+    pool = ThreadPoolExecutor(n_threads or count_threads())
     try:
         for part in parts:
             waiting.append((part, start(pool, part)))

@@ -61,6 +61,9 @@ class PictureStream:
     name : str, default="X"
         What the user calls them.
 
+    first : int, default=0
+        Where in `name` the first of these is, if they are only some of them.
+
     Attributes
     ----------
     shape : tuple of int
@@ -73,10 +76,15 @@ class PictureStream:
     dtype = np.dtype(np.uint8)
 
     def __init__(
-        self, pictures: Sequence[Picture], reading: Reading, name: str = "X"
+        self,
+        pictures: Sequence[Picture],
+        reading: Reading,
+        name: str = "X",
+        first: int = 0,
     ) -> None:
         reading.check()
-        self.pictures, self.reading, self.name = pictures, reading, name
+        self.pictures, self.reading = pictures, reading
+        self.name, self.first = name, first
         self.shape: tuple[int, int, int, int] = (len(pictures), *reading.shape)
         self._is_read = np.zeros(len(pictures), bool)
         # As in `Findings`.
@@ -94,6 +102,13 @@ class PictureStream:
             one: NDArray[np.uint8] = self[np.array([rows])][0]
             return one
         return next(self.read_ahead([rows]))
+
+    def take(self, some: slice) -> PictureStream:
+        """Return a stream of some of the pictures, of which it alone has paths."""
+        start = some.indices(len(self))[0]
+        return PictureStream(
+            self.pictures[some], self.reading, self.name, self.first + start
+        )
 
     def read_ahead(self, parts: Iterable[Any]) -> Iterator[NDArray[np.uint8]]:
         """Yield the pixels of part after part; decode the next ones meanwhile.
@@ -130,7 +145,7 @@ class PictureStream:
     def _read(self, row: int) -> Pixels:
         picture = self.pictures[row]
         self._compare_stamps(row, picture)
-        return read_picture(row, picture, self.reading)
+        return read_picture(self.first + row, picture, self.reading)
 
     def _collect(
         self, rows: NDArray[np.int64], pixels: list[Pixels]
@@ -199,7 +214,7 @@ class PictureStream:
                     with open(picture, "rb") as file:
                         content = hashlib.file_digest(file, "sha256")
                 except OSError as error:
-                    raise make_error(row, picture, error) from error
+                    raise make_error(self.first + row, picture, error) from error
                 digest.update(content.digest())
             else:
                 return None
@@ -219,19 +234,20 @@ class PictureStream:
         try:
             found = os.stat(picture)
         except (OSError, ValueError) as error:
-            raise make_error(row, picture, error) from error
+            raise make_error(self.first + row, picture, error) from error
         stamp = found.st_size, found.st_mtime_ns
         if self._stamps[row, 1] < 0:
             self._stamps[row] = stamp
         elif tuple(self._stamps[row]) != stamp:
-            raise make_error(row, picture, "its file has changed in the meantime")
+            reason = "its file has changed in the meantime"
+            raise make_error(self.first + row, picture, reason)
 
     def _find_others(self, error: BadImageError) -> BadImageError:
         """Add the other pictures that cannot be read to an error."""
-        self._is_read[error.indices] = True
+        self._is_read[[index - self.first for index in error.indices]] = True
         rows = np.flatnonzero(~self._is_read).tolist()
-        most = MOST_NAMED - 1
-        others = find_unreadable(self.pictures, rows, self.reading.max_value, most)
+        white, most = self.reading.max_value, MOST_NAMED - 1
+        others = find_unreadable(self.pictures, rows, white, most, first=self.first)
         joined = join_errors([error, *others], len(self))
         if self.name == "X":
             return joined

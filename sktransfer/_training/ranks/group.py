@@ -1,10 +1,11 @@
-"""The ranks of a job, and what they do together: add up, share, collect, wait."""
+"""The ranks of a job, and what they do together: add up, share, collect."""
 
 from __future__ import annotations
 
 import atexit
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,11 @@ import torch
 from torch import distributed
 
 from sktransfer._processes.ranks import Rank, find_rank
+
+# One rank may have to wait for hours until another has encoded its images, or solved
+# the head. torch would give up after half an hour. Of a rank that dies the others hear
+# at once.
+PATIENCE = timedelta(days=7)
 
 # Bytes that one rank sends to the first at a time.
 SENT_AT_ONCE = 2**26
@@ -38,9 +44,7 @@ class Group:
         self.number, self.n_ranks = rank.number, rank.n_ranks
         self.is_first = rank.is_first
         # For what is not on a GPU; NCCL, if a caller chose it, knows nothing else.
-        self._control: Any = None
-        if "gloo" not in str(distributed.get_backend_config()):
-            self._control = distributed.new_group(backend="gloo")
+        self._control: Any = distributed.new_group(backend="gloo", timeout=PATIENCE)
 
     def add_up(self, tensor: torch.Tensor) -> None:
         """Replace a tensor by its sum over all ranks, the same bits on each."""
@@ -99,10 +103,6 @@ class Group:
                 there = whole[at : at + n]
                 there[...] = part[: len(there)].numpy().reshape(there.shape)
         return joined if self.is_first else None
-
-    def wait(self) -> None:
-        """Wait until every rank is here."""
-        self.collect(None)
 
     @contextmanager
     def _explain_loss(self) -> Iterator[None]:
