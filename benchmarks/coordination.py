@@ -7,19 +7,23 @@ The unit costs that `simulate_scale.py` needs and no other program measures:
 - folder: listing 1,000 to 100,000 files of activations, at first and again, and the
   bytes of memory that a process takes for each row that it knows of;
 - leases: locking and unlocking the 512 keys of a block while other processes hold up
-  to 131,072 locks on the same file;
+  to 32,768 locks on the same file;
 - keys: hashing an image in memory, and looking its key up;
+- rows: writing blocks of rows and reading those of other processes, in order;
 - paths: the bytes and seconds of each path in a list, and of sending it to a process;
 - networks: bytes of a row of activations, parameters and batch norms behind each cut;
 - reductions: summing an array over two processes with gloo on this machine;
-- workers: 1 to 32 processes that encode one set with the real folder, its files and
+- workers: 1 to 16 processes that encode one set with the real folder, its files and
   its locks, where the network is replaced by sleeping 1 ms per image;
 - ranks: two processes that sleep for their share of every random batch and then sum
   gradients.
 
-Sleeping takes no core, so that more workers fit on a machine than it has cores. The
-processor time of what is not sleep is recorded beside it: where it exceeds the cores,
-workers wait for cores that real ones would have. Files are in the page cache.
+Unit costs are seconds of the processor, which other programs on the machine change
+little, and no disk is waited for: files are in the page cache. Sums, ranks and workers
+are timed by the clock. Sleeping takes no core, so that more workers fit on a machine
+than it has cores. The processor time of what is not sleep is recorded beside it, and so
+is the load of the machine before: where they exceed the cores, workers wait for cores
+that real ones would have.
 """
 
 from __future__ import annotations
@@ -55,19 +59,19 @@ SPACE = "0" * 32
 # what a row costs.
 FOLDERS = ((1_000, 16), (10_000, 16), (100_000, 16), (2_000, BLOCK_ROWS))
 LOCKS = (0, 512, 4_096, 16_384, 32_768)
-WORKERS = (1, 2, 4, 8, 16, 32)
+WORKERS = (1, 2, 4, 8, 16)
 BATCHES = (128, 512)
 # Height and width that each network sees.
 SEEN = {"efficientnet_lite0": 288, "resnet50": 224}
 
 
 def rounds(call: Callable[[], object], n_rounds: int = N_ROUNDS) -> list[float]:
-    """Return the seconds of several calls."""
+    """Return the seconds of the processor in several calls."""
     seconds = []
     for _ in range(n_rounds):
-        started = time.perf_counter()
+        started = time.process_time()
         call()
-        seconds.append(round(time.perf_counter() - started, 9))
+        seconds.append(round(time.process_time() - started, 9))
     return seconds
 
 
@@ -214,6 +218,28 @@ def measure_keys(record: Record) -> None:
     record.add(what="keys", n=n, **each)
 
 
+def measure_rows(record: Record, n: int = 2**14) -> None:
+    """Measure writing and reading rows in blocks, as workers do."""
+    if record.find(what="rows"):
+        return
+    path = Path(tempfile.mkdtemp())
+    ours, theirs = opened(path), opened(path)
+    keys = draw_keys(0, n)
+    blocks = [keys[i : i + BLOCK_ROWS] for i in range(0, n, BLOCK_ROWS)]
+    rows = torch.rand((BLOCK_ROWS, processes.WIDTH)).bfloat16()
+    wrote = rounds(lambda: [ours.write(SPACE, block, rows) for block in blocks], 1)
+    theirs.find(SPACE, keys)
+    loaded = rounds(lambda: [theirs.read(SPACE, block) for block in blocks])
+    shutil.rmtree(path)
+    record.add(
+        what="rows",
+        n=n,
+        row_bytes=2 * processes.WIDTH,
+        write_seconds_per_row=[s / n for s in wrote],
+        load_seconds_per_row=[s / n for s in loaded],
+    )
+
+
 def weigh_paths(n: int) -> dict[str, Any]:
     """Measure a list of paths."""
     before = resident()
@@ -274,6 +300,7 @@ def main() -> None:
     record = Record("coordination")
     measure_networks(record)
     measure_keys(record)
+    measure_rows(record)
     measure_paths(record)
     measure_leases(record)
     measure_folders(record)

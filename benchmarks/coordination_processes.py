@@ -6,6 +6,7 @@ What they compute is replaced by sleep; all else is real.
 from __future__ import annotations
 
 import multiprocessing
+import os
 import shutil
 import socket
 import tempfile
@@ -92,6 +93,7 @@ def work(folder: Path, start: Any, found: Queue[Any]) -> None:
 
 def time_workers(n_workers: int) -> dict[str, Any]:
     """Time workers that encode one set together."""
+    load = os.getloadavg()[0]
     context = multiprocessing.get_context("fork")
     folder, found = Path(tempfile.mkdtemp()), context.Queue()
     start = context.Barrier(n_workers)
@@ -108,6 +110,8 @@ def time_workers(n_workers: int) -> dict[str, Any]:
     shutil.rmtree(folder)
     return {
         "n_workers": n_workers,
+        "load_before": round(load, 2),
+        "n_cores": os.cpu_count(),
         "n_images": N_IMAGES,
         "seconds_each": SECONDS_EACH,
         "row_bytes": 2 * WIDTH,
