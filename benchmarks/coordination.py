@@ -6,7 +6,7 @@ The unit costs that `simulate_scale.py` needs and no other program measures:
 
 - folder: listing 1,000 to 100,000 files of activations, at first and again, and the
   bytes of memory that a process takes for each row that it knows of;
-- leases: locking and unlocking the 512 keys of a block while other processes hold up
+- leases: locking and unlocking the 512 keys of a block, and trying in vain, while other processes hold up
   to 32,768 locks on the same file;
 - keys: hashing an image in memory, and looking its key up;
 - rows: writing blocks of rows and reading those of other processes, in order;
@@ -163,14 +163,23 @@ def hold(path: Path, n: int, pipe: Connection) -> None:
     pipe.recv()
 
 
-def time_leases(path: Path) -> tuple[list[float], list[float]]:
-    """Return the seconds per key of taking and giving back a block of keys."""
-    leases, took, gave = Leases(path), [], []
+def time_leases(path: Path, n_held: int) -> dict[str, list[float]]:
+    """Return the seconds per key of taking, giving back, and asking in vain."""
+    leases = Leases(path)
+    seconds: dict[str, list[float]] = {"take": [], "give": [], "fail": []}
+    held = draw_keys(1, n_held)
     for seed in range(N_ROUNDS):
         keys = draw_keys(seed + 2, BLOCK_ROWS)
-        took += rounds(lambda keys=keys: [leases.take(key) for key in keys], 1)
-        gave += rounds(lambda keys=keys: leases.give_back(keys), 1)
-    return [s / BLOCK_ROWS for s in took], [s / BLOCK_ROWS for s in gave]
+        seconds["take"] += rounds(lambda keys=keys: [leases.take(k) for k in keys], 1)
+        seconds["give"] += rounds(lambda keys=keys: leases.give_back(keys), 1)
+        order = np.random.default_rng(seed).permutation(n_held)[:BLOCK_ROWS]
+        taken = [held[i] for i in order.tolist()]
+        if taken:
+            seconds["fail"] += rounds(lambda t=taken: [leases.take(k) for k in t], 1)
+    return {
+        f"{what}_seconds_per_key": [s / BLOCK_ROWS for s in some]
+        for what, some in seconds.items()
+    }
 
 
 def measure_leases(record: Record) -> None:
@@ -184,16 +193,11 @@ def measure_leases(record: Record) -> None:
         child = context.Process(target=hold, args=(path, n, theirs))
         child.start()
         ours.recv()
-        took, gave = time_leases(path)
+        seconds = time_leases(path, n)
         ours.send(None)
         child.join()
         shutil.rmtree(path.parent)
-        record.add(
-            what="leases",
-            n_held=n,
-            take_seconds_per_key=took,
-            give_seconds_per_key=gave,
-        )
+        record.add(what="leases", n_held=n, **seconds)
 
 
 def measure_keys(record: Record) -> None:

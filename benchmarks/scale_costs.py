@@ -37,8 +37,9 @@ class Costs(NamedTuple):
     file_bytes, key_bytes : float
         Memory that a process takes for each file, and for each row, that it knows of.
 
-    n_held, take, give : ndarray
-        Locks that are held, and seconds to lock and to unlock a key beside them.
+    n_held, take, give, fail : ndarray
+        Locks that are held, and seconds to lock a key beside them, to unlock it, and to
+        find that another process holds it.
 
     hash_key, find_key, find_in_memory, put_row : float
         Seconds per image in memory and in the index of files, and to keep a row.
@@ -68,6 +69,7 @@ class Costs(NamedTuple):
     n_held: np.ndarray
     take: np.ndarray
     give: np.ndarray
+    fail: np.ndarray
     hash_key: float
     find_key: float
     find_in_memory: float
@@ -150,6 +152,7 @@ def read_costs() -> Costs:
         n_held=np.array([row["n_held"] for row in leases]),
         take=np.array([middle(row["take_seconds_per_key"]) for row in leases]),
         give=np.array([middle(row["give_seconds_per_key"]) for row in leases]),
+        fail=np.array([middle(row["fail_seconds_per_key"] or 0) for row in leases]),
         hash_key=middle(keys["hash_seconds_per_image"]),
         find_key=middle(large["find_seconds_per_key"]),
         find_in_memory=middle(keys["find_in_memory_seconds_per_key"]),

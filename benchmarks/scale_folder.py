@@ -57,7 +57,7 @@ class Folder:
     file_of: np.ndarray
     holder: np.ndarray
     writer: np.ndarray
-    n_rows: list[int]
+    files: list[tuple[int, int]]
     n_held: int = 0
     is_locked: bool = False
 
@@ -192,11 +192,11 @@ class Workers:
         each = costs.find_key + costs.find_in_memory
         yield self._spend("keys", len(keys) * each)
         if not self._knows(i, keys).all():
-            trip, n_files = self.system.round_trip, len(folder.n_rows)
+            trip, n_files = self.system.round_trip, len(folder.files)
             seconds = float(costs.list_folder(n_files)) + trip * (1 + n_files / 1000)
             yield self._spend("list", seconds)
-            new = folder.n_rows[self.n_known[i] : n_files]
             # Its own are known from writing them.
+            new = [n for writer, n in folder.files[self.n_known[i] :] if writer != i]
             seconds = len(new) * (costs.read_file + 3 * trip)
             yield self._spend("index", seconds + sum(new) * costs.read_key)
             self.n_known[i] = n_files
@@ -221,10 +221,12 @@ class Workers:
         n_tried = len(keys)
         if len(mine) == most:
             n_tried = int(np.searchsorted(np.cumsum(is_free), most)) + 1
-        each = np.interp(folder.n_held, self.costs.n_held, self.costs.take)
+        costs, n_failed = self.costs, n_tried - len(mine)
+        seconds = len(mine) * np.interp(folder.n_held, costs.n_held, costs.take)
+        seconds += n_failed * np.interp(folder.n_held, costs.n_held, costs.fail)
         folder.holder[mine] = i
         folder.n_held += len(mine)
-        yield self._spend("locks", n_tried * (float(each) + self.system.round_trip))
+        yield self._spend("locks", float(seconds) + n_tried * self.system.round_trip)
         yield "unlock", 0.0
         return mine
 
@@ -245,6 +247,6 @@ class Workers:
         costs, folder = self.costs, self._folder(i)
         each = costs.put_row + costs.write_row
         yield self._spend("write", len(keys) * each + 3 * self.system.round_trip)
-        folder.file_of[keys] = len(folder.n_rows)
+        folder.file_of[keys] = len(folder.files)
         folder.writer[keys] = i
-        folder.n_rows.append(len(keys))
+        folder.files.append((i, len(keys)))

@@ -30,7 +30,9 @@ from scale_ranks import compute_efficiencies, draw_slowest
 
 WORKERS = tuple(2**i for i in range(9))
 BATCHES = (128, 512, 2048, 8192)
-N_SHARED, N_TRAINED, N_STEPS = 2**18, 10**7, 500
+N_TRAINED, N_STEPS = 10**7, 500
+# Images that workers share: two windows of one list, or enough for a part for each.
+N_SHARED = {layout: 2**15 if layout == LAYOUTS[0] else 2**18 for layout in LAYOUTS}
 FOLDERS = {"local": 0.0, "shared over a network": None}
 
 
@@ -70,9 +72,10 @@ def simulate_folders(costs: Costs) -> list[dict[str, Any]]:
     for place, round_trip in FOLDERS.items():
         trip = plan.round_trip if round_trip is None else round_trip
         for layout in LAYOUTS:
+            n = N_SHARED[layout]
             for n_workers in WORKERS:
                 workers = Workers(
-                    N_SHARED, n_workers, each, costs, layout, System(round_trip=trip)
+                    n, n_workers, each, costs, layout, System(round_trip=trip)
                 )
                 seconds = workers.run()
                 rows.append(
@@ -80,9 +83,9 @@ def simulate_folders(costs: Costs) -> list[dict[str, Any]]:
                         "folder": place,
                         "layout": layout,
                         "n_workers": n_workers,
-                        "n_images": N_SHARED,
+                        "n_images": n,
                         "seconds": seconds,
-                        "speed_up": N_SHARED * each / seconds,
+                        "speed_up": n * each / seconds,
                         "spent": dict(workers.spent),
                     }
                 )
