@@ -6,8 +6,8 @@ The unit costs that `simulate_scale.py` needs and no other program measures:
 
 - folder: listing 1,000 to 100,000 files of activations, at first and again, and the
   bytes of memory that a process takes for each row that it knows of;
-- leases: locking and unlocking the 512 keys of a block, and trying in vain, while other processes hold up
-  to 32,768 locks on the same file;
+- leases: locking and unlocking the 512 keys of a block, and trying in vain, while
+  another process holds up to 32,768 locks on the same file;
 - keys: hashing an image in memory, and looking its key up;
 - rows: writing blocks of rows and reading those of other processes, in order;
 - paths: the bytes and seconds of each path in a list, and of sending it to a process;
@@ -104,13 +104,14 @@ def opened(path: Path) -> Folder:
     return folder
 
 
-def fill(path: Path, n_files: int, n_rows: int) -> None:
+def fill(path: Path, n_files: int, n_rows: int) -> dict[str, Any]:
     """Write files of activations of two bytes each."""
     folder, rows = opened(path), torch.zeros((n_rows, 1), dtype=torch.bfloat16)
     keys = np.random.default_rng(0).bytes(16 * n_files * n_rows)
     for i in range(n_files):
         some = keys[16 * n_rows * i : 16 * n_rows * (i + 1)]
         folder.write(SPACE, [some[j : j + 16] for j in range(0, len(some), 16)], rows)
+    return {}
 
 
 def look(path: Path, n_files: int, n_rows: int) -> dict[str, Any]:
@@ -143,7 +144,8 @@ def measure_folders(record: Record) -> None:
         if record.find(**key):
             continue
         path = Path(tempfile.mkdtemp())
-        fill(path, n_files, n_rows)
+        # Elsewhere, or the child would inherit memory that is free again.
+        in_child(fill, path, n_files, n_rows)
         record.add(**key, **in_child(look, path, n_files, n_rows))
         shutil.rmtree(path)
 

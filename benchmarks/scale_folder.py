@@ -161,7 +161,7 @@ class Workers:
     def _compute(self, i: int, pending: np.ndarray) -> Generator[Event]:
         """Compute what no worker has, and wait for the rest."""
         folder, looked_at = self._folder(i), self.system.first_block
-        most = looked_at
+        most, is_done = looked_at, np.zeros(self.n_images, bool)
         while len(pending):
             some = pending[:looked_at]
             there = yield from self._find(i, some)
@@ -176,7 +176,8 @@ class Workers:
             yield from self._give_back(folder, mine)
             done = np.concatenate([some[there], mine])
             if len(done):
-                pending = np.setdiff1d(pending, done, assume_unique=True)
+                is_done[done] = True
+                pending = pending[~is_done[pending]]
                 looked_at = most
             elif looked_at < len(pending):
                 looked_at *= 4
@@ -226,8 +227,9 @@ class Workers:
         seconds += n_failed * np.interp(folder.n_held, costs.n_held, costs.fail)
         folder.holder[mine] = i
         folder.n_held += len(mine)
-        yield self._spend("locks", float(seconds) + n_tried * self.system.round_trip)
+        yield self._spend("locks", float(seconds))
         yield "unlock", 0.0
+        yield self._ask(n_tried)
         return mine
 
     def _give_back(self, folder: Folder, keys: np.ndarray) -> Generator[Event]:
@@ -237,10 +239,15 @@ class Workers:
             each = np.interp(folder.n_held, self.costs.n_held, self.costs.give)
             folder.holder[keys] = -1
             folder.n_held -= len(keys)
-            yield self._spend(
-                "locks", len(keys) * (float(each) + self.system.round_trip)
-            )
+            yield self._spend("locks", len(keys) * float(each))
             yield "unlock", 0.0
+            yield self._ask(len(keys))
+
+    def _ask(self, n_locks: int) -> Event:
+        """Wait for the answers of a file system elsewhere, as others do at once."""
+        seconds = n_locks * self.system.round_trip
+        self.spent["answers"] += seconds
+        return "sleep", seconds
 
     def _publish(self, i: int, keys: np.ndarray) -> Generator[Event]:
         """Write rows as a file, and note it."""

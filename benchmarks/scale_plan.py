@@ -243,7 +243,6 @@ def count_bytes(costs: Costs, plan: Plan) -> dict[str, float]:
         "pixels sent": n * read_network("efficientnet_lite0", 5).row_bytes,
         "rows stored, head": n * networks[HEAD[0]].row_bytes,
         "rows stored, last stages": n * networks[LAST[0]].row_bytes,
-        "files of rows": plan.n_segments,
     }
 
 

@@ -3,7 +3,7 @@
     python benchmarks/simulate_scale.py
     python benchmarks/simulate_scale.py --check
 
-A simulation, in about a minute on one core: bytes, seconds and the bottleneck of
+A simulation, in less than a minute on one core: bytes, seconds and the bottleneck of
 encoding, training and scoring; what the present code would make of it; failures and
 slow workers; how well 1 to 256 workers share a folder, and how well as many ranks train
 together. Costs come from the results of `coordination.py`, `decoding.py`, `store.py`,
@@ -123,12 +123,10 @@ def simulate_shares() -> list[dict[str, Any]]:
 
 
 def show(title: str, values: dict[str, float], unit: str, factor: float = 1) -> None:
-    """Print values with their unit, the largest marked."""
+    """Print values with their unit."""
     print(f"\n{title}, {unit}")
-    most = max(values.values())
     for name, value in values.items():
-        mark = " <- the most" if value == most else ""
-        print(f"  {name:42} {value / factor:14,.1f}{mark}")
+        print(f"  {name:42} {value / factor:14,.4g}")
 
 
 def show_grid(title: str, rows: list[dict[str, Any]], value: str, by: str) -> None:
@@ -145,7 +143,7 @@ def show_grid(title: str, rows: list[dict[str, Any]], value: str, by: str) -> No
 def show_all(found: dict[str, Any]) -> None:
     """Print the results."""
     plan = found["plan"]
-    show("Once for all images", plan["bytes"], "GB, or thousands", 1e9)
+    show("Once for all images", plan["bytes"], "GB", 1e9)
     show("Encoding: all at once", plan["encoding_seconds"], "seconds")
     for name, parts in plan["training_seconds"].items():
         show(f"Training, {name}: all at once", parts, "seconds")
