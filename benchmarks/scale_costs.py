@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from record import RESULTS
 
+from sktransfer._activations.storage.tiers import BLOCK_ROWS
+
 # The cases of the other benchmarks that stand for the set on paper.
 DECODED = {"format": "jpg", "megapixels": 0.2, "way": "sktransfer"}
 STORED = {"row_kilobytes": 4}
@@ -126,7 +128,7 @@ def read_costs() -> Costs:
     """Read all costs."""
     folders = read("coordination", what="folder")
     folders.sort(key=lambda row: row["n_files"])
-    large = max(folders, key=lambda row: row["rows_per_file"])
+    (large,) = read("coordination", what="folder", rows_per_file=BLOCK_ROWS)
     folders.remove(large)
     few, many = folders[0], folders[-1]
     read_file, read_key = split(few, large, "first_seconds")
