@@ -3,7 +3,7 @@
     python benchmarks/simulate_scale.py
     python benchmarks/simulate_scale.py --check
 
-A simulation, in less than a minute on one core: bytes, seconds and the bottleneck of
+A simulation, in about half a minute on one core: bytes, seconds and the bottleneck of
 encoding, training and scoring; what the present code would make of it; failures and
 slow workers; how well 1 to 256 workers share a folder, and how well as many ranks train
 together. Costs come from the results of `coordination.py`, `decoding.py`, `store.py`,
