@@ -209,9 +209,8 @@ def time_training(costs: Costs, plan: Plan) -> dict[str, dict[str, float]]:
     n_steps = plan.n_epochs * plan.n_images / batch
     shares = draw_slowest(10**7, batch, n_ranks, 500)
     for name, work in list_work(plan).items():
-        if name == LAST[0]:
-            # By default, EfficientNet-Lite keeps its statistics.
-            work = work._replace(n_batch_norms=0)
+        # By default, backbones keep the statistics of their batch norm.
+        work = work._replace(n_batch_norms=0)
         parts = {
             "steps": n_steps * float(time_steps(shares, n_ranks, work, link).mean())
         }
