@@ -128,13 +128,13 @@ class Probe:
         assert is_own is not None
         mine = np.flatnonzero(is_own[self.dataset.rows])
         places = group.collect(mine)
-        counts = [len(some) for some in places]
-        whole = np.empty((len(features), sum(counts), features.shape[2]), np.float32)
+        whole = None
+        if group.is_first:
+            n_views, _, n_features = features.shape
+            whole = np.empty((n_views, len(self.dataset), n_features), np.float32)
         for view, some in enumerate(features):
-            joined = group.join_rows(some, counts)
-            for at, rows in zip(places, joined or [], strict=False):
-                whole[view, at] = rows
-        return whole if group.is_first else None
+            group.join_rows(some, places, None if whole is None else whole[view])
+        return whole
 
     def _collect_features(self, stages: Stages) -> np.ndarray:
         """Compute the features of the set, (n_views, n_images, n_features), float32.

@@ -70,39 +70,36 @@ class Group:
         """Return whether some rank passes True."""
         return any(self.collect(flag))
 
-    def join_rows(self, rows: np.ndarray, counts: list[int]) -> list[np.ndarray] | None:
-        """Bring the rows of all ranks to the first; None on the others.
+    def join_rows(
+        self, rows: np.ndarray, places: list[np.ndarray], whole: np.ndarray | None
+    ) -> None:
+        """Bring the rows of all ranks to the first.
 
         Parameters
         ----------
-        rows : ndarray of shape (counts[number], ...), float32
+        rows : ndarray of shape (n_own, n_columns), float32
             Of this rank.
 
-        counts : list of int
-            How many rows each rank has.
+        places : list of ndarray of int
+            Where the rows of each rank belong.
 
-        Returns
-        -------
-        list of ndarray
-            One per rank.
+        whole : ndarray of shape (n, n_columns), float32, or None
+            Filled on the first rank; None on the others.
         """
-        row = int(np.prod(rows.shape[1:]))
-        step, most = max(1, SENT_AT_ONCE // max(1, 4 * row)), max(counts)
-        shape = rows.shape[1:]
-        joined = [np.empty((n, *shape), np.float32) for n in counts]
-        for at in range(0, most, step):
-            n = min(step, most - at)
+        n_columns, most = rows.shape[1], max(map(len, places))
+        step = max(1, SENT_AT_ONCE // max(1, 4 * n_columns))
+        for first in range(0, most, step):
+            some = slice(first, first + step)
             # All ranks send as many; one of them may have a row less.
-            sent = torch.zeros(n, row)
-            some = torch.from_numpy(rows[at : at + n]).reshape(-1, row)
-            sent[: len(some)] = some
-            parts = [torch.empty_like(sent) for _ in counts] if self.is_first else None
+            sent = torch.zeros(min(step, most - first), n_columns)
+            own = torch.from_numpy(rows[some])
+            sent[: len(own)] = own
+            parts = None if whole is None else [torch.empty_like(sent) for _ in places]
             with self._explain_loss():
                 distributed.gather(sent, parts, 0, self._control)
-            for part, whole in zip(parts or [], joined, strict=False):
-                there = whole[at : at + n]
-                there[...] = part[: len(there)].numpy().reshape(there.shape)
-        return joined if self.is_first else None
+            if whole is not None and parts is not None:
+                for at, part in zip(places, parts, strict=True):
+                    whole[at[some]] = part[: len(at[some])].numpy()
 
     @contextmanager
     def _explain_loss(self) -> Iterator[None]:
