@@ -181,5 +181,6 @@ def _find_lock_file(gpu: str) -> Path | None:
 
 
 def _name_user() -> str:
-    # On Windows the folder for temporary files is the user's own.
-    return "turns" if sys.platform == "win32" else str(os.geteuid())
+    if sys.platform == "win32":
+        return "turns"  # the folder for temporary files is the user's own there
+    return str(os.geteuid())
