@@ -195,9 +195,7 @@ def main() -> None:
                     n_candidates=n_candidates,
                     contestant=name,
                     seconds=spread(times[name], ".2f"),
-                    over_serial=spread(
-                        (np.array(times[name]) / serial).tolist(), ".2f"
-                    ),
+                    over_serial=spread(ratios, ".2f"),
                     start_seconds=round(start, 1),
                     **(start_of_each if name.startswith("Ray") else {}),
                     scores_equal_serial=bool(

@@ -12,7 +12,13 @@ from packaging.version import Version
 ROOT = Path(__file__).parents[1]
 
 # The first releases without holes that matter here.
-SAFE = {"pillow": "12.3", "torch": "2.11", "jinja2": "3.1.6"}
+SAFE = {
+    "pillow": "12.3",
+    "torch": "2.11",
+    "jinja2": "3.1.6",
+    "distributed": "2026.1.1",
+    "ray": "2.52",
+}
 
 
 def named_tests(page):
@@ -31,7 +37,8 @@ def test_the_tests_that_a_page_names_exist(page):
 
 def test_the_lowest_versions_exclude_known_holes():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    lines = project["dependencies"] + project["optional-dependencies"]["plot"]
+    extras = project["optional-dependencies"]
+    lines = project["dependencies"] + extras["plot"] + extras["dask"] + extras["ray"]
     floors = {r.name: r.specifier for r in map(Requirement, lines)}
     for name, version in SAFE.items():
         (floor,) = floors[name]

@@ -12,6 +12,7 @@ from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from joblib import parallel_config
 from scipy.special import softmax
 from sklearn.base import ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
@@ -438,10 +439,13 @@ class BaseImageClassifier(ClassifierMixin, ExportedClasses, Computing, ImageInpu
         from sktransfer._networks.device import autocast, fork_rng
         from sktransfer._networks.processes import take_turn_on
 
-        # A number format set by the caller would also reach the backward pass.
+        # What a fit itself runs through joblib, as solvers of scikit-learn 1.7 do, stays
+        # in this thread: sent to Dask, it would wait behind the next fit, and that one
+        # for this. A number format set by the caller would reach the backward pass.
         with (
             take_turn_on(device),
             fork_rng(seed, device),
+            parallel_config("sequential"),
             autocast("float32", device),
         ):
             if goes_on:

@@ -181,7 +181,6 @@ def _find_lock_file(gpu: str) -> Path | None:
 
 
 def _name_user() -> str:
-    # On Windows the folder for temporary files is the user's own.
     if sys.platform == "win32":
-        return "turns"
+        return "turns"  # the folder for temporary files is the user's own there
     return str(os.geteuid())

@@ -40,18 +40,18 @@ def until(path, seconds=60.0):
         time.sleep(0.01)
 
 
-def enter(folder, name, wait_for):
-    """Take a turn; leave signs of having begun, waited and entered."""
+def enter(folder, name, wait_for, gpu):
+    """Take a turn; leave signs of having waited and entered."""
     turns.LONG_SECONDS = 0.0
-    (folder / f"{name} began").touch()
-    with take_turn(GPU, (folder / f"{name} waits").touch):
+    with take_turn(gpu, (folder / f"{name} waits").touch):
         (folder / f"{name} entered").touch()
         if wait_for is not None:
             until(folder / wait_for)
 
 
-def started(folder, name, wait_for=None):
-    process = spawn.Process(target=enter, args=(folder, name, wait_for), daemon=True)
+def started(folder, name, wait_for=None, gpu=GPU):
+    args = folder, name, wait_for, gpu
+    process = spawn.Process(target=enter, args=args, daemon=True)
     process.start()
     return process
 
@@ -105,12 +105,16 @@ def test_who_waits_goes_before_who_has_just_left(tmp_path):
 
 def test_turns_within_a_turn_do_not_wait_even_for_another_gpu(tmp_path):
     with take_turn(GPU, pytest.fail):
-        other = started(tmp_path, "b")
+        # It stands at the head of the queue.
+        one = started(tmp_path, "b")
         until(tmp_path / "b waits")
-        # The process that waits stands at the head of the queue.
+        other = started(tmp_path, "c", "the end", "GPU-of-others")
+        until(tmp_path / "c entered")
         with take_turn(GPU, pytest.fail), take_turn("GPU-of-others", pytest.fail):
-            pass
+            assert other.is_alive()
         assert not (tmp_path / "b entered").exists()
+        (tmp_path / "the end").touch()
+    assert ended(one)
     assert ended(other)
 
 

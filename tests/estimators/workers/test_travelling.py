@@ -7,11 +7,13 @@ import pickle
 import threading
 import warnings
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
 from joblib import Parallel, delayed, parallel_config
 from joblib.externals.loky.backend.reduction import dumps
+from joblib.parallel import get_active_backend
 from sklearn.base import clone
 from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
@@ -238,3 +240,19 @@ def test_a_callback_that_holds_its_estimator_is_pickled():
     clf.callbacks = [Loop(clf)]
     again = pickle.loads(pickle.dumps(clf))
     assert again.callbacks[0].clf is again
+
+
+class NoteBackend(Callback):
+    """Notes how joblib would run what is called within a fit."""
+
+    said: ClassVar[list] = []
+
+    def on_epoch_end(self, net, **kwargs):
+        self.said.append(type(get_active_backend()[0]).__name__)
+
+
+def test_what_a_fit_runs_through_joblib_stays_in_its_thread():
+    # On Dask it would wait behind the next fit, and that one for this.
+    with parallel_config("threading", n_jobs=2):
+        quick(callbacks=[NoteBackend()]).fit(*pictures(12))
+    assert set(NoteBackend.said) == {"SequentialBackend"}
