@@ -96,12 +96,11 @@ def engine(contestant: str) -> Iterator[None]:
         if contestant == "loky":
             stack.enter_context(parallel_config("loky", n_jobs=2))
         if contestant == "dask":
-            from distributed import Client, LocalCluster
+            from distributed import LocalCluster
 
             options = {"n_workers": 2, "threads_per_worker": 1}
             cluster = LocalCluster(**options, dashboard_address="127.0.0.1:0")
-            stack.enter_context(stack.enter_context(Client(cluster)))
-            stack.callback(cluster.close)
+            stack.enter_context(stack.enter_context(cluster).get_client())
             stack.enter_context(parallel_config("dask"))
         yield
 
