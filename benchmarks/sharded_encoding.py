@@ -125,7 +125,7 @@ def start(contestant: str, name: str, n: int, folder: Path) -> subprocess.Popen[
     n_threads = 2 if contestant == "threads" else 1
     command = [sys.executable, *(TORCHRUN if contestant == "ranks" else []), __file__]
     return subprocess.Popen(
-        [*command, "--run", contestant, name, str(n), str(folder)],
+        [*command, "--contestant", contestant, name, str(n), str(folder)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -197,13 +197,13 @@ def measure(record: Record, name: str, n: int, n_rounds: int) -> None:
 def main() -> None:
     """Run a contestant, or all in turn."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--run", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--contestant", nargs=4, help=argparse.SUPPRESS)
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--rehearse", action="store_true", help="few files, to work/")
     parser.add_argument("--rounds", type=int, default=N_ROUNDS)
     arguments = parser.parse_args()
-    if arguments.run:
-        contestant, name, n, folder = arguments.run
+    if arguments.contestant:
+        contestant, name, n, folder = arguments.contestant
         run(contestant, name, int(n), Path(folder))
         return
     record = Record("sharded_encoding", WORK if arguments.rehearse else RESULTS)
