@@ -48,7 +48,7 @@ from sktransfer import ActivationCache, FeatureExtractor, TransferClassifier
 from sktransfer._activations.storage.segments import read_rows, read_segment
 
 CONTESTANTS = ("one", "threads", "loky", "dask", "ranks")
-N_FILES = {"trash": 384, "cifar10": 10_000}
+N_FILES = {"trash": 384, "cifar10": 4000}
 N_FIRST, N_ROUNDS = 64, 3
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 SHOWN = {
