@@ -48,7 +48,7 @@ from sktransfer import ActivationCache, FeatureExtractor, TransferClassifier
 from sktransfer._activations.storage.segments import read_rows, read_segment
 
 CONTESTANTS = ("one", "threads", "loky", "dask", "ranks")
-N_FILES = {"trash": 384, "cifar10": 10_000}
+N_FILES = {"trash": 384, "cifar10": 4000}
 N_FIRST, N_ROUNDS = 64, 3
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 SHOWN = {
@@ -96,12 +96,11 @@ def engine(contestant: str) -> Iterator[None]:
         if contestant == "loky":
             stack.enter_context(parallel_config("loky", n_jobs=2))
         if contestant == "dask":
-            from distributed import Client, LocalCluster
+            from distributed import LocalCluster
 
             options = {"n_workers": 2, "threads_per_worker": 1}
             cluster = LocalCluster(**options, dashboard_address="127.0.0.1:0")
-            stack.enter_context(stack.enter_context(Client(cluster)))
-            stack.callback(cluster.close)
+            stack.enter_context(stack.enter_context(cluster).get_client())
             stack.enter_context(parallel_config("dask"))
         yield
 
@@ -126,7 +125,7 @@ def start(contestant: str, name: str, n: int, folder: Path) -> subprocess.Popen[
     n_threads = 2 if contestant == "threads" else 1
     command = [sys.executable, *(TORCHRUN if contestant == "ranks" else []), __file__]
     return subprocess.Popen(
-        [*command, "--run", contestant, name, str(n), str(folder)],
+        [*command, "--contestant", contestant, name, str(n), str(folder)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -198,13 +197,13 @@ def measure(record: Record, name: str, n: int, n_rounds: int) -> None:
 def main() -> None:
     """Run a contestant, or all in turn."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--run", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--contestant", nargs=4, help=argparse.SUPPRESS)
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--rehearse", action="store_true", help="few files, to work/")
     parser.add_argument("--rounds", type=int, default=N_ROUNDS)
     arguments = parser.parse_args()
-    if arguments.run:
-        contestant, name, n, folder = arguments.run
+    if arguments.contestant:
+        contestant, name, n, folder = arguments.contestant
         run(contestant, name, int(n), Path(folder))
         return
     record = Record("sharded_encoding", WORK if arguments.rehearse else RESULTS)

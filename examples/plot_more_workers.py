@@ -94,6 +94,7 @@ if __name__ == "__main__":
         "n_workers": 2,
         "threads_per_worker": 1,
         "dashboard_address": "127.0.0.1:0",
+        "silence_logs": "ERROR",
     }
     with LocalCluster(**options) as cluster, Client(cluster):
         proba = np.array(score_all(model, paths, len(classes), out))

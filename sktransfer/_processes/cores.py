@@ -20,7 +20,7 @@ def count_threads() -> int | None:
     - ``torchrun`` says how many ranks a machine has. (The one thread that it allows
       OpenMP is no share: beside a GPU, reading needs the other cores.)
     - A worker of Dask has a number of threads.
-    - joblib and Ray tell OpenMP.
+    - joblib, Ray and Spark tell OpenMP.
     """
     if find_rank().n_ranks > 1:
         n_here = os.environ.get("LOCAL_WORLD_SIZE", "")
@@ -50,7 +50,9 @@ def _count_threads_of_dask() -> int | None:
 
 
 def _is_worker() -> bool:
-    """Return whether an engine of joblib or Ray started this process."""
+    """Return whether an engine of joblib, Ray or Spark started this process."""
+    if "SPARK_REUSE_WORKER" in os.environ:
+        return True
     ray: Any = sys.modules.get("ray")
     with suppress(Exception):
         if ray.is_initialized() and ray._private.worker.global_worker.mode == 1:

@@ -31,6 +31,12 @@ def test_a_worker_has_as_many_as_openmp_was_told(told, n, monkeypatch):
     assert count_threads() == n
 
 
+def test_a_worker_of_spark_has_as_many_as_openmp_was_told(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    monkeypatch.setenv("SPARK_REUSE_WORKER", "1")
+    assert count_threads() == 3
+
+
 @pytest.mark.parametrize(("n_cores", "n"), [(64, 32), (3, 1), (1, 1)])
 def test_ranks_share_cores_whatever_openmp_was_told(n_cores, n, monkeypatch):
     for name, value in RANK.items():
