@@ -13,7 +13,7 @@ from joblib import effective_n_jobs
 from joblib.parallel import get_active_backend
 from sklearn.utils.parallel import Parallel, delayed
 
-from sktransfer._activations.cache import ActivationCache, CacheInfo
+from sktransfer._activations.cache import ActivationCache, CacheInfo, resolve_cache
 from sktransfer._estimators.workers.shards import cut_shards, take
 from sktransfer._feedback import Bar
 from sktransfer._processes.ranks import find_rank
@@ -203,6 +203,7 @@ def _encode_shard(job: Job, images: Images) -> tuple[int, CacheInfo]:
     global _last
     with _lock:
         if _last is None or _last[0] != job.name:
+            resolve_cache(job.cache)  # opens the folder
             _last = job.name, job.cache
         cache = _last[1]
     return len(images), job.encode(images, cache)
