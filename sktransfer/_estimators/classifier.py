@@ -425,9 +425,9 @@ class BaseImageClassifier(ClassifierMixin, ExportedClasses, Computing, ImageInpu
         from sktransfer._networks.device import autocast, fork_rng
         from sktransfer._networks.processes import take_turn_on
 
-        # What a fit itself runs through joblib, as solvers of scikit-learn 1.7 do,
-        # stays in this thread: sent to Dask, it would wait behind the next fit, and that
-        # one for this. A number format of the caller would reach the backward pass.
+        # What a fit runs through joblib, as solvers of scikit-learn 1.7 do, stays here:
+        # sent to Dask, it would wait behind the next fit, and that one for this. A
+        # number format set by the caller would also reach the backward pass.
         with (
             take_turn_on(device),
             fork_rng(seed, device),
