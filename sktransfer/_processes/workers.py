@@ -54,8 +54,10 @@ def _is_ray_worker() -> bool:
     if ray is None:
         return False
     try:
-        # Its public functions write to the log when they are called elsewhere.
-        mode = ray.get_runtime_context().worker.mode
-        return bool(mode == ray.WORKER_MODE)
+        # Asking for the context would start Ray where it does not run. Whoever asks it
+        # for a task, outside of one, has that written to the log.
+        if not ray.is_initialized():
+            return False
+        return bool(ray.get_runtime_context().worker.mode == ray.WORKER_MODE)
     except Exception:  # it is being imported, or another release of Ray
         return False
