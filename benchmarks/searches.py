@@ -135,7 +135,7 @@ def start_ray(stack: ExitStack) -> tuple[Context, float]:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     started = time.perf_counter()
     here = {"env_vars": {"PYTHONPATH": os.path.dirname(__file__)}}
-    ray.init(num_cpus=2, include_dashboard=False, runtime_env=here)
+    ray.init("local", num_cpus=2, include_dashboard=False, runtime_env=here)
     stack.callback(ray.shutdown)
     register_ray()
     return lambda: parallel_config("ray", n_jobs=2), time.perf_counter() - started

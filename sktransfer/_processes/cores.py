@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import sys
-from contextlib import suppress
-from typing import Any
 
 from sktransfer._processes.ranks import find_rank
+from sktransfer._processes.workers import find_dask_worker, is_worker
 
 
 def count_threads() -> int | None:
@@ -25,12 +22,13 @@ def count_threads() -> int | None:
     if find_rank().n_ranks > 1:
         n_here = os.environ.get("LOCAL_WORLD_SIZE", "")
         return max(1, _count_cores() // int(n_here)) if n_here.isdigit() else None
-    of_dask = _count_threads_of_dask()
+    of_dask = find_dask_worker()
     if of_dask is not None:
-        return of_dask
+        return int(of_dask.state.nthreads)
     told = os.environ.get("OMP_NUM_THREADS", "")
     is_told = told.isdigit() and int(told) > 0
-    return int(told) if _is_worker() and is_told else None
+    is_ours = is_worker() or "SPARK_REUSE_WORKER" in os.environ
+    return int(told) if is_ours and is_told else None
 
 
 def _count_cores() -> int:
@@ -38,23 +36,3 @@ def _count_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _count_threads_of_dask() -> int | None:
-    """Return the number of threads of this worker of Dask; None in other processes."""
-    # Importing it takes a second; in its workers it is imported.
-    module: Any = sys.modules.get("distributed.worker")
-    with suppress(Exception):  # a ValueError, as a rule: this is no worker
-        return int(module.get_worker().state.nthreads)
-    return None
-
-
-def _is_worker() -> bool:
-    """Return whether an engine of joblib, Ray or Spark started this process."""
-    if "SPARK_REUSE_WORKER" in os.environ:
-        return True
-    ray: Any = sys.modules.get("ray")
-    with suppress(Exception):
-        if ray.is_initialized() and ray._private.worker.global_worker.mode == 1:
-            return True
-    return multiprocessing.parent_process() is not None

@@ -16,7 +16,7 @@ def is_worker() -> bool:
     """Whether this process, or this task of Dask, works for another process."""
     return (
         multiprocessing.parent_process() is not None  # joblib's, and most of Dask's
-        or _find_dask_worker() is not None
+        or find_dask_worker() is not None
         or _is_ray_worker()
     )
 
@@ -26,7 +26,7 @@ def forward_warning(message: str | Warning, category: type[Warning]) -> None:
 
     joblib's workers and Ray's write to the terminal of their client.
     """
-    worker = _find_dask_worker()
+    worker = find_dask_worker()
     key = os.getpid(), str(message), category
     if worker is None or key in _forwarded:
         return
@@ -37,7 +37,7 @@ def forward_warning(message: str | Warning, category: type[Warning]) -> None:
     worker.log_event("warn", {name: pickle.dumps(part) for name, part in parts.items()})
 
 
-def _find_dask_worker() -> Any:
+def find_dask_worker() -> Any:
     """Return the worker of Dask that runs this task, or None."""
     # What was not imported runs nothing here; importing it takes seconds.
     distributed: Any = sys.modules.get("distributed.worker")
@@ -54,8 +54,10 @@ def _is_ray_worker() -> bool:
     if ray is None:
         return False
     try:
-        # Its public functions write to the log when they are called elsewhere.
-        mode = ray.get_runtime_context().worker.mode
-        return bool(mode == ray.WORKER_MODE)
+        # Asking for the context would start Ray where it does not run. Whoever asks it
+        # for a task, outside of one, has that written to the log.
+        if not ray.is_initialized():
+            return False
+        return bool(ray.get_runtime_context().worker.mode == ray.WORKER_MODE)
     except Exception:  # it is being imported, or another release of Ray
         return False

@@ -24,7 +24,8 @@ def backend():
     with pytest.MonkeyPatch.context() as quiet:
         quiet.setenv("RAY_USAGE_STATS_ENABLED", "0")
         here = {"env_vars": {"PYTHONPATH": os.getcwd()}}
-        ray.init(num_cpus=2, include_dashboard=False, runtime_env=here)
+        # Without an address it would join a cluster that somebody runs here.
+        ray.init("local", num_cpus=2, include_dashboard=False, runtime_env=here)
         register_ray()
         yield "ray"
         ray.shutdown()
