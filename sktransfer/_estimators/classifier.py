@@ -31,6 +31,7 @@ from sktransfer._estimators.targets import (
     warn_of_a_single_class,
     weigh_images,
 )
+from sktransfer._estimators.workers.ranks import end_together, telling_ranks
 from sktransfer._feedback import Bar, warn
 from sktransfer._images.containers import (
     is_pictures,
@@ -162,6 +163,19 @@ class BaseImageClassifier(ClassifierMixin, ExportedClasses, Computing, ImageInpu
         ConvergenceWarning
             If Ctrl-C ended the training after the first epoch.
         """
+        with telling_ranks():
+            return self._fit(X, y, sample_weight, X_val, y_val, sample_weight_val)
+
+    def _fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        X_val: Any,
+        y_val: Any,
+        sample_weight_val: Any,
+    ) -> BaseImageClassifier:
+        """Fit, as :meth:`fit` documents it."""
         started = time.perf_counter()
         with restore_on_error(self):
             self._validate_params()
@@ -178,21 +192,14 @@ class BaseImageClassifier(ClassifierMixin, ExportedClasses, Computing, ImageInpu
                     raise
                 raise BadImageError(f"{error}\n{_LEAVE_OUT}", error.indices) from error
             self._set_fitted(net, classes)
-            self.fit_time_ = self._share_seconds(net, time.perf_counter() - started)
+            self.fit_time_ = time.perf_counter() - started
         if net.interrupt_ is not None:
             try:
-                warn(ConvergenceWarning(self._describe_interrupt()))
+                warn(ConvergenceWarning(self._describe_interrupt()), of_rank=True)
             finally:  # also where warnings are errors
                 raise net.interrupt_
+        self.fit_time_ = end_together(self.fit_time_, self._fitted_device())
         return self
-
-    def _share_seconds(self, net: StagesNet, seconds: float) -> float:
-        """Return the seconds of the first rank: all have one estimator then."""
-        from sktransfer._training.ranks.group import share_value
-
-        if net.interrupt_ is not None:
-            return seconds
-        return float(share_value(seconds, self._fitted_device()))
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Predict the probability of each class.
@@ -299,7 +306,7 @@ class BaseImageClassifier(ClassifierMixin, ExportedClasses, Computing, ImageInpu
         from sktransfer._images.variation import check_brightness
         from sktransfer._training.faults.resuming import check_checkpoint
         from sktransfer._training.image_sets import ImageDataset
-        from sktransfer._training.ranks.group import share_value
+        from sktransfer._training.ranks.agreement import share_seed
         from sktransfer._training.train import train
 
         goes_on = self.warm_start and hasattr(self, "net_")
@@ -319,7 +326,7 @@ class BaseImageClassifier(ClassifierMixin, ExportedClasses, Computing, ImageInpu
         classes, labels = np.unique(y, return_inverse=True)
         warn_of_a_single_class(classes)
         weights, by_class = weigh_images(sample_weight, self.class_weight, y)
-        seed = share_value(self._draw_seed(), device)
+        seed = share_seed(self._draw_seed(), self.random_state, device)
         images = self._keep_pixels(images, goes_on)
         if X_val is None:
             stop, fraction = self.early_stopping, self.validation_fraction

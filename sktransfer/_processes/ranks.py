@@ -36,6 +36,9 @@ class Rank(NamedTuple):
 
 ALONE = Rank()
 
+# A fork inherits torch's connections to other ranks, and must not use them.
+_imported_in = os.getpid()
+
 
 def find_rank() -> Rank:
     """Find the rank of this process.
@@ -44,7 +47,8 @@ def find_rank() -> Rank:
     starts inherit the environment, but are no ranks. Nor are its threads: in each rank
     they would come to what all ranks do together in another order.
     """
-    if threading.current_thread() is not threading.main_thread():
+    is_fork = os.getpid() != _imported_in
+    if is_fork or threading.current_thread() is not threading.main_thread():
         return ALONE
     # Importing it takes seconds.
     distributed: Any = sys.modules.get("torch.distributed")

@@ -26,7 +26,7 @@ from sktransfer._training.faults.short_memory import (
 from sktransfer._training.image_sets import ImageDataset
 from sktransfer._training.mixing import count_mixed
 from sktransfer._training.probe import Probe
-from sktransfer._training.ranks.group import Group
+from sktransfer._training.ranks.group import Group, raise_together
 from sktransfer._training.ranks.shares import Share
 from sktransfer._training.ranks.whole_batch import WholeBatch
 
@@ -351,7 +351,8 @@ class StagesNet(NeuralNet):
         if share is None or share.own is None or n_images != len(share.own):
             return nullcontext()
         places = share.find_places()[share.own]
-        return WholeBatch(torch.from_numpy(places).to(self.device), share.n_whole)
+        on_device = torch.from_numpy(places).to(self.device)
+        return WholeBatch(on_device, share.n_whole, self.group)
 
     def _learn_in_parts(
         self, n_parts: int, *tensors: torch.Tensor
@@ -421,10 +422,11 @@ class StagesNet(NeuralNet):
         bad = (~losses.isfinite()).nonzero()
         if len(bad):
             batch = int(bad[0])
-            raise FloatingPointError(
+            error = FloatingPointError(
                 f"The {prefix} loss became {float(losses[batch])} at epoch "
                 f"{len(self.history)}, batch {batch + 1} (lr={self.lr:g}). {_REMEDY}"
             )
+            raise_together(error)  # the losses are those of all ranks
 
     def check_last_step(self, dataset: ImageDataset) -> None:
         """Raise a FloatingPointError if the last step broke the weights.
@@ -441,7 +443,8 @@ class StagesNet(NeuralNet):
         if self.group is not None:
             is_broken = self.group.is_any(is_broken)
         if is_broken:
-            raise FloatingPointError(
+            error = FloatingPointError(
                 f"The logits became nan or infinite in the last step of epoch "
                 f"{len(self.history)} (lr={self.lr:g}). {_REMEDY}"
             )
+            raise_together(error)

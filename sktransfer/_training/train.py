@@ -74,6 +74,7 @@ def train(
     group = join_group(device)
     if group is not None:
         check_agreement(group, stages, train_set, valid_set, settings)
+        group.is_training = True
         settings = _settle(settings, group)
         train_set = _take_own(train_set, group)
         valid_set = None if valid_set is None else _take_own(valid_set, group)
@@ -126,7 +127,7 @@ def train(
 
 def _settle(settings: TrainingSettings, group: Group) -> TrainingSettings:
     """Let the first rank alone print, and leave out what several cannot do."""
-    if settings.compile and group.is_first:
+    if settings.compile:
         warn(
             "compile=True has no effect where several ranks train together; pass "
             "compile=False."

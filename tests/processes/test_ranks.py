@@ -1,6 +1,7 @@
 """Which processes are ranks of a job, and which are alone."""
 
 import multiprocessing
+import os
 import threading
 
 import pytest
@@ -53,6 +54,12 @@ def test_on_one_machine_the_local_number_may_be_missing(surroundings):
 def test_the_worker_of_a_rank_is_no_rank(surroundings):
     context = multiprocessing.get_context("spawn")
     with context.Pool(1) as pool:
+        assert pool.apply(find_rank) == ALONE
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
+def test_the_fork_of_a_rank_is_no_rank(surroundings):
+    with multiprocessing.get_context("fork").Pool(1) as pool:
         assert pool.apply(find_rank) == ALONE
 
 

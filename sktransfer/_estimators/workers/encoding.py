@@ -14,6 +14,7 @@ from joblib.parallel import get_active_backend
 from sklearn.utils.parallel import Parallel, delayed
 
 from sktransfer._activations.cache import ActivationCache, CacheInfo, resolve_cache
+from sktransfer._estimators.workers.ranks import telling_ranks
 from sktransfer._estimators.workers.shards import cut_shards, take
 from sktransfer._feedback import Bar
 from sktransfer._processes.ranks import find_rank
@@ -97,8 +98,9 @@ def encode(
     """
     n_ranks, n_workers = find_rank().n_ranks, _count_workers(n_jobs)
     if n_ranks > 1:
-        _refuse_workers(n_jobs, n_ranks)
-        return _encode_in_ranks(estimator, X, cache)
+        with telling_ranks():
+            _refuse_workers(n_jobs, n_ranks)
+            return _encode_in_ranks(estimator, X, cache)
     if n_workers > 1:
         return _encode_in_workers(estimator, X, cache, n_jobs, n_workers)
     estimator._validate_params()  # type: ignore[attr-defined]
@@ -154,7 +156,7 @@ def _encode_in_ranks(
         for some in mine:
             infos.append(job.encode(take(images, some), cache))
             bar.advance(some.stop - some.start)
-    of_ranks = group.collect(_add_up(infos))
+    of_ranks = group.meet(_add_up(infos))
     return _add_up(of_ranks)._replace(n_bytes=sum(info.n_bytes for info in of_ranks))
 
 

@@ -6,7 +6,7 @@ import atexit
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 import torch
@@ -15,12 +15,22 @@ from torch import distributed
 from sktransfer._processes.ranks import Rank, find_rank
 
 # One rank may have to wait for hours until another has encoded its images, or solved
-# the head. torch would give up after half an hour. Of a rank that dies the others hear
-# at once.
+# the head. torch would give up after half an hour. If a rank dies, its connections
+# break, and torchrun ends the others.
 PATIENCE = timedelta(days=7)
 
 # Bytes that one rank sends to the first at a time.
 SENT_AT_ONCE = 2**26
+
+
+# Marks errors that every rank raises.
+TOGETHER = "is_of_all_ranks"
+
+
+class Failure(NamedTuple):
+    """What a rank passes that has nothing else to pass, since it failed."""
+
+    text: str
 
 
 class Group:
@@ -38,11 +48,17 @@ class Group:
 
     is_first : bool
         Whether this rank prints and writes for all.
+
+    is_training : bool
+        Whether the ranks are within the steps of a fit.
     """
 
     def __init__(self, rank: Rank) -> None:
         self.number, self.n_ranks = rank.number, rank.n_ranks
         self.is_first = rank.is_first
+        self.world: Any = distributed.group.WORLD
+        # Whether a fit is past the last point where ranks meet before its steps.
+        self.is_training = False
         # For what is not on a GPU; NCCL, if a caller chose it, knows nothing else.
         self._control: Any = distributed.new_group(backend="gloo", timeout=PATIENCE)
 
@@ -65,6 +81,16 @@ class Group:
         with self._explain_loss():
             distributed.all_gather_object(values, value, self._control)
         return values
+
+    def meet(self, value: Any) -> list[Any]:
+        """Return what each rank passes; a RuntimeError if one of them has failed."""
+        every = self.collect(value)
+        for number, other in enumerate(every):
+            if isinstance(other, Failure):
+                raise_together(
+                    RuntimeError(f"rank {number} of this job failed: {other.text}")
+                )
+        return every
 
     def is_any(self, flag: bool) -> bool:
         """Return whether some rank passes True."""
@@ -116,8 +142,9 @@ class Group:
             ) from error
 
 
-# The group of this process, once it has joined one.
+# The group of this process, once it has joined one, and why there is none any more.
 _joined: Group | None = None
+_broken: str | None = None
 
 
 def join_group(device: torch.device) -> Group | None:
@@ -133,30 +160,66 @@ def join_group(device: torch.device) -> Group | None:
     Raises
     ------
     RuntimeError
-        If the others cannot be reached.
+        If the others cannot be reached, or not any more.
     """
     global _joined
     rank = find_rank()
     if rank.n_ranks == 1:
         return None
-    if _joined is None or not distributed.is_initialized():
-        if not distributed.is_initialized():
-            _initialize(rank, device)
+    if _broken is not None:
+        raise RuntimeError(
+            f"rank {rank.number} of {rank.n_ranks} has left the others ({_broken}) and "
+            "trains nothing more with them; start the job again."
+        )
+    if not distributed.is_initialized():
+        _initialize(rank, device)
+    if _joined is None or _joined.world is not distributed.group.WORLD:
         _joined = Group(rank)
     return _joined
 
 
-def share_value(value: Any, device: torch.device) -> Any:
-    """Return the value of the first rank of this job, or this one if it is alone."""
-    group = join_group(device)
-    return value if group is None else group.share(value)
+def tell_ranks(error: BaseException) -> None:
+    """Let other ranks know that this one has failed, if they wait for it.
+
+    Before the first step they are told, and may go on to another fit, as this one may.
+    Later they are in the middle of a step that will never end: this rank leaves the
+    group, which is an error wherever they wait, and none of them trains any more.
+    """
+    rank = find_rank()
+    if rank.n_ranks == 1 or _broken is not None:
+        return
+    if getattr(error, TOGETHER, False):
+        if _joined is not None:
+            _joined.is_training = False
+        return
+    is_between = _joined is None or not _joined.is_training
+    if is_between and isinstance(error, Exception):
+        group = join_group(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+        assert group is not None
+        group.collect(Failure(f"{type(error).__name__}: {error}"))
+    else:
+        _break(f"{type(error).__name__}: {error}")
+
+
+def raise_together(error: Exception) -> NoReturn:
+    """Raise an error that every rank raises."""
+    setattr(error, TOGETHER, True)
+    raise error
+
+
+def _break(why: str) -> None:
+    """Leave the group, so that nobody waits for this rank."""
+    global _joined, _broken
+    _joined, _broken = None, why
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def _initialize(rank: Rank, device: torch.device) -> None:
     """Make torch's process group, as the environment says."""
-    both = "cpu:gloo,cuda:nccl"
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     try:
-        distributed.init_process_group(both if device.type == "cuda" else "gloo")
+        distributed.init_process_group(backend, timeout=PATIENCE)
     except (RuntimeError, ValueError) as error:
         raise RuntimeError(
             f"rank {rank.number} of {rank.n_ranks} cannot reach the others, as the "

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import distributed
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
+
+from sktransfer._training.ranks.group import Group
 
 
 class WholeBatch(TorchFunctionMode):
@@ -27,11 +27,16 @@ class WholeBatch(TorchFunctionMode):
 
     n_whole : int
         How many images the batch has.
+
+    group : Group or None, default=None
+        The ranks; None where nothing is added up.
     """
 
-    def __init__(self, places: torch.Tensor, n_whole: int) -> None:
+    def __init__(
+        self, places: torch.Tensor, n_whole: int, group: Group | None = None
+    ) -> None:
         super().__init__()
-        self.places, self.n_whole = places, n_whole
+        self.places, self.n_whole, self.group = places, n_whole, group
 
     def __torch_function__(
         self,
@@ -59,21 +64,24 @@ class WholeBatch(TorchFunctionMode):
         eps: float = 1e-5,
     ) -> torch.Tensor:
         """Normalise as :func:`torch.nn.functional.batch_norm` does on a whole batch."""
-        if not training or len(input) != len(self.places):
+        if not training:
             return func(
                 input, running_mean, running_var, weight, bias, training, momentum, eps
             )
         x = input.float()
         dims = [0, *range(2, x.ndim)]
-        n = self.n_whole * math.prod(x.shape[2:])
-        mean = _add_up(x.sum(dims)) / n
+        # Counted, since a network may have made several rows of each image.
+        own = x.new_full((1,), x.numel() // max(1, x.shape[1]))
+        sums = self._add_up(torch.cat([x.sum(dims), own]))
+        n = sums[-1].detach()
+        mean = sums[:-1] / n
         shape = (1, -1, *[1] * (x.ndim - 2))
         centred = x - mean.view(shape)
-        variance = _add_up(centred.square().sum(dims)) / n
+        variance = self._add_up(centred.square().sum(dims)) / n
         if running_mean is not None and running_var is not None:
             with torch.no_grad():
                 running_mean.lerp_(mean, momentum)
-                running_var.lerp_(variance * (n / max(1, n - 1)), momentum)
+                running_var.lerp_(variance * (n / (n - 1).clamp(min=1)), momentum)
         scale = (variance + eps).rsqrt()
         if weight is not None:
             scale = scale * weight.float()
@@ -81,6 +89,11 @@ class WholeBatch(TorchFunctionMode):
         if bias is not None:
             y = y + bias.float().view(shape)
         return y.to(input.dtype)
+
+    def _add_up(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Add up a tensor over all ranks; gradients pass."""
+        total: torch.Tensor = _Sum.apply(tensor, self.group)
+        return total
 
     def _drop(
         self,
@@ -90,12 +103,11 @@ class WholeBatch(TorchFunctionMode):
         training: bool = True,
         inplace: bool = False,
     ) -> torch.Tensor:
-        """Drop what :func:`torch.nn.functional.dropout` would in a whole batch."""
+        """Drop what dropout would in a whole batch."""
         if not training or p == 0 or len(input) != len(self.places):
             return func(input, p, training, inplace)
-        ones = input.new_ones((self.n_whole, *input.shape[1:]))
-        dropped: torch.Tensor = input * func(ones, p, True)[self.places]
-        return dropped
+        whole = input.new_zeros((self.n_whole, *input.shape[1:]))
+        return func(whole.index_copy(0, self.places, input), p, True)[self.places]
 
     def _draw(
         self,
@@ -115,28 +127,27 @@ class _Sum(torch.autograd.Function):
     """The sum of a tensor over all ranks, each of which has its part of the loss."""
 
     @staticmethod
-    def forward(context: Any, tensor: torch.Tensor) -> torch.Tensor:
+    def forward(context: Any, tensor: torch.Tensor, group: Group) -> torch.Tensor:
         """Add up."""
-        total = tensor.clone()
-        distributed.all_reduce(total)
+        context.group, total = group, tensor.clone()
+        group.add_up(total)
         return total
 
     @staticmethod
-    def backward(context: Any, gradient: torch.Tensor) -> torch.Tensor:
+    def backward(context: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
         """Add up too: what a rank adds to the sum reaches the losses of all."""
         total = gradient.clone()
-        distributed.all_reduce(total)
-        return total
-
-
-def _add_up(tensor: torch.Tensor) -> torch.Tensor:
-    """Add up a tensor over all ranks; gradients pass."""
-    total: torch.Tensor = _Sum.apply(tensor)
-    return total
+        context.group.add_up(total)
+        return total, None
 
 
 _OWN: dict[Any, Callable[..., torch.Tensor]] = {
     F.batch_norm: WholeBatch._normalize,
     F.dropout: WholeBatch._drop,
+    F.dropout1d: WholeBatch._drop,
+    F.dropout2d: WholeBatch._drop,
+    F.dropout3d: WholeBatch._drop,
+    F.alpha_dropout: WholeBatch._drop,
+    F.feature_alpha_dropout: WholeBatch._drop,
     torch.Tensor.bernoulli_: WholeBatch._draw,
 }

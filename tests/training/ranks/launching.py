@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[3]
 LONG = 240
 
 
-def run(script, folder, n_ranks=2, timeout=LONG):
+def run(script, folder, n_ranks=2):
     """Run a script in a folder; return its exit status and what it printed.
 
     With one rank, it runs without torchrun.
@@ -32,11 +32,10 @@ def run(script, folder, n_ranks=2, timeout=LONG):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        start_new_session=True,
     )
     try:
-        printed, _ = process.communicate(timeout=timeout)
+        printed, _ = process.communicate(timeout=LONG)
     finally:
         if process.poll() is None:
-            os.killpg(process.pid, signal.SIGTERM)
+            process.send_signal(signal.SIGTERM)  # torchrun passes it on
     return process.returncode, printed

@@ -17,8 +17,11 @@ def see_part(layer, x, seed=0):
         return layer(x[PLACES])
 
 
-@pytest.mark.parametrize("layer", [nn.Dropout(0.5), DropPath(0.5)])
-@pytest.mark.parametrize("shape", [(8, 5), (8, 3, 4, 4)])
+EVERY = [nn.Dropout(0.5), DropPath(0.5), nn.Dropout2d(0.5), nn.AlphaDropout(0.5)]
+
+
+@pytest.mark.parametrize("layer", EVERY)
+@pytest.mark.parametrize("shape", [(8, 5, 1, 1), (8, 3, 4, 4)])
 def test_a_rank_drops_what_one_process_drops(layer, shape):
     x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     torch.manual_seed(0)
