@@ -172,13 +172,14 @@ def main() -> None:
     torch.set_num_threads(1)
     record = Record("searches")
     key = {"n_images": args.n_images, "size": args.size, "rounds": args.rounds}
-    if record.find(**key):
+    missing = [n for n in args.candidates if not record.find(**key, n_candidates=n)]
+    if not missing:
         return
     X, y = draw_images(args.n_images, args.size)
     with ExitStack() as stack:
         contestants = start_all(stack)
         of_ray = measure_ray_start(contestants)
-        for n_candidates in args.candidates:
+        for n_candidates in missing:
             times: dict[str, list[float]] = {name: [] for name in contestants}
             scores: dict[str, np.ndarray] = {}
             for _ in range(args.rounds):
