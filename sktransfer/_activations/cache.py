@@ -372,21 +372,19 @@ def resolve_cache(
     return cache
 
 
-def identify_folder(activation_cache: Any) -> str | None:
-    """Return the token of the folder that a parameter means, which may be made for it.
-
-    None if it means no folder, or one that cannot be used.
-    """
-    if isinstance(activation_cache, ActivationCache) and activation_cache.path is None:
-        return None
-    if activation_cache is None or activation_cache == "auto":
-        return None
+def make_folder(activation_cache: Any) -> None:
+    """Make the folder that a parameter means, so that it has a token; or do nothing."""
     # What is wrong with it is said by the fit.
     with suppress(TypeError, ValueError, OSError):
-        cache = resolve_cache(activation_cache)
-        if cache is not None and cache.path is not None:
-            return read_identity(Path(cache.path).absolute())
-    return None
+        resolve_cache(activation_cache)
+
+
+def identify_folder(activation_cache: Any) -> str | None:
+    """Return the token of the folder that a parameter means; None if there is none."""
+    path = getattr(activation_cache, "path", activation_cache)
+    if not isinstance(path, str | os.PathLike) or path == "auto":
+        return None
+    return read_identity(Path(path).absolute())
 
 
 def expect_folder(activation_cache: Any, identity: Any) -> None:

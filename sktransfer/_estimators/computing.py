@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from sklearn.utils import check_random_state
@@ -62,6 +63,18 @@ class Computing:
     def _draw_seed(self) -> int:
         """Draw a seed for torch."""
         return int(check_random_state(self.random_state).randint(2**31 - 1))
+
+    def __copy__(self) -> Self:
+        copied = type(self).__new__(type(self))
+        vars(copied).update(vars(self))
+        return copied
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        # A copy goes nowhere: it takes nothing along, and may hold what cannot travel.
+        copied = type(self).__new__(type(self))
+        memo[id(self)] = copied
+        vars(copied).update(copy.deepcopy(vars(self), memo))
+        return copied
 
     def __getstate__(self) -> dict[str, Any]:
         state: Any = super().__getstate__()

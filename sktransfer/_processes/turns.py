@@ -46,13 +46,39 @@ class Turns:
     def enter(self, n_at_once: int, tell: Callable[[], object]) -> None:
         """Wait until fewer than `n_at_once` processes are inside; call `tell` once."""
         with self._entering:
-            with self._counting:
-                if self._n_inside:
-                    self._n_inside += 1
+            while not self._join():
+                with self._counting:
+                    is_free = not self._n_inside
+                if is_free:
+                    slot = self._wait(n_at_once, tell)
+                    with self._counting:
+                        self._slot, self._n_inside = slot, 1
                     return
-            slot = self._wait(n_at_once, tell)
-            with self._counting:
-                self._slot, self._n_inside = slot, 1
+                time.sleep(LOOK_AGAIN_SECONDS)
+
+    def _join(self) -> bool:
+        """Join the present turn of this process, if there is one and nobody waits.
+
+        Otherwise threads that overlap would keep other processes out for ever.
+        """
+        with self._counting:
+            if not self._n_inside or self._is_awaited():
+                return False
+            self._n_inside += 1
+            return True
+
+    def _is_awaited(self) -> bool:
+        """Return whether another process waits for its turn."""
+        if self._descriptor is None:
+            return False
+        try:
+            lock_byte(self._descriptor, QUEUE)
+            unlock_byte(self._descriptor, QUEUE)
+        except TAKEN:
+            return True
+        except OSError:
+            return False
+        return False
 
     def leave(self) -> None:
         """Give up the turn, unless another thread goes on with it."""

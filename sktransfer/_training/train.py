@@ -79,6 +79,9 @@ def train(
         train_set = _take_own(train_set, group)
         valid_set = None if valid_set is None else _take_own(valid_set, group)
     verbose = settings.verbose
+    if verbose and group is not None:
+        n_each = len(train_set) / group.n_ranks
+        print(f"{group.n_ranks} ranks train together, on {n_each:.0f} images each.")
     move_to(stages, device)
     n_prefix = stages.n_frozen(max(settings.plan))
     prefix = None

@@ -451,6 +451,16 @@ def test_images_of_weight_zero_might_as_well_not_be_there(scratch):
     np.testing.assert_array_equal(zero, clf.fit(X[:30], y[:30]).predict_proba(X))
 
 
+def test_the_epoch_that_ends_a_fit_early_is_printed_and_the_reason_too(capsys):
+    X, y = pictures(60)
+    clf = transfer(max_epochs=30, lr=0.3, early_stopping=True, n_iter_no_change=1)
+    clf.set_params(verbose=1, head_init="random").fit(X, y)
+    lines = capsys.readouterr().out.splitlines()
+    shown = [line.split()[0] for line in lines if line[:7].strip().isdigit()]
+    assert shown == [str(row["epoch"]) for row in clf.history_]
+    assert f"the weights of epoch {clf.best_epoch_} are restored" in lines[-2]
+
+
 def test_early_stopping_restores_the_best_epoch():
     X, y = pictures(120)
     clf = transfer(max_epochs=30, lr=0.3, early_stopping=True, n_iter_no_change=1)

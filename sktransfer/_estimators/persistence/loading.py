@@ -105,8 +105,8 @@ def load(
         content from this path, with the same `params` and ``reuse=True``, before; so a
         worker that scores many chunks loads the model once. Whoever asks for it shares
         it, also with other threads: do not fit it, and do not set its parameters. The
-        file is hashed each time, so that one that was replaced is loaded anew. What was
-        loaded stays in memory until then, or until the process ends.
+        file is hashed each time, so that one that was replaced is loaded anew. A
+        process keeps the eight models that it was asked for last.
 
     Returns
     -------

@@ -14,6 +14,9 @@ from sktransfer._files.opening import NotAFileError, hash_file, open_regular
 
 Load = Callable[[Path, dict[str, Any], str | None], Any]
 
+# Models that are kept; the one that was asked for longest ago goes first.
+MOST_KEPT = 8
+
 # By path and parameters: the hash of the file, and what it became. So a file that is
 # replaced leaves nothing behind.
 _kept: dict[Hashable, tuple[str, Any]] = {}
@@ -44,14 +47,18 @@ def load_once(path: Path, given: dict[str, Any], sha256: str | None, load: Load)
         if sha256 is not None and sha256.strip().lower() != digest:
             return load(path, given, sha256)  # for its error
         with _lock:
-            if _kept.get(key, ("",))[0] == digest:
-                return _kept[key][1]
+            known = _kept.pop(key, None)
+            if known is not None and known[0] == digest:
+                _kept[key] = known
+                return known[1]
             try:
                 _kept[key] = digest, load(path, given, digest)
             except ModelFileError:
                 if _is_still(path, digest):
                     raise
                 continue  # it was replaced since it was hashed
+            while len(_kept) > MOST_KEPT:
+                del _kept[next(iter(_kept))]
             return _kept[key][1]
 
 

@@ -19,6 +19,9 @@ from sklearn.base import BaseEstimator
 from sktransfer._files.versions import THAT_COMPUTE, compare_versions, list_versions
 from sktransfer._processes.workers import is_worker
 
+# Of joblib, those whose workers may have another disk.
+ON_OTHER_MACHINES = ("DaskDistributedBackend", "RayBackend")
+
 LUGGAGE = "_luggage"
 DIFFERENCE = "_other_versions"
 
@@ -62,7 +65,7 @@ def pack(estimator: Any, state: dict[str, Any]) -> dict[str, Any]:
     luggage: dict[str, Any] = {"versions": dict(_list_that_compute())}
     activation_cache = getattr(estimator, "activation_cache", None)
     # An object sees to this itself; without a folder there is nothing to tell.
-    if isinstance(activation_cache, str | os.PathLike) and activation_cache != "auto":
+    if isinstance(activation_cache, str | os.PathLike):
         from sktransfer._activations.cache import identify_folder
 
         luggage["folder"] = identify_folder(activation_cache)
@@ -97,8 +100,14 @@ def cloning(estimator: Any) -> Iterator[None]:
         and cannot be pickled. joblib does that in a loop whose errors reach nobody, and
         would wait for the result for ever.
     """
-    if type(get_active_backend()[0]).__name__ == "DaskDistributedBackend":
+    engine = type(get_active_backend()[0]).__name__
+    if engine == "DaskDistributedBackend":
         _refuse_what_cannot_travel(estimator)
+    if engine in ON_OTHER_MACHINES and hasattr(estimator, "activation_cache"):
+        from sktransfer._activations.cache import make_folder
+
+        # There it will be asked whether this is the same folder.
+        make_folder(estimator.activation_cache)
     try:
         yield
     except Exception:

@@ -22,6 +22,19 @@ class StopEarly(EarlyStopping):
             "valid_loss", patience, threshold=0, load_best=True, sink=_discard
         )
 
+    def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
+        """Stop, and say so: whoever prints the table would not be told any more."""
+        try:
+            super().on_epoch_end(net, **kwargs)
+        except KeyboardInterrupt:
+            if net.verbose:
+                dict(net.callbacks_)["print_log"].on_epoch_end(net)
+                print(
+                    f"early_stopping: no lower valid_loss in {self.patience} epochs; "
+                    f"the weights of epoch {self.best_epoch_} are restored."
+                )
+            raise
+
     def get_progress(self) -> dict[str, Any]:
         """Return what the epochs to come depend on."""
         return {

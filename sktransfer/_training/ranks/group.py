@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -12,12 +13,16 @@ import numpy as np
 import torch
 from torch import distributed
 
+from sktransfer._feedback import warn
 from sktransfer._processes.ranks import Rank, find_rank
 
 # One rank may have to wait for hours until another has encoded its images, or solved
 # the head. torch would give up after half an hour. If a rank dies, its connections
 # break, and torchrun ends the others.
 PATIENCE = timedelta(days=7)
+
+# So long a wait for all ranks to begin is worth a word.
+LONG_SECONDS = 30
 
 # Bytes that one rank sends to the first at a time.
 SENT_AT_ONCE = 2**26
@@ -84,7 +89,8 @@ class Group:
 
     def meet(self, value: Any) -> list[Any]:
         """Return what each rank passes; a RuntimeError if one of them has failed."""
-        every = self.collect(value)
+        with _tell_of_waiting(self.number):
+            every = self.collect(value)
         for number, other in enumerate(every):
             if isinstance(other, Failure):
                 raise_together(
@@ -207,6 +213,27 @@ def raise_together(error: Exception) -> NoReturn:
     raise error
 
 
+@contextmanager
+def _tell_of_waiting(number: int) -> Iterator[None]:
+    """Warn if the others do not come; that they are slow is one reason."""
+    timer = threading.Timer(LONG_SECONDS, _warn_of_waiting, [number])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _warn_of_waiting(number: int) -> None:
+    warn(
+        f"rank {number} has waited {LONG_SECONDS} s for the other ranks of this job, "
+        "which are slower, or do not call what this one calls: all of them have to "
+        "call fit.",
+        of_rank=True,
+    )
+
+
 def _break(why: str) -> None:
     """Leave the group, so that nobody waits for this rank."""
     global _joined, _broken
@@ -219,7 +246,8 @@ def _initialize(rank: Rank, device: torch.device) -> None:
     """Make torch's process group, as the environment says."""
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     try:
-        distributed.init_process_group(backend, timeout=PATIENCE)
+        with _tell_of_waiting(rank.number):
+            distributed.init_process_group(backend, timeout=PATIENCE)
     except (RuntimeError, ValueError) as error:
         raise RuntimeError(
             f"rank {rank.number} of {rank.n_ranks} cannot reach the others, as the "

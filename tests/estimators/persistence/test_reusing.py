@@ -8,7 +8,7 @@ import time
 import pytest
 
 import sktransfer
-from sktransfer._estimators.persistence import loading
+from sktransfer._estimators.persistence import loading, reusing
 from sktransfer._files.model_file import ModelFileError
 from sktransfer._files.opening import hash_file, open_regular
 from tests.estimators.persistence.fitted import fit
@@ -79,6 +79,19 @@ def test_other_parameters_are_another_object(models):
     assert len(set(map(id, found))) == len(given)
     again = [sktransfer.load(models[0], params=p, reuse=True) for p in given]
     assert [id(one) for one in again] == [id(one) for one in found]
+
+
+def test_no_more_than_a_few_models_are_kept_the_last_ones(models):
+    sizes = [2**20 + i for i in range(reusing.MOST_KEPT + 1)]
+    found = [
+        sktransfer.load(models[0], params={"random_state": size}, reuse=True)
+        for size in sizes
+    ]
+    assert len(reusing._kept) == reusing.MOST_KEPT
+    last = {"random_state": sizes[-1]}
+    assert sktransfer.load(models[0], params=last, reuse=True) is found[-1]
+    first = {"random_state": sizes[0]}
+    assert sktransfer.load(models[0], params=first, reuse=True) is not found[0]
 
 
 def test_a_list_that_was_changed_since_is_another_parameter(models):
@@ -159,8 +172,6 @@ def test_a_file_replaced_between_hashing_and_loading_is_loaded_as_it_is_then(
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
 def test_a_forked_process_has_loaded_nothing(models):
-    from sktransfer._estimators.persistence import reusing
-
     sktransfer.load(models[0], reuse=True)
     child = os.fork()
     if not child:

@@ -130,6 +130,7 @@ def test_a_folder_that_is_another_one_in_a_worker_is_said_once(
 ):
     monkeypatch.chdir(tmp_path)
     clf = quick(max_epochs=1, activation_cache=make("cache"))
+    ActivationCache.get("cache")  # the folder is made by whatever uses it first
     (text,) = run_elsewhere(tmp_path / "there", clf)
     assert str(tmp_path / "there" / "cache") in text
     assert "every machine computes activations for itself" in text
@@ -182,6 +183,25 @@ def test_without_links_a_folder_has_no_identity_and_works(tmp_path, monkeypatch)
 def test_what_is_no_token_is_no_identity(tmp_path, content):
     (tmp_path / identity.NAME).write_bytes(content)
     assert identity.read_identity(tmp_path) is None
+
+
+def test_neither_pickles_nor_copies_make_a_folder(tmp_path):
+    clf = quick(activation_cache=str(tmp_path / "cache"))
+    for copied in (pickle.loads(pickle.dumps(clf)), copy.copy(clf), copy.deepcopy(clf)):
+        assert copied.activation_cache == clf.activation_cache
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_cannot_travel_can_be_copied():
+    lock = threading.Lock()
+
+    def augment(batch):
+        with lock:
+            return batch
+
+    clf = quick(augment=augment)
+    for copied in (copy.copy(clf), copy.deepcopy(clf)):
+        assert copied.augment is augment
 
 
 def test_pickling_does_not_fail_for_a_folder_that_cannot_be_used(tmp_path):
