@@ -27,7 +27,6 @@ LONG_SECONDS = 30
 # Bytes that one rank sends to the first at a time.
 SENT_AT_ONCE = 2**26
 
-
 # Marks errors that every rank raises.
 TOGETHER = "is_of_all_ranks"
 

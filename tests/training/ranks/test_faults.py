@@ -184,6 +184,7 @@ def test_the_first_rank_alone_prints(tmp_path):
     status, printed = run(script, tmp_path)
     assert status == 0, printed
     assert printed.count("train_loss") == 1
+    assert printed.count("2 ranks train together, on 24 images each.") == 1
 
 
 def test_more_ranks_than_images_are_an_error_on_all(tmp_path):
