@@ -1,44 +1,35 @@
 """Searches on Ray: as on one machine."""
 
-import os
+import json
+import subprocess
+import sys
 
 import pytest
-from joblib import Parallel, delayed, parallel_config
 
-from sktransfer._processes.workers import is_worker
-from tests.estimators.workers.clusters import (
-    assert_same,
-    quick,
-    save_pictures,
-    search_in_three_ways,
-)
+from tests.estimators.workers.clusters import ENVIRONMENT
 
-ray = pytest.importorskip("ray")
+pytest.importorskip("ray")
 
 
 @pytest.fixture(scope="module")
-def backend():
-    """The name of joblib's backend for two workers on this machine."""
-    from ray.util.joblib import register_ray
-
-    with pytest.MonkeyPatch.context() as quiet:
-        quiet.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        here = {"env_vars": {"PYTHONPATH": os.getcwd()}}
-        # Without an address it would join a cluster that somebody runs here.
-        ray.init("local", num_cpus=2, include_dashboard=False, runtime_env=here)
-        register_ray()
-        yield "ray"
-        ray.shutdown()
-
-
-def test_searches_find_bit_for_bit_what_they_find_on_one_machine(backend, tmp_path):
-    paths, y = save_pictures(tmp_path / "pictures")
-    with parallel_config(backend, n_jobs=2):
-        found = search_in_three_ways(quick(), paths, y)
-    assert_same(found, search_in_three_ways(quick(), paths, y))
+def found(tmp_path_factory):
+    """What a program found, apart from this one, which Ray would end with itself."""
+    folder = tmp_path_factory.mktemp("pictures")
+    program = [sys.executable, "-m", "tests.estimators.workers.ray_searches", folder]
+    done = subprocess.run(
+        program,
+        capture_output=True,
+        text=True,
+        env={**ENVIRONMENT, "RAY_USAGE_STATS_ENABLED": "0"},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_tasks_know_that_they_run_in_a_worker(backend):
-    with parallel_config(backend, n_jobs=2):
-        assert Parallel()([delayed(is_worker)()] * 2) == [True, True]
-    assert not is_worker()
+def test_searches_find_bit_for_bit_what_they_find_on_one_machine(found):
+    names = ["grid", "refit", "halving", "halving refit", "scores"]
+    assert found["same"] == dict.fromkeys(names, True)
+
+
+def test_tasks_know_that_they_run_in_a_worker_and_others_that_they_do_not(found):
+    assert found["is worker"] == {"in workers": [True, True], "here": [False, False]}
