@@ -157,7 +157,6 @@ class FeatureExtractor(
         self.random_state = random_state
         self.verbose = verbose
 
-    @finish_imports()
     def fit(self, X: Any, y: Any = None) -> FeatureExtractor:
         """Load the network for images of this shape.
 
@@ -181,6 +180,12 @@ class FeatureExtractor(
         OSError
             If the weights are not on this machine and cannot be downloaded.
         """
+        self._fit(X)
+        return self
+
+    @finish_imports()
+    def _fit(self, X: Any) -> None:
+        """Load the network."""
         from sktransfer._activations.cache import resolve_cache
         from sktransfer._networks.device import move_to
         from sktransfer._networks.processes import take_turn_on
@@ -196,7 +201,6 @@ class FeatureExtractor(
             names = ("backbone", "image_size", "resize")
             self._fitted_network = {name: getattr(self, name) for name in names}
             self.device_, self.precision_ = str(device), precision
-        return self
 
     @finish_imports()
     def transform(self, X: Any) -> np.ndarray:
