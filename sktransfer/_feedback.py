@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import multiprocessing
 import sys
 import threading
 import warnings
@@ -12,7 +11,7 @@ from types import TracebackType
 from typing import Any, Self, TextIO
 
 from sktransfer._processes.ranks import find_rank
-from sktransfer._processes.workers import forward_warning
+from sktransfer._processes.workers import forward_warning, is_worker
 
 # The shortest time between two drawings. Work that takes less shows no bar. A note may
 # have to wait for the device, so this is longer than tqdm's own default.
@@ -124,10 +123,7 @@ def is_shown(verbose: int) -> bool:
 
 def _is_worker() -> bool:
     """Whether this is one of several processes or threads that share the work."""
-    return (
-        multiprocessing.parent_process() is not None
-        or threading.current_thread() is not threading.main_thread()
-    )
+    return is_worker() or threading.current_thread() is not threading.main_thread()
 
 
 def _is_watched() -> bool:
