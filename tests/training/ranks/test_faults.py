@@ -2,12 +2,14 @@
 
 import json
 import os
+import shutil
+import signal
 import time
 
 import numpy as np
 import pytest
 
-from tests.training.ranks.launching import run
+from tests.training.ranks.launching import run, run_by_hand
 
 # Seconds within which the other ranks of a job end after one was killed.
 SOON = 60
@@ -132,10 +134,12 @@ import os, signal, time
 from skorch.callbacks import Callback
 from tests.helpers import pictures, transfer
 
+DYING = "1"
+
 
 class Dies(Callback):
     def on_epoch_begin(self, net, **kwargs):
-        if os.environ.get("RANK") == "1" and len(net.history) == 4:
+        if os.environ.get("RANK") == DYING and len(net.history) == 4:
             if not os.path.exists("killed"):
                 with open("killed", "w") as file:
                     file.write(str(time.time()))
@@ -167,15 +171,35 @@ def test_a_killed_rank_ends_the_others_and_the_job_resumes(tmp_path):
     assert time.time() - float((tmp_path / "killed").read_text()) < SOON
     assert status != 0
     assert "is done" not in printed
-    assert "rank 0 of 2 has lost another one" in printed
-    status, printed = run(script, tmp_path)
+    shutil.copy(tmp_path / "fit.checkpoint", tmp_path / "alone.checkpoint")
+    for path, n_ranks in (("fit", 2), ("alone", 1)):
+        status, printed = run(script.replace("fit.ch", f"{path}.ch"), tmp_path, n_ranks)
+        assert status == 0, printed
+        assert printed.count("resumed after epoch 3 of 6") == 1
+    status, printed = run(
+        script.replace("fit.ch", "new.ch").replace('"alone"', '"anew"'), tmp_path, 1
+    )
     assert status == 0, printed
-    assert printed.count("resumed after epoch 3 of 6") == 1
-    status, printed_alone = run(script.replace("fit.ch", "alone.ch"), tmp_path, 1)
-    assert status == 0, printed_alone
-    every = [np.fromfile(tmp_path / f"{r}.bin", np.float32) for r in (0, 1, "alone")]
-    assert np.array_equal(every[0], every[1])
-    np.testing.assert_allclose(every[0], every[2], rtol=0, atol=1e-5)
+    assert "resumed" not in printed
+    both, alone, anew = (
+        [np.fromfile(tmp_path / f"{rank}.bin", np.float32) for rank in ranks]
+        for ranks in ((0, 1), ("alone",), ("anew",))
+    )
+    assert np.array_equal(*both)
+    for resumed in (both[0], *alone):
+        np.testing.assert_allclose(resumed, *anew, rtol=0, atol=1e-5)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="nothing kills without notice here")
+@pytest.mark.parametrize("dying", [0, 1])
+def test_the_rank_that_is_left_ends_by_itself_and_says_why(tmp_path, dying):
+    script = KILLED.replace("PATH", "None").replace('"1"', f'"{dying}"')
+    ended = run_by_hand(script, tmp_path)
+    assert time.time() - float((tmp_path / "killed").read_text()) < SOON
+    assert ended[dying][0] == -signal.SIGKILL
+    status, printed = ended[1 - dying]
+    assert status == 1
+    assert f"rank {1 - dying} of 2 has lost another one" in printed
 
 
 def test_the_first_rank_alone_prints(tmp_path):
