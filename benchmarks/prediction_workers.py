@@ -106,10 +106,13 @@ def engine(name: str, n_workers: int) -> Iterator[Callable[..., Answers]]:
                 return_as="generator", batch_size=1, max_nbytes=None
             )(delayed(score)(model, chunk) for chunk in chunks)
     else:
+        import dask
         from distributed import Client, LocalCluster
 
         options = {"n_workers": n_workers, "threads_per_worker": 1}
+        trim = "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_"
         with (
+            dask.config.set({trim: None}),  # as the guide says
             LocalCluster(**options, dashboard_address="127.0.0.1:0") as cluster,
             Client(cluster) as client,
         ):

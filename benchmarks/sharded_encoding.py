@@ -15,6 +15,8 @@ reading and writing take most of the time. Contestants:
 - "one": one process that may use one core, and computes with one thread;
 - "threads": one process with two threads;
 - "loky", "dask": ``ActivationCache.warm`` in two worker processes of one thread each;
+- "dask, untrimmed": without ``MALLOC_TRIM_THRESHOLD_``, which Dask's nannies set for
+  their workers, so that freed memory goes back to the system at once;
 - "ranks": a script that calls it, started by ``torchrun`` with two ranks.
 
 Each run is a process of its own with an empty folder. Seconds are of the call alone:
@@ -47,7 +49,8 @@ from record import RESULTS, WORK, Record, Shown, tabulate
 from sktransfer import ActivationCache, FeatureExtractor, TransferClassifier
 from sktransfer._activations.storage.segments import read_rows, read_segment
 
-CONTESTANTS = ("one", "threads", "loky", "dask", "ranks")
+UNTRIMMED = "dask, untrimmed"
+CONTESTANTS = ("one", "threads", "loky", "dask", UNTRIMMED, "ranks")
 N_FILES = {"trash": 384, "cifar10": 4000}
 N_FIRST, N_ROUNDS = 64, 3
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -95,9 +98,13 @@ def engine(contestant: str) -> Iterator[None]:
     with ExitStack() as stack:
         if contestant == "loky":
             stack.enter_context(parallel_config("loky", n_jobs=2))
-        if contestant == "dask":
+        if contestant in ("dask", UNTRIMMED):
+            import dask
             from distributed import LocalCluster
 
+            if contestant == UNTRIMMED:
+                trim = "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_"
+                stack.enter_context(dask.config.set({trim: None}))
             options = {"n_workers": 2, "threads_per_worker": 1}
             cluster = LocalCluster(**options, dashboard_address="127.0.0.1:0")
             stack.enter_context(stack.enter_context(cluster).get_client())
@@ -201,6 +208,7 @@ def main() -> None:
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--rehearse", action="store_true", help="few files, to work/")
     parser.add_argument("--rounds", type=int, default=N_ROUNDS)
+    parser.add_argument("--sets", nargs="+", default=list(N_FILES), choices=N_FILES)
     arguments = parser.parse_args()
     if arguments.contestant:
         contestant, name, n, folder = arguments.contestant
@@ -208,8 +216,9 @@ def main() -> None:
         return
     record = Record("sharded_encoding", WORK if arguments.rehearse else RESULTS)
     if not arguments.table:
-        for name, n in N_FILES.items():
-            measure(record, name, n // 6 if arguments.rehearse else n, arguments.rounds)
+        for name in arguments.sets:
+            n = N_FILES[name] // (6 if arguments.rehearse else 1)
+            measure(record, name, n, arguments.rounds)
     down = {name: {"set": name} for name in N_FILES}
     across = {name: {"contestant": name} for name in CONTESTANTS}
     print(tabulate(record.rows, down, across, SHOWN))
