@@ -10,7 +10,7 @@ of each is written to ``gpu.json`` the moment it ends, slices whose row exists a
 run again, and nothing runs beyond ``--minutes``. All slices run in one other process,
 with the images in memory. If a slice fails, its error is its row, and the rest goes on
 in a new process; the next command tries it again. ``--rehearse`` runs every slice on a
-few images, on a CPU too, in minutes, and writes to ``work/`` anew each time.
+few images, on a CPU too, in minutes, and begins a new ``work/gpu.json``.
 ``--list`` shows what is there and what is not. ``gpu_pack.py`` collects what a machine
 without a network needs, and prints the command.
 
@@ -21,14 +21,16 @@ those slices are left out. FILE is ``legacy/airbench94.py`` of a clone
 installed. The groups, in this order:
 
 - headline: EfficientNet-Lite0 with ImageNet weights, fine-tuned on CIFAR-10 for 5
-  epochs, and ResNet-50 with random weights, for its time alone;
+  epochs;
 - scratch: `ScratchCNNClassifier` and airbench94, alternately, ten seeds; a profile if
   ours takes more than 1.5 times as long;
+- time alone: ResNet-50 with random weights, fine-tuned like the headline;
 - peers: fine-tuning against a bare torch loop, skorch and fastai;
 - rates: images per second, as a share of what matrix products reach;
 - scratch alone: the same compiled, and at 18 epochs;
-- small pretrained, large pretrained, large transferred: a wider and longer trained
-  bundled backbone beside the present one; a ResNet-50, pretrained and transferred;
+- small pretrained: a wider and longer trained bundled backbone beside the present one,
+  with its weights beside ``gpu.json``;
+- large pretrained: a ResNet-50, pretrained and transferred;
 - ablation: batch norm, image size, schedule and dropout, one at a time, scored on
   training images that are set aside.
 """
@@ -39,10 +41,12 @@ import argparse
 import gc
 import multiprocessing
 import os
+import shutil
 import sys
 import time
 from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import gpu_ablation
@@ -83,6 +87,7 @@ SHOWN = {
         for what in ("encode", "fit", "predict")
     },
     "val_top1": Shown("Top-1 of the 200 classes, %", 100, ".1f"),
+    "transfer_seconds": Shown("Fit on CIFAR-10, s", 1, ".1f"),
     "new_probe_accuracy": Shown("Linear probe, new, %", 100, ".1f"),
     "present_probe_accuracy": Shown("Linear probe, bundled, %", 100, ".1f"),
     "peak_memory_bytes": Shown("Peak memory, GB", 1e-9, ".1f"),
@@ -98,6 +103,7 @@ def list_slices(args: argparse.Namespace) -> list[Slice]:
     slices = [
         *(s for s in headline if s.group == "headline"),
         *(s for s in scratch if s.group == "scratch"),
+        *(s for s in headline if s.group == "time alone"),
         *gpu_peers.list_slices(plan),
         *(s for s in headline if s.group == "rates"),
         *(s for s in scratch if s.group == "scratch alone"),
@@ -107,9 +113,9 @@ def list_slices(args: argparse.Namespace) -> list[Slice]:
     return [s for s in slices if not args.only or s.group in args.only]
 
 
-def work(connection: Any, args: argparse.Namespace) -> None:
+def work(connection: Any, args: argparse.Namespace, kept: Path) -> None:
     """Run in another process the slices whose numbers arrive; send their results."""
-    data = Data(REHEARSAL if args.rehearse else FULL)
+    data = Data(REHEARSAL if args.rehearse else FULL, args.out, kept)
     slices = list_slices(args)
     _ = data.train, data.test  # before any clock starts
     connection.send(True)
@@ -120,10 +126,12 @@ def work(connection: Any, args: argparse.Namespace) -> None:
             gc.collect()
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
+        started = time.perf_counter()
         try:
             result = slice_.run(data, **slice_.key)
         except Exception as error:
             result = {"error": f"{type(error).__name__}: {error}"}
+        result["slice_seconds"] = round(time.perf_counter() - started, 1)
         if HAS_GPU:
             result["peak_memory_bytes"] = torch.cuda.max_memory_allocated()
         connection.send(result)
@@ -136,10 +144,14 @@ class Worker:
     ----------
     args : Namespace
         The command line.
+
+    kept : Path
+        Folder for what one such process leaves to the next.
     """
 
-    def __init__(self, args: argparse.Namespace) -> None:
-        self._context, self._args = multiprocessing.get_context("spawn"), args
+    def __init__(self, args: argparse.Namespace, kept: Path) -> None:
+        self._context = multiprocessing.get_context("spawn")
+        self._given = args, kept
         self._process: Any = None
 
     def run(self, number: int, left: float) -> dict[str, Any] | None:
@@ -168,7 +180,8 @@ class Worker:
 
     def _start(self) -> None:
         self._connection, other = self._context.Pipe()
-        self._process = self._context.Process(target=work, args=(other, self._args))
+        given = (other, *self._given)
+        self._process = self._context.Process(target=work, args=given)
         self._process.start()
         other.close()  # so that its end is noticed
 
@@ -189,22 +202,21 @@ def run(record: Record, slices: list[Slice], args: argparse.Namespace) -> bool:
     """Run what the record lacks while there is time; return whether all went well."""
     ends = time.monotonic() + 60 * args.minutes
     is_well = True
-    with closing(Worker(args)) as worker:
+    with TemporaryDirectory() as kept, closing(Worker(args, Path(kept))) as worker:
         for number, slice_ in enumerate(slices):
             key = {"group": slice_.group, **slice_.key, "card": CARD}
-            started = time.monotonic()
+            left = ends - time.monotonic()
             if is_done(record, key):
                 continue
-            if ends - started < SHORTEST:
+            if left < SHORTEST:
                 print(f"no time left for {key}", flush=True)
                 continue
-            result = worker.run(number, ends - started)
+            result = worker.run(number, left)
             if result is None:
                 print(f"out of time in {key}", flush=True)
                 continue
             is_well &= "error" not in result
-            seconds = round(time.monotonic() - started, 1)
-            record.add(**key, **result, slice_seconds=seconds)
+            record.add(**key, **result)
     return is_well
 
 
@@ -242,7 +254,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=9.0)
     parser.add_argument("--only", nargs="+", metavar="GROUP", help="such as headline")
     parser.add_argument(
-        "--out", type=Path, default=RESULTS, help="folder of gpu.json, on a GPU"
+        "--out",
+        type=Path,
+        default=RESULTS,
+        help="folder of gpu.json; what results/ has is copied there",
     )
     parser.add_argument("--rehearse", action="store_true", help="few images, to work/")
     parser.add_argument("--list", action="store_true", help="run nothing")
@@ -252,6 +267,7 @@ def parse() -> argparse.Namespace:
         parser.error("SKTRANSFER_DATA is not set; set it to the folder of the images.")
     if not (HAS_GPU or args.rehearse or args.table or args.list):
         parser.error("torch finds no GPU here; pass --rehearse for a trial on the CPU.")
+    args.out = WORK if args.rehearse else args.out.resolve()
     if args.airbench:
         args.airbench = args.airbench.resolve()  # it changes the working directory
     return args
@@ -260,9 +276,15 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Run what the record lacks."""
     args = parse()
-    if args.rehearse and not (args.table or args.list):  # otherwise a second one would find nothing to do
+    if args.rehearse and not (args.table or args.list):
+        # What is there is not run again, and would not be rehearsed.
         (WORK / "gpu.json").unlink(missing_ok=True)
-    record = Record("gpu", WORK if args.rehearse else args.out)
+    earlier = RESULTS / "gpu.json"
+    if not args.rehearse and earlier.exists() and not (args.out / "gpu.json").exists():
+        # What an earlier command finished is not run again.
+        args.out.mkdir(parents=True, exist_ok=True)
+        shutil.copy(earlier, args.out)
+    record = Record("gpu", args.out)
     if args.table:
         print(table(record.rows))
         return

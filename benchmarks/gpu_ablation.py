@@ -42,9 +42,9 @@ def list_slices(plan: Plan) -> list[Slice]:
 def fine_tune(data: Data, change: str, seed: int) -> dict[str, Any]:
     """Fine-tune EfficientNet-Lite0, and score training images that were set aside."""
     X, X_test, y, y_test = train_test_split(
-        *data.train,
+        *data.transferred,
         test_size=data.plan.n_set_aside,
-        stratify=data.train[1],
+        stratify=data.transferred[1],
         random_state=seed,
     )
     clf = TransferClassifier(

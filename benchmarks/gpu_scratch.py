@@ -42,6 +42,7 @@ def run_pairs(data: Data, program: Path, first_seed: int, n: int) -> dict[str, A
     epochs = None if HAS_GPU else 1
     peers = airbench.speed_run(program, data.train, data.test, n, epochs)
     rows: dict[str, list[dict[str, Any]]] = {"ours": [], "airbench94": []}
+    torch.manual_seed(first_seed)  # airbench94 draws from the seed of the process
     with closing(peers):
         for seed in range(first_seed, first_seed + n):
             rows["airbench94"].append(next(peers))

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from record import WORK
 
 from sktransfer import datasets
 from sktransfer._networks.backbones.known import find_backbone
@@ -33,17 +32,23 @@ class Plan:
     n_train, n_test : int
         Images of CIFAR-10.
 
+    n_transferred : int
+        Training images that backbones are fine-tuned on.
+
     n_tiny, n_tiny_test : int
-        Images of the 200 classes to pretrain on, and to score that.
+        Images of the 200 classes to pretrain on, and images to score it on.
 
     n_set_aside : int
-        Of the training images, to score ablations.
+        Of these, to score ablations.
 
     large : str
         The ResNet that is trained from random weights.
 
     sizes : tuple of int
         Heights and widths of images in pixels, the smaller one first.
+
+    n_peers : int
+        Training images of CIFAR-10 that peers are compared on.
 
     n_pairs : int
         Runs from scratch of ours and of airbench94 in a slice.
@@ -60,15 +65,17 @@ class Plan:
 
     n_train: int = 50_000
     n_test: int = 10_000
+    n_transferred: int = 50_000
     n_tiny: int = 100_000
     n_tiny_test: int = 10_000
     n_set_aside: int = 10_000
     large: str = "resnet50"
     sizes: tuple[int, int] = (128, 224)
+    n_peers: int = 15_000
     n_pairs: int = 5
     n_seeds: int = 3
     mini_epochs: int = 40
-    large_epochs: int = 12
+    large_epochs: int = 5
     side: int = 8192
 
 
@@ -76,9 +83,11 @@ FULL = Plan()
 REHEARSAL = Plan(
     n_train=1100,  # airbench94 needs a whole batch
     n_test=100,
+    n_transferred=200,
     n_tiny=600,
     n_tiny_test=200,
-    n_set_aside=300,
+    n_set_aside=50,
+    n_peers=200,
     large="resnet18",
     sizes=(32, 48),
     n_pairs=1,
@@ -97,22 +106,30 @@ class Data:
     plan : Plan
         How many.
 
-    folder : Path
-        For weights that one slice writes and another reads.
+    out : Path
+        Folder for weights that are pretrained.
+
+    kept : Path
+        Folder where the images of CIFAR-10 are kept for the next process.
     """
 
-    def __init__(self, plan: Plan, folder: Path = WORK) -> None:
-        self.plan, self.folder = plan, folder
+    def __init__(self, plan: Plan, out: Path, kept: Path) -> None:
+        self.plan, self.out, self.kept = plan, out, kept
 
     @cached_property
     def train(self) -> Images:
         """Training images of CIFAR-10, uint8 (n, 32, 32, 3), and their labels."""
-        return _read_cifar10("train", self.plan.n_train)
+        return self._read_cifar10("train", self.plan.n_train)
+
+    @cached_property
+    def transferred(self) -> Images:
+        """Those that backbones are fine-tuned on."""
+        return draw(self.train, self.plan.n_transferred)
 
     @cached_property
     def test(self) -> Images:
         """Official test images of CIFAR-10, and their labels."""
-        return _read_cifar10("test", self.plan.n_test)
+        return self._read_cifar10("test", self.plan.n_test)
 
     @cached_property
     def tiny_train(self) -> Images:
@@ -126,6 +143,15 @@ class Data:
         # In a rehearsal there are not images of every class to train on.
         known = np.isin(y, self.tiny_train[1])
         return X[known], y[known]
+
+    def _read_cifar10(self, subset: str, n: int) -> Images:
+        file = self.kept / f"{subset}.npz"
+        if not file.exists():
+            X, y = datasets.fetch_cifar10(subset=subset, return_X_y=True)
+            X, y = draw((X, np.asarray(y)), n)
+            np.savez(file, X=X, y=y)
+        with np.load(file) as kept:
+            return kept["X"], kept["y"]
 
 
 class Slice(NamedTuple):
@@ -148,20 +174,17 @@ class Slice(NamedTuple):
     run: Callable[..., dict[str, Any]]
 
 
-def _draw(X: np.ndarray, y: np.ndarray, n: int) -> Images:
-    """Draw n images at random, in the order in which they are."""
-    rows = np.sort(np.random.default_rng(0).permutation(len(y))[:n])
-    return X[rows], np.asarray(y)[rows]
-
-
-def _read_cifar10(subset: str, n: int) -> Images:
-    return _draw(*datasets.fetch_cifar10(subset=subset, return_X_y=True), n)
+def draw(images: Images, n: int) -> Images:
+    """Draw n images at random; all of them, if there are no more."""
+    X, y = images
+    rows = np.random.default_rng(0).permutation(len(y))[:n]
+    return X[rows], y[rows]
 
 
 def _read_tiny(subset: str, n: int) -> Images:
     folder = Path(os.environ["SKTRANSFER_DATA"]) / "tinyimagenet32" / subset
     X, y = datasets.load_image_folder(folder, as_arrays=True, return_X_y=True)
-    return _draw(X, y, n)
+    return draw((X, np.asarray(y)), n)
 
 
 def count_stages(backbone: str) -> int:

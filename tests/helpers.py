@@ -14,6 +14,12 @@ from sktransfer._training.image_sets import ImageDataset
 # The same on any processor.
 SHORT = {"max_epochs": 2, "random_state": 0, "device": "cpu", "precision": "float32"}
 
+# What torch raises, and what it does if a convolution of cuDNN finds no room.
+SHORTAGES = (
+    torch.OutOfMemoryError("too many"),
+    RuntimeError("GET was unable to find an engine to execute this computation"),
+)
+
 
 def pictures(n=45, seed=0):
     """Noisy red, green and blue pictures, uint8 (n, 8, 8, 3), and their colours."""

@@ -25,6 +25,7 @@ from sktransfer._networks.fixed_batches import (
     halve,
     run_padded,
 )
+from sktransfer._networks.memory import name_shortage
 from sktransfer._networks.processes import enter_process, take_turn_on
 from sktransfer._networks.stages import Stages
 
@@ -158,7 +159,8 @@ def _with_memory(
     """
     while True:
         try:
-            return compute(size)
+            with name_shortage():
+                return compute(size)
         except torch.OutOfMemoryError as error:
             size = halve(size, error, image_shape)
 

@@ -17,6 +17,7 @@ from sktransfer._feedback import Bar
 from sktransfer._images.streams.ahead import Images
 from sktransfer._images.views import View
 from sktransfer._networks.fixed_batches import halve
+from sktransfer._networks.memory import name_shortage
 
 # Seconds between two looks at what another process has finished, and seconds after
 # which a process that has published nothing is no longer waited for.
@@ -118,7 +119,8 @@ class ActivationRows:
             return
         while True:
             try:
-                self._ensure(rows, chosen)
+                with name_shortage():
+                    self._ensure(rows, chosen)
                 return
             except (torch.OutOfMemoryError, OtherBatchesError) as error:
                 self._take_smaller_batches(error)
@@ -164,7 +166,8 @@ class ActivationRows:
         """Return the activations of these rows and views, (n, *activation), float32."""
         while True:
             try:
-                return self._gather(rows, chosen)
+                with name_shortage():
+                    return self._gather(rows, chosen)
             except (torch.OutOfMemoryError, OtherBatchesError) as error:
                 self._take_smaller_batches(error)
             self.ensure(rows, chosen)

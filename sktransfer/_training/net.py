@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from sktransfer._images.views import Augment
 from sktransfer._networks.depthwise import quick_gradients
 from sktransfer._networks.device import autocast
+from sktransfer._networks.memory import name_shortage
 from sktransfer._networks.stages import Stages
 from sktransfer._training.batches import Batch, Batches
 from sktransfer._training.callbacks.progress import print_plainly
@@ -273,7 +274,8 @@ class StagesNet(NeuralNet):
 
         def check(*arguments: Any) -> Any:
             try:
-                done = compiled(*arguments)
+                with name_shortage():
+                    done = compiled(*arguments)
             except torch.OutOfMemoryError:
                 raise
             except Exception as error:
@@ -304,7 +306,7 @@ class StagesNet(NeuralNet):
             n_parts = -(-len(x) // (self.most_at_once_ or max(1, len(x))))
             n_parts = max(1, min(n_parts, len(x) // SMALLEST_PART))
             try:
-                with statistics.follow(n_parts):
+                with name_shortage(), statistics.follow(n_parts):
                     losses, logits = self._learn_in_parts(n_parts, x, labels, shares)
                 break
             except torch.OutOfMemoryError as error:
@@ -378,7 +380,8 @@ class StagesNet(NeuralNet):
     def _infer_in_parts(self, x: torch.Tensor) -> torch.Tensor:
         """Map inputs to logits without gradients, in halves if memory is short."""
         try:
-            return self.infer(x)
+            with name_shortage():
+                return self.infer(x)
         except torch.OutOfMemoryError as error:
             if len(x) == 1:
                 explain_shortage(error, 1, x.shape[1:])

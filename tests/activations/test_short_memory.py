@@ -9,7 +9,7 @@ from sktransfer._activations.prefix import LongerPrefix, Prefix
 from sktransfer._activations.rows import ActivationRows
 from sktransfer._images.views import AS_IT_IS
 from sktransfer._networks.stages import Stages
-from tests.helpers import fit_cached, pictures, scratch, transfer
+from tests.helpers import SHORTAGES, fit_cached, pictures, scratch, transfer
 
 X, y = pictures(80)
 SIZE = 32  # of a batch of small images on a CPU
@@ -18,7 +18,7 @@ SIZE = 32  # of a batch of small images on a CPU
 class Device:
     """A device that holds few images at a time, from some batch on."""
 
-    def __init__(self, monkeypatch):
+    def __init__(self, monkeypatch, shortage):
         self.most, self.n_before, self.sizes = SIZE, 0, []
         run = {name: getattr(Stages, name) for name in ("advance", "decode")}
 
@@ -29,7 +29,7 @@ class Device:
                     return run[name](stages, x, *numbers)
                 self.sizes.append(len(x))
                 if len(x) > self.most and len(self.sizes) > self.n_before:
-                    raise torch.OutOfMemoryError("too many")
+                    raise shortage
                 return run[name](stages, x, *numbers)
 
             return limited
@@ -43,9 +43,9 @@ class Device:
         return self
 
 
-@pytest.fixture
-def device(monkeypatch):
-    return Device(monkeypatch)
+@pytest.fixture(params=SHORTAGES, ids=["torch", "cuDNN"])
+def device(monkeypatch, request):
+    return Device(monkeypatch, request.param)
 
 
 def extractor(**changes):
@@ -112,7 +112,7 @@ def test_where_not_even_one_image_finds_room_the_error_says_what_to_do(device, m
     if make is not scratch:
         fitted.set_params(activation_cache=None)
     device.shrink(0)
-    message = r"one image \(8 x 8 x 3\).*smaller image_size.*device='cpu'.*too many"
+    message = r"one image \(8 x 8 x 3\).*smaller image_size.*device='cpu'.*(many|GET)"
     with pytest.raises(torch.OutOfMemoryError, match=message):
         fitted.transform(X) if make is extractor else fitted.predict(X)
 

@@ -1,7 +1,7 @@
 """Where the tests that need a GPU run, and what their memory is.
 
-    python -m pytest -m cuda
-    SKTRANSFER_CUDA_TESTS=cpu python -m pytest -m cuda
+    python -m pytest -m cuda tests/cuda
+    SKTRANSFER_CUDA_TESTS=cpu python -m pytest -m cuda tests/cuda
 
 The second command rehearses them on a CPU, where memory has no limit.
 """

@@ -1,4 +1,4 @@
-"""What does not fit into the memory of a GPU passes in parts; nothing stays behind."""
+"""Batches that a GPU has no memory for are split; nothing stays behind."""
 
 import gc
 
@@ -66,8 +66,8 @@ def test_encoding_and_prediction_that_do_not_fit_take_smaller_batches(device, me
         return extractor.fit_transform(many)
 
     features, peak = memory.peak(encode)
-    assert peak > GB // 2
-    with memory.limit(GB // 4):
+    assert peak > GB
+    with memory.limit(GB // 2):
         limited = encode()
     scale = np.abs(features).max()
     np.testing.assert_allclose(limited, features, rtol=0, atol=1e-4 * scale)
@@ -77,7 +77,7 @@ def test_what_never_fits_is_an_error_that_says_what_to_do(device, memory):
     if device == "cpu":
         pytest.skip("cannot be rehearsed: a CPU has no limit")
     with (
-        memory.limit(GB // 16),
+        memory.limit(GB // 4),
         pytest.raises(torch.OutOfMemoryError, match="smaller image_size"),
     ):
         make(device, image_size=1024).fit(X[:32], Y[:32])

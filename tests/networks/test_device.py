@@ -13,7 +13,7 @@ from sktransfer import ResNetFeatureExtractor
 from sktransfer._networks.device import resolve_precision
 from sktransfer._training.faults.short_memory import OpenStatistics
 from sktransfer._training.net import StagesNet
-from tests.helpers import pictures, scratch, transfer
+from tests.helpers import SHORTAGES, pictures, scratch, transfer
 
 CPU = torch.device("cpu")
 
@@ -49,27 +49,28 @@ def test_logits_are_float32_at_either_precision(make):
 class ShortOfMemory:
     """A net's `infer` on a device that holds few images at a time."""
 
-    def __init__(self, monkeypatch, most):
+    def __init__(self, monkeypatch, most, shortage=SHORTAGES[0]):
         self.sizes = []
         infer = StagesNet.infer
 
         def limited(net, x, **kwargs):
             self.sizes.append(len(x))
             if net.module_.training and len(x) > most:
-                raise torch.OutOfMemoryError("too many")
+                raise shortage
             return infer(net, x, **kwargs)
 
         monkeypatch.setattr(StagesNet, "infer", limited)
 
 
+@pytest.mark.parametrize("shortage", SHORTAGES)
 def test_a_batch_that_finds_no_memory_passes_in_parts_with_the_same_gradients(
-    monkeypatch,
+    monkeypatch, shortage
 ):
     X, y = pictures(64)
     settings = {"unfreeze_depth": 0, "batch_size": 32, "dropout": 0.0}
     settings["head_init"] = "random"
     whole = transfer(**settings).fit(X, y)
-    device = ShortOfMemory(monkeypatch, most=10)
+    device = ShortOfMemory(monkeypatch, 10, shortage)
     parts = transfer(**settings).fit(X, y)
     assert device.sizes[:6] == [32, 16, 8, 8, 8, 8]
     assert device.sizes.count(32) == 2  # at first, and in the check at the end
