@@ -65,9 +65,9 @@ def test_predictions_pass_in_smaller_batches_where_memory_is_short(device, make,
     assert set(device.sizes) == {32, 16, 8}
 
 
-@pytest.mark.parametrize("cache", [None, ActivationCache()])
-def test_every_image_of_a_call_passes_in_batches_of_one_size(device, cache):
-    some = extractor(activation_cache=cache).fit(X)
+@pytest.mark.parametrize("make_cache", [type(None), ActivationCache])
+def test_every_image_of_a_call_passes_in_batches_of_one_size(device, make_cache):
+    some = extractor(activation_cache=make_cache()).fit(X)
     many = np.concatenate([X, X[::-1] // 2, X // 3])
     device.shrink(16, after=6)
     some.transform(many)
