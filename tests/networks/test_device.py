@@ -62,7 +62,7 @@ class ShortOfMemory:
         monkeypatch.setattr(StagesNet, "infer", limited)
 
 
-@pytest.mark.parametrize("shortage", SHORTAGES)
+@pytest.mark.parametrize("shortage", SHORTAGES, ids=["torch", "cuDNN"])
 def test_a_batch_that_finds_no_memory_passes_in_parts_with_the_same_gradients(
     monkeypatch, shortage
 ):
