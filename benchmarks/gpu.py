@@ -44,6 +44,7 @@ import os
 import shutil
 import sys
 import time
+import traceback
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -131,6 +132,7 @@ def work(connection: Any, args: argparse.Namespace, kept: Path) -> None:
             result = slice_.run(data, **slice_.key)
         except Exception as error:
             result = {"error": f"{type(error).__name__}: {error}"}
+            traceback.print_exc()
         result["slice_seconds"] = round(time.perf_counter() - started, 1)
         if HAS_GPU:
             result["peak_memory_bytes"] = torch.cuda.max_memory_allocated()

@@ -15,9 +15,14 @@ WIDE, FEW_CHANNELS = 4, 3
 
 
 class OwnConvolution(TorchFunctionMode):
-    """Has ``convolve`` of a subclass called in place of torch's two-dimensional one."""
+    """Has ``convolve`` of a subclass called in place of torch's two-dimensional one.
 
-    convolve: Callable[..., torch.Tensor]
+    It is a method, not a static one, of which torch's compiler makes nothing.
+    """
+
+    def convolve(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Convolve."""
+        raise NotImplementedError
 
     def __torch_function__(
         self,
@@ -96,4 +101,6 @@ class SafeConvolutions(OwnConvolution):
     that is not its own, where :func:`is_wrong_in_bfloat16` is true.
     """
 
-    convolve = staticmethod(_convolve)
+    def convolve(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Convolve as torch does, but in float32 where bfloat16 would be wrong."""
+        return _convolve(*args, **kwargs)

@@ -35,7 +35,9 @@ class DepthwiseInFloat32(OwnConvolution):
     forward pass is not (``benchmarks/depthwise.py``).
     """
 
-    convolve = staticmethod(_convolve)
+    def convolve(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Convolve as torch does; in float32 what is depthwise and learns."""
+        return _convolve(*args, **kwargs)
 
 
 def quick_gradients(

@@ -195,15 +195,22 @@ def test_compiled_stages_train_and_give_the_same_results(compiler, make):
     )
 
 
+@pytest.mark.parametrize(
+    ("precision", "rounding"), [("float32", 1e-5), ("bfloat16", 0.03)]
+)
 @pytest.mark.parametrize("make", [scratch, transfer])
-def test_what_trains_is_one_graph_to_the_compiler(monkeypatch, make):
+def test_what_trains_is_one_graph_to_the_compiler(
+    monkeypatch, make, precision, rounding
+):
     graphs = partial(torch.compile, backend="aot_eager", fullgraph=True)
     X, y = pictures(25)
     settings = {"batch_size": 12, "augment": None}  # in batches of 13 and 12
+    settings["precision"] = precision
     plain = make(**settings).fit(X, y).predict_proba(X)
     monkeypatch.setattr(torch, "compile", graphs)
     compiled = make(compile=True, **settings).fit(X, y).predict_proba(X)
-    np.testing.assert_allclose(compiled, plain, rtol=1e-4, atol=1e-6)
+    # Steps of training make more of what a few images were rounded to.
+    assert np.abs(compiled - plain).mean() < rounding
 
 
 @pytest.mark.parametrize(
