@@ -229,7 +229,10 @@ def is_done(record: Record, key: dict[str, Any]) -> bool:
 
 def describe(row: dict[str, Any]) -> str:
     """Return the title of a row: what its slice was given."""
-    names = "backbone", "size", "depth", "width", "augment", "model", "change"
+    names = (
+        *("backbone", "size", "depth", "head_init"),
+        *("width", "augment", "model", "change"),
+    )
     return ", ".join(f"{name} {row[name]}" for name in names if name in row) or "pairs"
 
 

@@ -71,10 +71,7 @@ class Network(nn.Module):
     def __init__(self, backbone: str, size: int, depth: int) -> None:
         super().__init__()
         stages = make_stages(describe(backbone), 10, 0.0, (size, size))
-        self.stages = move_to(stages, DEVICE)
-        learning = self.stages.names[self.stages.n_frozen(depth) :]
-        for name, stage in self.stages.items():
-            stage.requires_grad_(name in learning)
+        self.stages = move_to(stages.unfreeze(depth), DEVICE)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return the logits of images (n, 32, 32, 3), uint8."""
