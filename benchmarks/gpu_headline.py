@@ -30,9 +30,10 @@ def list_slices(plan: Plan) -> list[Slice]:
     """List what is fine-tuned, the most valuable first, and then the rates."""
     backbones = LITE, plan.large
     cases = [(b, d) for b in backbones for d in (2, count_stages(b), 0)]
+    starts = {LITE: "probe", plan.large: "random"}
     keys = [
-        {"backbone": backbone, "size": size, "depth": depth, "seed": 0}
-        for backbone, depth in cases
+        {"backbone": b, "size": size, "depth": d, "head_init": starts[b], "seed": 0}
+        for b, d in cases
         for size in plan.sizes
     ]
     # The probe is solved on the CPU, which may be what takes longest.
@@ -48,27 +49,24 @@ def list_slices(plan: Plan) -> list[Slice]:
 def make(backbone: str, size: int, **params: Any) -> TransferClassifier:
     """Make a classifier, by default where there are weights.
 
-    Of random ones time alone counts: there is no probe worth solving, and with a rate
-    that changes next to nothing nothing can diverge.
+    Of random ones time alone counts: with a rate that changes next to nothing, nothing
+    can diverge.
     """
-    random = {"weights": None, "head_init": "random", "lr": 1e-6}
+    random = {"weights": None, "lr": 1e-6} if backbone != LITE else {}
     return TransferClassifier(
-        backbone,
-        image_size=size,
-        early_stopping=False,
-        **{**({} if backbone == LITE else random), **params},
+        backbone, image_size=size, early_stopping=False, **random, **params
     )
 
 
 def fine_tune(
-    data: Data, backbone: str, size: int, depth: int, seed: int, **changes: Any
+    data: Data, backbone: str, size: int, depth: int, head_init: str, seed: int
 ) -> dict[str, Any]:
     """Fit for 5 epochs with everything else by default, and score the test images.
 
     A fit of a few batches comes before and is not counted: it reads the weights and
     selects kernels.
     """
-    params = {"unfreeze_depth": depth, "random_state": seed, **changes}
+    params = {"unfreeze_depth": depth, "head_init": head_init, "random_state": seed}
     X, y = data.transferred
     once = {"unfreeze_schedule": "immediate", "batch_size": 128, "max_epochs": 2}
     make(backbone, size, **once, **params).fit(*draw((X, y), 384))
@@ -114,7 +112,6 @@ def measure_rates(data: Data, backbone: str, size: int) -> dict[str, Any]:
         unfreeze_depth=count_stages(backbone),
         unfreeze_schedule="immediate",
         head_init="random",
-        lr=1e-6,
         augment=None,
         max_epochs=3,
         activation_cache=None,
