@@ -90,7 +90,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--airbench", type=Path, help="airbench94.py of a clone")
     parser.add_argument("--pretraining", action="store_true")
-    parser.add_argument("--lacks", nargs="*", default=[*SKORCH, *FASTAI, *FASTAI_NEEDS])
+    parser.add_argument("--lacks", nargs="*", help="packages; skorch and fastai")
     parser.add_argument("--python", default="3.12", help="version on that machine")
     parser.add_argument("--minutes", type=float, default=5.5)
     args = parser.parse_args()
@@ -99,8 +99,11 @@ def main() -> None:
     pack_images(
         args.data, ["cifar10", *(["tinyimagenet32"] if args.pretraining else [])]
     )
+    lacks = args.lacks
+    if lacks is None:
+        lacks = SKORCH if args.pretraining else (*SKORCH, *FASTAI, *FASTAI_NEEDS)
     weights = [] if args.pretraining else [WEIGHTS]
-    needed = [find_requirement(name) for name in (*weights, *args.lacks)]
+    needed = [find_requirement(name) for name in (*weights, *lacks)]
     pack_wheels(needed, args.python)
     if args.airbench:
         shutil.copy(args.airbench, FOLDER / "airbench94.py")
