@@ -15,10 +15,12 @@ from sktransfer._training.image_sets import ImageDataset
 SHORT = {"max_epochs": 2, "random_state": 0, "device": "cpu", "precision": "float32"}
 
 # What torch raises, and what it does if a convolution of cuDNN finds no room.
-SHORTAGES = (
-    torch.OutOfMemoryError("too many"),
-    RuntimeError("GET was unable to find an engine to execute this computation"),
-)
+SHORTAGES = {
+    "torch": lambda: torch.OutOfMemoryError("too many"),
+    "cuDNN": lambda: RuntimeError(
+        "GET was unable to find an engine to execute this computation"
+    ),
+}
 
 
 def pictures(n=45, seed=0):

@@ -17,12 +17,10 @@ WIDE, FEW_CHANNELS = 4, 3
 class OwnConvolution(TorchFunctionMode):
     """Has ``convolve`` of a subclass called in place of torch's two-dimensional one.
 
-    It is a method, not a static one, of which torch's compiler makes nothing.
+    A method: torch's compiler cannot trace a static one here.
     """
 
-    def convolve(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Convolve."""
-        raise NotImplementedError
+    convolve: Callable[..., torch.Tensor]
 
     def __torch_function__(
         self,
@@ -72,23 +70,6 @@ def convolve_in_float32(
         return F.conv2d(input.float(), weight.float(), bias, *rest)
 
 
-def _convolve(
-    input: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor | None = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
-    groups: int = 1,
-) -> torch.Tensor:
-    """Convolve as torch does, but in float32 where bfloat16 would be wrong."""
-    is_wrong = is_wrong_in_bfloat16(
-        input.shape, weight.shape, stride, padding, dilation
-    )
-    convolve = convolve_in_float32 if is_wrong else F.conv2d
-    return convolve(input, weight, bias, stride, padding, dilation, groups)
-
-
 def _last(entries: Any) -> Any:
     """Return what holds for the width."""
     return entries[-1] if isinstance(entries, (tuple, list)) else entries
@@ -101,6 +82,19 @@ class SafeConvolutions(OwnConvolution):
     that is not its own, where :func:`is_wrong_in_bfloat16` is true.
     """
 
-    def convolve(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+    def convolve(
+        self,
+        input: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None = None,
+        stride: Any = 1,
+        padding: Any = 0,
+        dilation: Any = 1,
+        groups: int = 1,
+    ) -> torch.Tensor:
         """Convolve as torch does, but in float32 where bfloat16 would be wrong."""
-        return _convolve(*args, **kwargs)
+        is_wrong = is_wrong_in_bfloat16(
+            input.shape, weight.shape, stride, padding, dilation
+        )
+        convolve = convolve_in_float32 if is_wrong else F.conv2d
+        return convolve(input, weight, bias, stride, padding, dilation, groups)

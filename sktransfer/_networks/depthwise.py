@@ -12,22 +12,6 @@ from torch.nn import functional as F
 from sktransfer._networks.convolution import OwnConvolution, convolve_in_float32
 
 
-def _convolve(
-    input: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor | None = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
-    groups: int = 1,
-) -> torch.Tensor:
-    """Convolve as torch does, but without autocast if it is depthwise and learns."""
-    is_depthwise = groups == input.shape[1] > 1
-    if not is_depthwise or not (input.requires_grad or weight.requires_grad):
-        return F.conv2d(input, weight, bias, stride, padding, dilation, groups)
-    return convolve_in_float32(input, weight, bias, stride, padding, dilation, groups)
-
-
 class DepthwiseInFloat32(OwnConvolution):
     """Let depthwise convolutions that learn compute in float32, despite autocast.
 
@@ -35,9 +19,21 @@ class DepthwiseInFloat32(OwnConvolution):
     forward pass is not (``benchmarks/depthwise.py``).
     """
 
-    def convolve(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+    def convolve(
+        self,
+        input: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None = None,
+        stride: Any = 1,
+        padding: Any = 0,
+        dilation: Any = 1,
+        groups: int = 1,
+    ) -> torch.Tensor:
         """Convolve as torch does; in float32 what is depthwise and learns."""
-        return _convolve(*args, **kwargs)
+        is_depthwise = groups == input.shape[1] > 1
+        learns = input.requires_grad or weight.requires_grad
+        convolve = convolve_in_float32 if is_depthwise and learns else F.conv2d
+        return convolve(input, weight, bias, stride, padding, dilation, groups)
 
 
 def quick_gradients(

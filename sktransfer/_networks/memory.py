@@ -25,5 +25,7 @@ def name_shortage() -> Iterator[None]:
         yield
     except RuntimeError as error:
         if OF_CUDNN in str(error) and not isinstance(error, torch.OutOfMemoryError):
-            raise torch.OutOfMemoryError(str(error)) from error
+            raise torch.OutOfMemoryError(
+                f"{error} (said if memory is short, or if cuDNN does not work here)"
+            ) from error
         raise

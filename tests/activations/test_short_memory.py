@@ -29,7 +29,7 @@ class Device:
                     return run[name](stages, x, *numbers)
                 self.sizes.append(len(x))
                 if len(x) > self.most and len(self.sizes) > self.n_before:
-                    raise shortage
+                    raise shortage()
                 return run[name](stages, x, *numbers)
 
             return limited
@@ -43,7 +43,7 @@ class Device:
         return self
 
 
-@pytest.fixture(params=SHORTAGES, ids=["torch", "cuDNN"])
+@pytest.fixture(params=SHORTAGES.values(), ids=SHORTAGES)
 def device(monkeypatch, request):
     return Device(monkeypatch, request.param)
 

@@ -38,7 +38,11 @@ def run_by_hand(script, folder, n_ranks=2):
         _start([sys.executable, path], folder, RANK=rank, LOCAL_RANK=rank, **job)
         for rank in range(n_ranks)
     ]
-    return [_end(process) for process in processes]
+    try:
+        return [_end(process) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
 
 
 def _write(script, folder):
