@@ -11,7 +11,8 @@ run again, and nothing runs beyond ``--minutes``. All slices run in one other pr
 with the images in memory. If a slice fails, its error is its row, and the rest goes on
 in a new process; the next command tries it again. ``--rehearse`` runs every slice on a
 few images, on a CPU too, in minutes, and begins a new ``work/gpu.json``.
-``--list`` shows what is there and what is not. ``gpu_pack.py`` collects what a machine
+``--list`` shows what is done and what is not, ``--table`` prints Markdown; with
+``--rehearse``, of the rehearsal. ``gpu_pack.py`` collects what a machine
 without a network needs, and prints the command.
 
 FOLDER holds ``cifar10`` and, for pretraining, ``tinyimagenet32`` with 200 classes of
@@ -42,10 +43,12 @@ import gc
 import multiprocessing
 import os
 import shutil
+import signal
 import sys
 import time
 import traceback
 from contextlib import closing
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -61,6 +64,10 @@ from record import RESULTS, WORK, Record, Shown, tabulate
 
 CARD = torch.cuda.get_device_name() if HAS_GPU else "none"
 LONGEST = 180
+GROUPS = (
+    *("headline", "scratch", "time alone", "peers", "rates", "scratch alone"),
+    *("small pretrained", "large pretrained", "ablation"),
+)
 # Nothing worth starting ends in so few seconds.
 SHORTEST = 15
 SHOWN = {
@@ -201,30 +208,38 @@ class Worker:
 
 
 def run(record: Record, slices: list[Slice], args: argparse.Namespace) -> bool:
-    """Run what the record lacks while there is time; return whether all went well."""
+    """Run what the record lacks while there is time; return whether nothing is left."""
     ends = time.monotonic() + 60 * args.minutes
-    is_well = True
     with TemporaryDirectory() as kept, closing(Worker(args, Path(kept))) as worker:
         for number, slice_ in enumerate(slices):
-            key = {"group": slice_.group, **slice_.key, "card": CARD}
-            left = ends - time.monotonic()
-            if is_done(record, key):
+            key, left = make_key(slice_), ends - time.monotonic()
+            if find_state(record, key) == "done":
                 continue
             if left < SHORTEST:
-                print(f"no time left for {key}", flush=True)
-                continue
+                print("no time left", flush=True)
+                break
+            print(f"begins: {key}", flush=True)
             result = worker.run(number, left)
             if result is None:
-                print(f"out of time in {key}", flush=True)
-                continue
-            is_well &= "error" not in result
+                print("out of time", flush=True)
+                break
             record.add(**key, **result)
-    return is_well
+    states = [find_state(record, make_key(slice_)) for slice_ in slices]
+    print(f"{states.count('done')} of {len(slices)} slices are done")
+    return states.count("done") == len(slices)
 
 
-def is_done(record: Record, key: dict[str, Any]) -> bool:
-    """Return whether the record has a row of this card that did not fail."""
-    return any("error" not in row for row in record.find(**key))
+def make_key(slice_: Slice) -> dict[str, Any]:
+    """Return what marks the row of a slice on this card."""
+    return {"group": slice_.group, **slice_.key, "card": CARD}
+
+
+def find_state(record: Record, key: dict[str, Any]) -> str:
+    """Return whether a slice is done, failed, or neither."""
+    rows = record.find(**key)
+    if any("error" not in row for row in rows):
+        return "done"
+    return "failed" if rows else "to do"
 
 
 def describe(row: dict[str, Any]) -> str:
@@ -256,8 +271,12 @@ def parse() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--airbench", type=Path, help="airbench94.py of a clone")
-    parser.add_argument("--minutes", type=float, default=9.0)
-    parser.add_argument("--only", nargs="+", metavar="GROUP", help="such as headline")
+    parser.add_argument(
+        "--minutes", type=float, default=9.0, help="nothing runs for longer"
+    )
+    parser.add_argument(
+        "--only", nargs="+", choices=GROUPS, help="in quotes, if of two words"
+    )
     parser.add_argument(
         "--out",
         type=Path,
@@ -268,19 +287,33 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--list", action="store_true", help="run nothing")
     parser.add_argument("--table", action="store_true", help="run nothing")
     args = parser.parse_args()
-    if not args.table and "SKTRANSFER_DATA" not in os.environ:
-        parser.error("SKTRANSFER_DATA is not set; set it to the folder of the images.")
     if not (HAS_GPU or args.rehearse or args.table or args.list):
         parser.error("torch finds no GPU here; pass --rehearse for a trial on the CPU.")
+    data = Path(os.environ.get("SKTRANSFER_DATA", ""))
+    if not args.table and not (data / "cifar10" / "train").is_dir():
+        parser.error("set SKTRANSFER_DATA to a folder that holds cifar10/train.")
+    if args.airbench and not args.airbench.is_file():
+        parser.error(f"{args.airbench} is not a file.")
     args.out = WORK if args.rehearse else args.out.resolve()
     if args.airbench:
         args.airbench = args.airbench.resolve()  # it changes the working directory
     return args
 
 
+def find_gaps(args: argparse.Namespace) -> list[str]:
+    """List what is left out, and why."""
+    tiny = Path(os.environ["SKTRANSFER_DATA"]) / "tinyimagenet32"
+    return [
+        *(["scratch: no --airbench"] if not args.airbench else []),
+        *(["fastai: not installed"] if not find_spec("fastai") else []),
+        *([f"pretraining: no {tiny}"] if not tiny.is_dir() else []),
+    ]
+
+
 def main() -> None:
     """Run what the record lacks."""
     args = parse()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # ends the other process
     if args.rehearse and not (args.table or args.list):
         # What is there is not run again, and would not be rehearsed.
         (WORK / "gpu.json").unlink(missing_ok=True)
@@ -291,14 +324,17 @@ def main() -> None:
         shutil.copy(earlier, args.out)
     record = Record("gpu", args.out)
     if args.table:
-        print(table(record.rows))
+        print(table([r for r in record.rows if r["group"] in (args.only or GROUPS)]))
         return
     slices = list_slices(args)
+    print("\n".join(f"left out: {gap}" for gap in find_gaps(args)))
     if args.list:
         for slice_ in slices:
-            key = {"group": slice_.group, **slice_.key}
-            print("done" if is_done(record, key) else "    ", key)
+            key = make_key(slice_)
+            print(f"{find_state(record, key):6} {key}")
         return
+    if not slices:
+        sys.exit("nothing to run")
     sys.exit(0 if run(record, slices, args) else 1)
 
 

@@ -178,7 +178,7 @@ def tabulate(
 
     `down` and `across` hold what the rows of a line or a column have in common, by its
     title; empty ones are left out. `shown` holds the values by their key; not every row
-    has all of them.
+    has all of them, and a value that none has gets no table.
     """
 
     def find(*keys: dict[str, Any]) -> list[dict[str, Any]]:
@@ -190,6 +190,8 @@ def tabulate(
         return ""
     lines = []
     for name, (unit, factor, form) in shown.items():
+        if not any(name in row for key in used for row in find(key)):
+            continue
         lines += [f"| {' | '.join([unit, *across])} |"]
         lines += [f"|---|{'---:|' * len(across)}"]
         for title, key in down.items():
