@@ -59,7 +59,7 @@ import gpu_peers
 import gpu_pretraining
 import gpu_scratch
 import torch
-from gpu_slices import FULL, HAS_GPU, REHEARSAL, Data, Slice
+from gpu_slices import FULL, HAS_GPU, REHEARSAL, Data, Slice, find_tiny
 from record import RESULTS, WORK, Record, Shown, tabulate
 
 CARD = torch.cuda.get_device_name() if HAS_GPU else "none"
@@ -107,7 +107,6 @@ def list_slices(args: argparse.Namespace) -> list[Slice]:
     plan = REHEARSAL if args.rehearse else FULL
     headline = gpu_headline.list_slices(plan)
     scratch = gpu_scratch.list_slices(plan, args.airbench)
-    has_tiny = (Path(os.environ["SKTRANSFER_DATA"]) / "tinyimagenet32").is_dir()
     slices = [
         *(s for s in headline if s.group == "headline"),
         *(s for s in scratch if s.group == "scratch"),
@@ -115,7 +114,7 @@ def list_slices(args: argparse.Namespace) -> list[Slice]:
         *gpu_peers.list_slices(plan),
         *(s for s in headline if s.group == "rates"),
         *(s for s in scratch if s.group == "scratch alone"),
-        *(gpu_pretraining.list_slices(plan) if has_tiny else []),
+        *(gpu_pretraining.list_slices(plan) if find_tiny().is_dir() else []),
         *gpu_ablation.list_slices(plan),
     ]
     return [s for s in slices if not args.only or s.group in args.only]
@@ -302,7 +301,7 @@ def parse() -> argparse.Namespace:
 
 def find_gaps(args: argparse.Namespace) -> list[str]:
     """List what is left out, and why."""
-    tiny = Path(os.environ["SKTRANSFER_DATA"]) / "tinyimagenet32"
+    tiny = find_tiny()
     return [
         *(["scratch: no --airbench"] if not args.airbench else []),
         *(["fastai: not installed"] if not find_spec("fastai") else []),
@@ -327,7 +326,8 @@ def main() -> None:
         print(table([r for r in record.rows if r["group"] in (args.only or GROUPS)]))
         return
     slices = list_slices(args)
-    print("\n".join(f"left out: {gap}" for gap in find_gaps(args)))
+    for gap in find_gaps(args):
+        print(f"left out: {gap}")
     if args.list:
         for slice_ in slices:
             key = make_key(slice_)

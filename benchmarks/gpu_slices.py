@@ -181,8 +181,13 @@ def draw(images: Images, n: int) -> Images:
     return X[rows], y[rows]
 
 
+def find_tiny() -> Path:
+    """Return where the 200 classes of ImageNet are, or would be."""
+    return Path(os.environ["SKTRANSFER_DATA"]) / "tinyimagenet32"
+
+
 def _read_tiny(subset: str, n: int) -> Images:
-    folder = Path(os.environ["SKTRANSFER_DATA"]) / "tinyimagenet32" / subset
+    folder = find_tiny() / subset
     X, y = datasets.load_image_folder(folder, as_arrays=True, return_X_y=True)
     return draw((X, np.asarray(y)), n)
 

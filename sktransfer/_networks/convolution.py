@@ -14,13 +14,23 @@ from torch.overrides import TorchFunctionMode
 WIDE, FEW_CHANNELS = 4, 3
 
 
-class OwnConvolution(TorchFunctionMode):
-    """Has ``convolve`` of a subclass called in place of torch's two-dimensional one.
+class SomeInFloat32(TorchFunctionMode):
+    """Has the two-dimensional convolutions that a subclass chooses compute in float32.
 
-    A method: torch's compiler cannot trace a static one here.
+    Its functions are methods: torch's compiler cannot trace static ones here.
     """
 
-    convolve: Callable[..., torch.Tensor]
+    def needs_float32(
+        self,
+        input: torch.Tensor,
+        weight: torch.Tensor,
+        stride: Any,
+        padding: Any,
+        dilation: Any,
+        groups: int,
+    ) -> bool:
+        """Return whether a convolution is to compute in float32."""
+        raise NotImplementedError
 
     def __torch_function__(
         self,
@@ -29,8 +39,23 @@ class OwnConvolution(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """Call a function of torch's, or ``convolve``."""
-        return (self.convolve if func is F.conv2d else func)(*args, **(kwargs or {}))
+        """Call a function of torch's, or `_convolve`."""
+        return (self._convolve if func is F.conv2d else func)(*args, **(kwargs or {}))
+
+    def _convolve(
+        self,
+        input: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None = None,
+        stride: Any = 1,
+        padding: Any = 0,
+        dilation: Any = 1,
+        groups: int = 1,
+    ) -> torch.Tensor:
+        """Convolve as torch does, or in float32."""
+        rest = stride, padding, dilation, groups
+        chosen = self.needs_float32(input, weight, *rest)
+        return (convolve_in_float32 if chosen else F.conv2d)(input, weight, bias, *rest)
 
 
 def is_wrong_in_bfloat16(
@@ -75,26 +100,23 @@ def _last(entries: Any) -> Any:
     return entries[-1] if isinstance(entries, (tuple, list)) else entries
 
 
-class SafeConvolutions(OwnConvolution):
+class SafeConvolutions(SomeInFloat32):
     """Let convolutions that torch computes wrongly in bfloat16 compute in float32.
 
     On CPUs with AMX, torch 2.14.1 returns other values and NaN, and writes to memory
     that is not its own, where :func:`is_wrong_in_bfloat16` is true.
     """
 
-    def convolve(
+    def needs_float32(
         self,
         input: torch.Tensor,
         weight: torch.Tensor,
-        bias: torch.Tensor | None = None,
-        stride: Any = 1,
-        padding: Any = 0,
-        dilation: Any = 1,
-        groups: int = 1,
-    ) -> torch.Tensor:
-        """Convolve as torch does, but in float32 where bfloat16 would be wrong."""
-        is_wrong = is_wrong_in_bfloat16(
+        stride: Any,
+        padding: Any,
+        dilation: Any,
+        groups: int,
+    ) -> bool:
+        """Return whether bfloat16 would be wrong."""
+        return is_wrong_in_bfloat16(
             input.shape, weight.shape, stride, padding, dilation
         )
-        convolve = convolve_in_float32 if is_wrong else F.conv2d
-        return convolve(input, weight, bias, stride, padding, dilation, groups)

@@ -7,33 +7,29 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
-from sktransfer._networks.convolution import OwnConvolution, convolve_in_float32
+from sktransfer._networks.convolution import SomeInFloat32
 
 
-class DepthwiseInFloat32(OwnConvolution):
+class DepthwiseInFloat32(SomeInFloat32):
     """Let depthwise convolutions that learn compute in float32, despite autocast.
 
     A training step of a network full of them is faster so on a CPU, although its
     forward pass is not (``benchmarks/depthwise.py``).
     """
 
-    def convolve(
+    def needs_float32(
         self,
         input: torch.Tensor,
         weight: torch.Tensor,
-        bias: torch.Tensor | None = None,
-        stride: Any = 1,
-        padding: Any = 0,
-        dilation: Any = 1,
-        groups: int = 1,
-    ) -> torch.Tensor:
-        """Convolve as torch does; in float32 what is depthwise and learns."""
+        stride: Any,
+        padding: Any,
+        dilation: Any,
+        groups: int,
+    ) -> bool:
+        """Return whether a convolution is depthwise and learns."""
         is_depthwise = groups == input.shape[1] > 1
-        learns = input.requires_grad or weight.requires_grad
-        convolve = convolve_in_float32 if is_depthwise and learns else F.conv2d
-        return convolve(input, weight, bias, stride, padding, dilation, groups)
+        return is_depthwise and (input.requires_grad or weight.requires_grad)
 
 
 def quick_gradients(

@@ -9,10 +9,8 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 import torch
-from sklearn.base import clone
 from sklearn.metrics import ConfusionMatrixDisplay
 from sklearn.model_selection import GridSearchCV
-from skorch.callbacks import Callback
 
 from sktransfer import (
     ConfusedPairsDisplay,
@@ -24,6 +22,7 @@ from sktransfer import (
     load,
 )
 from tests.helpers import pictures, scratch, transfer
+from tests.training.test_resuming import die_in, resume
 
 mpl.use("Agg")
 pytestmark = pytest.mark.cuda
@@ -113,38 +112,18 @@ def test_two_workers_on_one_device_score_as_one_does(device):
     )
 
 
-class Dies(Callback):
-    """Ends fits with an error when their third epoch begins, as long as asked to."""
+def test_a_fit_resumes_from_its_checkpoint(device, tmp_path):
+    def fit(**more):
+        return transfer(device=device, max_epochs=4, **more)
 
-    is_deadly = False
-
-    def on_epoch_begin(self, net, **kwargs):
-        """Raise."""
-        if self.is_deadly and len(net.history) == 3:
-            raise OSError("the machine was taken away")
-
-    def state_dict(self):
-        """Nothing to keep."""
-        return {}
-
-    def load_state_dict(self, state):
-        """Nothing to take up again."""
-
-
-def test_a_fit_resumes_from_its_checkpoint(device, tmp_path, monkeypatch):
-    clf = transfer(device=device, max_epochs=4, callbacks=[Dies()])
-    whole = clone(clf).fit(X, Y)
-    clf.set_params(checkpoint=tmp_path / "a.checkpoint")
-    monkeypatch.setattr(Dies, "is_deadly", True)
-    with pytest.raises(OSError, match="taken away"):
-        clf.fit(X, Y)
-    monkeypatch.setattr(Dies, "is_deadly", False)
-    clf.fit(X, Y)
-    assert [row["unfreeze_depth"] for row in clf.history_] == [
+    whole = fit().fit(X, Y)
+    die_in(3, fit, tmp_path / "a.checkpoint", X, Y)
+    resumed = resume(fit, tmp_path / "a.checkpoint", X, Y)
+    assert [row["unfreeze_depth"] for row in resumed.history_] == [
         row["unfreeze_depth"] for row in whole.history_
     ]
     np.testing.assert_allclose(
-        clf.predict_proba(X), whole.predict_proba(X), rtol=0, atol=1e-3
+        resumed.predict_proba(X), whole.predict_proba(X), rtol=0, atol=1e-3
     )
 
 
